@@ -1,0 +1,1 @@
+"""Geospot, the reference application: ten places retrieved for a photo, re-ranked by what people click."""

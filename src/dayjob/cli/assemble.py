@@ -1,0 +1,16 @@
+"""Handing parts to each other: which loader makes a ranker of a version, which recipes there are."""
+
+from pathlib import Path
+
+from dayjob.journal.versions import load
+from dayjob.policies.protocol import Ranker
+
+RECIPES = ("debiased", "naive", "geospot-reinforce", "geospot-dpo")
+
+
+def load_ranker(root: Path, tenant: str, policy: str, version: str, *, digest: str) -> Ranker:
+    """A verified version, ready to serve. Raises Damaged."""
+    from dayjob.policies.ranker import NumpyRanker
+
+    weights, manifest = load(root, tenant, policy, version, digest=digest)
+    return NumpyRanker(weights, manifest.network)

@@ -1,0 +1,168 @@
+"""dayjob serve: the server, with a learner and a judge beside it."""
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import typer
+import uvicorn
+from rich.console import Console
+
+from dayjob.cli.assemble import RECIPES, load_ranker
+from dayjob.config import Config, load_config
+from dayjob.endings import Invalid, NotFound, PolicyKind
+from dayjob.journal.control import Control
+from dayjob.journal.readers import Reader
+from dayjob.journal.store import Store, StoreConfig
+from dayjob.records import Json
+from dayjob.serve.app import create_app
+from dayjob.serve.auth import Key, check_bind, parse_keys
+from dayjob.serve.call import Service
+from dayjob.serve.live import Hub
+from dayjob.serve.metrics import Metrics
+
+DRAIN_S = 5
+RESTART_S = 1.0
+console = Console(stderr=True)
+
+
+def serve(
+    data: Annotated[Path | None, typer.Option(help="The data directory.")] = None,
+    host: Annotated[str | None, typer.Option(help="Address to bind.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to bind; 0 takes a free one.")] = None,
+    config: Annotated[Path | None, typer.Option(help="A dayjob.toml.")] = None,
+    keys: Annotated[Path | None, typer.Option(help="TOML file of API keys.")] = None,
+    no_learner: Annotated[
+        bool, typer.Option("--no-learner", help="Leave learning to `dayjob learn --follow`.")
+    ] = False,
+    no_judge: Annotated[bool, typer.Option("--no-judge", help="Leave judging to `dayjob gate --follow`.")] = False,
+) -> None:
+    """Serve policies over HTTP."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s", stream=sys.stderr)
+    flags = {"data": data, "host": host, "port": port, "config": config, "keys": keys}
+    settings = load_config(flags=flags, environ=os.environ, directory=Path.cwd()).config
+    known = _keys(settings)
+    check_bind(settings.host, has_keys=bool(known))
+    service = assemble(settings, known)
+    commands = [] if no_learner else ["learn"]
+    commands += [] if no_judge else ["gate"]
+    helpers = Helpers(root=settings.data, commands=commands)
+    server = uvicorn.Server(
+        uvicorn.Config(
+            create_app(service), host=settings.host, port=settings.port, log_level="warning", access_log=False,
+            timeout_graceful_shutdown=DRAIN_S, loop="uvloop", http="httptools", lifespan="on", server_header=False,
+        )
+    )  # fmt: skip
+    threading.Thread(target=_announce, args=(server, settings), daemon=True).start()
+    helpers.start()
+    try:
+        server.run()
+    finally:
+        helpers.stop()
+    if not server.started:
+        raise Invalid(f"could not serve on {settings.host}:{settings.port}: is the port taken? use --port 0")
+
+
+def _keys(settings: Config) -> tuple[Key, ...]:
+    if settings.keys is None:
+        return ()
+    try:
+        text = settings.keys.read_text(encoding="utf-8")
+    except OSError as error:
+        raise Invalid(f"the keys file {settings.keys} cannot be read ({error.strerror}): name another") from None
+    return parse_keys(text, source=str(settings.keys))
+
+
+def assemble(settings: Config, keys: tuple[Key, ...]) -> Service:
+    """The server's parts over one data directory."""
+    root = settings.data
+    control = Control(root)
+
+    def find_spec(tenant: str, policy: str) -> tuple[PolicyKind, Json]:
+        live = hub.live.get((tenant, policy))
+        if live is None:
+            raise NotFound(f"there is no policy {policy!r}")
+        return PolicyKind.RANKER, live.serving.spec
+
+    limits = StoreConfig(
+        queue_limit=settings.queue_limit, held_per_key=settings.held_per_key, ballast_bytes=settings.ballast_bytes
+    )
+    store = Store(root, secret=control.secret("journal"), find_spec=find_spec, config=limits)
+    hub = Hub(
+        root=root,
+        store=store,
+        reader=Reader(root),
+        control=control,
+        load_ranker=lambda tenant, policy, version, digest: load_ranker(root, tenant, policy, version, digest=digest),
+        poll_s=settings.poll_s,
+    )
+    return Service(
+        hub=hub,
+        settings=settings,
+        keys=keys,
+        token_secret=control.secret("tokens"),
+        sampling_secret=control.secret("sampling"),
+        recipes=RECIPES,
+        metrics=Metrics(),
+    )
+
+
+def _announce(server: uvicorn.Server, settings: Config) -> None:
+    """Say where the server is once it answers, with the port that was really taken."""
+    while not server.started:
+        if server.should_exit:
+            return
+        time.sleep(0.02)
+    port = settings.port
+    for one in server.servers:
+        for bound in one.sockets:
+            port = bound.getsockname()[1]
+    print(f"dayjob serves {settings.data} at http://{settings.host}:{port}", flush=True)
+
+
+@dataclass(slots=True, kw_only=True)
+class Helpers:
+    """The learner and the judge as processes of their own, restarted when they die."""
+
+    root: Path
+    commands: list[str]
+    running: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+    stopping: threading.Event = field(default_factory=threading.Event)
+
+    def start(self) -> None:
+        """Start them and keep them alive."""
+        for command in self.commands:
+            self.running[command] = self._spawn(command)
+        if self.commands:
+            threading.Thread(target=self._watch, daemon=True).start()
+
+    def _spawn(self, command: str) -> subprocess.Popen[bytes]:
+        arguments = [sys.executable, "-m", "dayjob", command, "--data", str(self.root), "--follow"]
+        return subprocess.Popen(arguments, stdin=subprocess.DEVNULL, start_new_session=True)
+
+    def _watch(self) -> None:
+        while not self.stopping.wait(RESTART_S):
+            for command, process in list(self.running.items()):
+                if process.poll() is not None and not self.stopping.is_set():
+                    logging.getLogger("dayjob.serve").warning("%s ended (%s): restarted", command, process.returncode)
+                    self.running[command] = self._spawn(command)
+
+    def stop(self) -> None:
+        """End them: politely, then not."""
+        self.stopping.set()
+        for process in self.running.values():
+            process.send_signal(signal.SIGTERM)
+        deadline = time.monotonic() + 3
+        for process in self.running.values():
+            try:
+                process.wait(max(0.0, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()

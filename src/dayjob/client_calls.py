@@ -1,0 +1,290 @@
+"""Every call of the client, written once, as a plan (see `dayjob.client_core`)."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+from urllib.parse import quote
+
+import numpy.typing as npt
+
+from dayjob.client_core import Pause, Plan, Repeat, Reply, Request
+from dayjob.client_types import (
+    BadAnswer,
+    Candidate,
+    Counts,
+    Erasure,
+    Feedback,
+    FeedbackReport,
+    Job,
+    Policy,
+    Ranked,
+    Ranking,
+    Receipt,
+    Report,
+    Spec,
+    Unreachable,
+    UserRecord,
+    Version,
+    absent,
+    member,
+    new_id,
+    pack,
+    read,
+    to_bytes,
+)
+from dayjob.endings import FeedbackState, Invalid, JobState, PolicyKind, Role, VersionStatus
+
+NDJSON_TYPE = "application/x-ndjson"
+Json = dict[str, Any]
+
+
+def _ask(request: Request) -> Plan[Reply]:
+    reply = yield request
+    assert reply is not None, "a request is answered by a reply"
+    return reply
+
+
+def _json(method: str, path: str, body: Any = None, *, repeat: Repeat = Repeat.SAFE, query: Any = None) -> Plan[Any]:
+    encoded = None if body is None else to_bytes(body)
+    reply = yield from _ask(Request(method=method, path=path, body=encoded, query=query or {}, repeat=repeat))
+    return reply.json()
+
+
+def part(name: str, *, param: str) -> str:
+    """``name`` as one quoted part of a path. Raises Invalid for what would change the path."""
+    if name in ("", ".", ".."):
+        raise Invalid(f"{param} must not be {name!r}.", param=param)
+    return quote(name, safe="")
+
+
+def _policy_path(policy: str, *rest: str) -> str:
+    return "/".join(("/v1/policies", part(policy, param="policy"), *rest))
+
+
+# ---- policies --------------------------------------------------------------------------------------------------
+
+
+def _object(data: Any, what: str) -> Mapping[str, Any]:
+    if not isinstance(data, Mapping):
+        raise BadAnswer(f"Expected {what}, got {str(data)[:200]!r}.")
+    return data
+
+
+def _policy(data: Any) -> Policy:
+    told = _object(data, "a policy")
+    return read(Policy, told, kind=member(PolicyKind, told.get("kind")), counts=read(Counts, told.get("counts")))
+
+
+def _version(data: Any) -> Version:
+    told = _object(data, "a version")
+    after, through = told.get("journal_range") or (0, 0)
+    return read(Version, told, status=member(VersionStatus, told.get("status")), journal_range=(after, through))
+
+
+def _listed(data: Any, name: str) -> list[Any]:
+    """A list that stands alone, or under ``name`` or "data"."""
+    found = data.get(name, data.get("data")) if isinstance(data, Mapping) else data
+    if not isinstance(found, list):
+        raise BadAnswer(f"Expected a list of {name}, got {str(data)[:200]!r}.")
+    return found
+
+
+def put_policy(name: str, spec: Spec) -> Plan[Policy]:
+    """Declares a policy, or confirms it. Raises ApiError 409 for another kind or other dimensions."""
+    return _policy((yield from _json("PUT", _policy_path(name), spec.to_json())))
+
+
+def policies() -> Plan[tuple[Policy, ...]]:
+    """All policies of this key's tenant."""
+    return tuple(_policy(each) for each in _listed((yield from _json("GET", "/v1/policies")), "policies"))
+
+
+def policy(name: str) -> Plan[Policy]:
+    """One policy: its versions, counts and last verdict."""
+    return _policy((yield from _json("GET", _policy_path(name))))
+
+
+def put_catalog(policy: str, items: Iterable[Candidate]) -> Plan[int]:
+    """Replaces the policy's catalog; gives the number of items. The body is built in memory (2.8 kB a 512-vector)."""
+    body = b"\n".join(to_bytes(item.to_json()) for item in items)
+    path = _policy_path(policy, "catalog")
+    reply = yield from _ask(Request(method="PUT", path=path, body=body, content_type=NDJSON_TYPE))
+    return int(reply.json()["items"])
+
+
+def versions(policy: str) -> Plan[tuple[Version, ...]]:
+    """All versions of a policy."""
+    listed = _listed((yield from _json("GET", _policy_path(policy, "versions"))), "versions")
+    return tuple(_version(each) for each in listed)
+
+
+def learn(policy: str, *, recipe: str | None = None) -> Plan[Job]:
+    """Starts learning, or gives the job that already runs."""
+    return _job((yield from _json("POST", _policy_path(policy, "learn"), absent({"recipe": recipe}))))
+
+
+def dream(policy: str, *, budget: float | None = None, user: str | None = None) -> Plan[Job]:
+    """Starts a rehearsal in environments built from the journal."""
+    body = absent({"budget": budget, "user": user})
+    return _job((yield from _json("POST", _policy_path(policy, "dream"), body, repeat=Repeat.UNSENT)))
+
+
+def _job(data: Any) -> Job:
+    told = _object(data, "a job")
+    return read(Job, told, state=member(JobState, told.get("state", "queued")))
+
+
+def job(job: str) -> Plan[Job]:
+    """Where a job stands."""
+    told = _object((yield from _json("GET", f"/v1/jobs/{part(job, param='job')}")), "a job")
+    return _job({"job": job, **told})
+
+
+def wait_job(job_id: str, *, timeout_s: float = 600.0, every_s: float = 0.25) -> Plan[Job]:
+    """Polls until the job has succeeded or failed. Raises Unreachable after ``timeout_s`` of waiting."""
+    waited_s = 0.0
+    while True:
+        current = yield from job(job_id)
+        if current.finished:
+            return current
+        if waited_s >= timeout_s:
+            raise Unreachable(f"Job {job_id} was still {current.state} after {timeout_s:g} s; ask again later.")
+        yield Pause(seconds=every_s)
+        waited_s += every_s
+
+
+def rollback(policy: str, *, to: str | None = None) -> Plan[Json]:
+    """Makes ``to``, or the previous champion, the champion. Without ``to`` it is never sent twice: that would go back
+    two versions."""
+    repeat = Repeat.SAFE if to else Repeat.UNSENT
+    answer: Json = yield from _json("POST", _policy_path(policy, "rollback"), absent({"to": to}), repeat=repeat)
+    return answer
+
+
+def promote(policy: str, version: str, *, reason: str) -> Plan[Json]:
+    """Makes ``version`` the champion by hand; the journal keeps the reason."""
+    body = {"version": version, "reason": reason}
+    answer: Json = yield from _json("POST", _policy_path(policy, "promote"), body, repeat=Repeat.UNSENT)
+    return answer
+
+
+def freeze(policy: str, *, serve: str | None = None) -> Plan[Json]:
+    """Stops learning; ``serve`` "champion" or "baseline" says what answers meanwhile."""
+    answer: Json = yield from _json("POST", _policy_path(policy, "freeze"), absent({"serve": serve}))
+    return answer
+
+
+def unfreeze(policy: str) -> Plan[Json]:
+    """Learns again."""
+    answer: Json = yield from _json("POST", _policy_path(policy, "unfreeze"), {})
+    return answer
+
+
+def report(policy: str) -> Plan[Report]:
+    """What the clicks can teach, the bias, the ceiling, the gate's verdicts, drift and forgetting."""
+    data = _object((yield from _json("GET", _policy_path(policy, "report"))), "a report")
+    told = _object(data.get("feedback"), "a report's feedback")
+    shares = tuple(float(share) for share in told.get("share_at") or ())
+    feedback = read(FeedbackReport, told, state=member(FeedbackState, told.get("state")), share_at=shares)
+    return read(Report, data, feedback=feedback)
+
+
+# ---- rank and feedback -----------------------------------------------------------------------------------------
+
+
+def rank(
+    policy: str,
+    context: npt.ArrayLike,
+    *,
+    candidates: Sequence[Candidate] | None = None,
+    k: int | None = None,
+    explore: bool = True,
+    user: str | None = None,
+    session: str | None = None,
+    id: str | None = None,
+) -> Plan[Ranking]:
+    """Orders candidates for one context of context_dim numbers.
+
+    Without ``candidates`` the policy's catalog is searched. ``id`` is made here when absent, before anything is sent,
+    so that every retry is the same decision. Raises Invalid, ApiError, Unreachable.
+    """
+    body = absent(
+        {
+            "policy": policy,
+            "id": id or new_id(),
+            "user": user,
+            "session": session,
+            "k": k,
+            "explore": explore,
+            "context": {"features_b64": pack(context, param="context")},
+            "candidates": None if candidates is None else [each.to_json() for each in candidates],
+        }
+    )
+    data = _object((yield from _json("POST", "/v1/rank", body)), "a ranking")
+    ranked = tuple(read(Ranked, each) for each in _listed(data.get("ranking"), "ranking"))
+    return read(Ranking, data, role=member(Role, data.get("role")), ranking=ranked)
+
+
+def feedback(item: Feedback) -> Plan[Receipt]:
+    """Reports one outcome. Gives the receipt (recorded, repeated or held); raises ApiError where it was refused."""
+    reply = yield from _ask(Request(method="POST", path="/v1/feedback", body=to_bytes(item.to_json())))
+    return read(Receipt, reply.json(), id=item.id, status=reply.status)
+
+
+def feedback_many(items: Sequence[Feedback]) -> Plan[tuple[Receipt, ...]]:
+    """Reports many outcomes in one request; each is judged alone, the receipts are in the same order."""
+    data = yield from _json("POST", "/v1/feedback", {"items": [item.to_json() for item in items]})
+    answers = _listed(data, "items")
+    if len(answers) != len(items):
+        raise BadAnswer(f"Sent {len(items)} outcomes, got {len(answers)} receipts.")
+    pairs = zip(items, answers, strict=True)
+    return tuple(read(Receipt, answer, id=item.id) for item, answer in pairs)
+
+
+# ---- people, health --------------------------------------------------------------------------------------------
+
+
+def _user_path(user: str) -> str:
+    return f"/v1/users/{part(user, param='user')}"
+
+
+def _user(data: Any) -> UserRecord:
+    told = _object(data, "a user")
+    return read(UserRecord, told, versions=tuple(told.get("versions") or ()))
+
+
+def user(user: str) -> Plan[UserRecord]:
+    """All that is held about a user, and what learned from it."""
+    return _user((yield from _json("GET", _user_path(user))))
+
+
+def set_learning(user: str, *, learn: bool) -> Plan[UserRecord]:
+    """Whether this user's decisions may be learned from; they are served either way."""
+    return _user((yield from _json("PATCH", _user_path(user), {"learn": learn})))
+
+
+def erase_user(user: str) -> Plan[Erasure]:
+    """Erases a user, for good; gives the counts of what was erased."""
+    told = _object((yield from _json("DELETE", _user_path(user))), "counts")
+    return read(Erasure, told, versions_tainted=tuple(told.get("versions_tainted") or ()))
+
+
+def export_request(policy: str, *, format: str = "decisions") -> Request:
+    """The export of a policy as NDJSON; format "chat", "preference", "openai-dpo" or "decisions"."""
+    return Request(method="GET", path="/v1/export", query={"policy": policy, "format": format})
+
+
+def ready() -> Plan[bool]:
+    """Whether requests are served now."""
+    return (yield from _ask(Request(method="GET", path="/readyz", repeat=Repeat.NEVER))).status == 200
+
+
+def wait_ready(*, timeout_s: float = 30.0, every_s: float = 0.1) -> Plan[None]:
+    """Waits until requests are served. Raises Unreachable after ``timeout_s`` of waiting."""
+    waited_s = 0.0
+    while not (yield from ready()):
+        if waited_s >= timeout_s:
+            raise Unreachable(
+                f"The server was not ready after {timeout_s:g} s; look at its log, or run `dayjob doctor`."
+            )
+        yield Pause(seconds=every_s)
+        waited_s += every_s

@@ -1,0 +1,137 @@
+"""What the judge remembers of one policy, and how closed decisions change it. Pure.
+
+Evidence belongs to one (challenger, champion) pair and is void when the champion changes. An abandoned trial has used
+its level of the promotion budget too.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from dayjob.endings import FeedbackState, Role
+from dayjob.gate import trial, watch
+from dayjob.gate.elond import Elond
+from dayjob.gate.evidence import arms, observations
+from dayjob.gate.trial import BOUND, BOUND_WITH_PULL, TrialState
+from dayjob.gate.verdict import Terms, VerdictResult, decide
+from dayjob.gate.watch import WatchState
+from dayjob.records import Joined, Json, Pointers
+
+EPSILON = 1e-12  # role chances are sums and differences of floats
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Docket:
+    """One policy before the judge. ``cursor``: everything up to this sequence number is judged."""
+
+    cursor: int = 0
+    challenger: str | None = None
+    champion: str = ""
+    trial: TrialState | None = None
+    closed: int = 0  # decisions closed since the trial began
+    stake: float = 0.0  # sum of the stakes of the judged pairs
+    budget: Elond = field(default_factory=lambda: Elond(alpha=0.05))
+    rival: str | None = None  # what the champion replaced: the watch compares them
+    watch: WatchState | None = None
+
+    def to_json(self) -> Json:
+        """Plain numbers."""
+        return {
+            "cursor": self.cursor, "challenger": self.challenger, "champion": self.champion,
+            "trial": None if self.trial is None else self.trial.to_dict(), "closed": self.closed,
+            "stake": self.stake, "budget": self.budget.to_dict(), "rival": self.rival,
+            "watch": None if self.watch is None else self.watch.to_dict(),
+        }  # fmt: skip
+
+    @classmethod
+    def from_json(cls, body: Json) -> "Docket":
+        """The inverse of :meth:`to_json`."""
+        made: dict[str, Any] = dict(body)
+        made["trial"] = None if body["trial"] is None else TrialState.from_dict(body["trial"])
+        made["watch"] = None if body["watch"] is None else WatchState.from_dict(body["watch"])
+        made["budget"] = Elond.from_dict(body["budget"])
+        return cls(**made)
+
+    def fits(self, pointers: Pointers) -> bool:
+        """Whether this is the pair that the pointers name."""
+        return (self.challenger, self.champion) == (pointers.challenger, pointers.champion)
+
+
+def reopen(docket: Docket, pointers: Pointers, *, metric: str, least_chance: float) -> Docket:
+    """A docket for the pair that the pointers name. ``least_chance``: the holdback's, 0 for no watch over it."""
+    budget = docket.budget
+    abandoned = docket.trial is not None and docket.trial.evidence.count > 0
+    if abandoned and not docket.fits(pointers):
+        budget = budget.decide(promoted=False)
+    state = None
+    if pointers.challenger is not None:
+        state = TrialState(bound=BOUND_WITH_PULL if metric == "km" else BOUND)
+    rival = None if pointers.champion == pointers.baseline else pointers.previous or pointers.baseline
+    kept = docket.watch if docket.champion == pointers.champion and docket.rival == rival else None
+    if kept is None and rival is not None and least_chance > 0:
+        kept = WatchState(least_chance=least_chance)
+    return replace(
+        docket, challenger=pointers.challenger, champion=pointers.champion, trial=state, closed=0, stake=0.0,
+        budget=budget, rival=rival, watch=kept,
+    )  # fmt: skip
+
+
+def observe(docket: Docket, closed: Sequence[Joined], spec: Json) -> Docket:
+    """The docket after more closed decisions, in the order they were made."""
+    pairs = [j for j in closed if j.stored.record.role is Role.TRIAL and j.stored.record.version == docket.champion]
+    state, stake = docket.trial, docket.stake
+    ours = [j for j in pairs if j.stored.record.challenger == docket.challenger]
+    if state is not None and ours:
+        batch = observations(ours, spec, pull_bound_K=None)
+        state, stake = trial.observe(state, batch), stake + float(batch.stake_N.sum())
+    counted = sum(j.stored.record.role is not Role.BEST for j in closed)
+    return replace(
+        docket,
+        cursor=closed[-1].stored.seq,
+        trial=state,
+        stake=stake,
+        closed=docket.closed + counted,
+        watch=None if docket.watch is None else _watch(docket, docket.watch, closed, pairs, spec),
+    )
+
+
+def _watch(
+    docket: Docket, state: WatchState, closed: Sequence[Joined], pairs: Sequence[Joined], spec: Json
+) -> WatchState:
+    """The watch after more closed decisions: pairs with what the champion replaced, and champion against holdback."""
+    rivals = [j for j in pairs if j.stored.record.challenger == docket.rival != docket.challenger]
+    if rivals:
+        state = watch.observe_pairs(state, observations(rivals, spec, pull_bound_K=None))
+    served = [
+        j for j in closed
+        if j.stored.record.role is Role.BASELINE
+        or (j.stored.record.role is Role.CHAMPION and j.stored.record.version == docket.champion)
+    ]  # fmt: skip
+    batch = arms([j for j in served if j.stored.record.role_propensity >= state.least_chance - EPSILON], spec)
+    return watch.observe_arms(state, batch) if batch.reward_N.size else state
+
+
+def rule(docket: Docket, spec: Json, state: FeedbackState) -> VerdictResult | None:
+    """The verdict as the docket stands; None without a trial. Losses are judged relative to the mean stake."""
+    if docket.trial is None:
+        return None
+    alpha = float(spec["alpha"])
+    count = docket.trial.evidence.count
+    terms = Terms(
+        alpha=alpha,
+        level=docket.budget.level,
+        minimum_effect=float(spec["minimum_effect"]) * (docket.stake / count if count else 1.0),
+        clicks=str(spec["metric"]) in ("click", "km"),
+    )
+    return decide(trial.grounds(docket.trial, closed=docket.closed, alpha=alpha), terms, feedback=state)
+
+
+def trial_point(docket: Docket, result: VerdictResult) -> Json:
+    """One point of the trial's curve."""
+    return {
+        "seq": docket.cursor, "challenger": docket.challenger, "champion": docket.champion,
+        "verdict": result.kind.value, "judged": result.grounds.judged, "closed": result.grounds.closed,
+        "effect": result.grounds.effect, "low": result.grounds.low, "high": result.grounds.high,
+        "e_value": result.e_value, "e_needed": result.e_needed, "alpha_i": result.level,
+        "needed": result.needed_closed,
+    }  # fmt: skip

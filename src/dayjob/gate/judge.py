@@ -1,0 +1,275 @@
+"""The judge: a process of its own that reads closed decisions and moves pointers.
+
+Promise 5: of all promotions of a policy, the expected share that are not improvements is at most alpha, however often
+the judge looks and however many challengers come (`confidence`, `elond`). Promise 6: a version rolled back is never
+promoted by itself again.
+
+One judge per policy holds a lease with a fencing token. Evidence, its cursor, the verdict and the pointer move commit
+in one transaction: a judge killed at any moment is taken up where its last transaction ended. Decisions are judged in
+the order they were made, each once closed, so that neither a fast nor a slow outcome chooses what is judged.
+"""
+
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import apsw
+
+from dayjob.endings import DayjobError, FeedbackState, Fenced, PolicyKind, VerdictKind, VersionStatus
+from dayjob.gate import watch
+from dayjob.gate.docket import Docket, observe, reopen, rule, trial_point
+from dayjob.gate.elond import Elond
+from dayjob.gate.report import Desk, build_report, read_feedback, version_points
+from dayjob.gate.verdict import VerdictResult
+from dayjob.journal.control import Control, add_point, add_verdict, put_state
+from dayjob.journal.join import window_of
+from dayjob.journal.readers import Reader, cursor_of
+from dayjob.records import Joined, Json, Lease, Pointers, Policy, Verdict
+from dayjob.signals.detector import Feedback
+
+log = logging.getLogger("dayjob.judge")
+LEASE_S = 10.0
+PAGES_A_STEP = 20  # judged between two looks at the other policies
+REPORT_S = 1.0
+FEEDBACK_EVERY = 250  # closed decisions between two looks at what the clicks can teach
+
+
+@dataclass(slots=True, kw_only=True)
+class Case:
+    """One policy before the judge: its docket, the newest decisions, and what the clicks were last found to teach."""
+
+    docket: Docket
+    token: int
+    said: Feedback
+    looked_at: int = 0
+    desk: Desk = field(default_factory=Desk)
+    reported_s: float = 0.0
+    lag: int = 0
+
+    @property
+    def state(self) -> FeedbackState:
+        """What the clicks can teach."""
+        return self.said.state
+
+
+class Judge:
+    """Judges every ranker of a data directory. ``holdback``: the least chance of the baseline role, 0 for none."""
+
+    def __init__(self, control: Control, reader: Reader, *, holdback: float, holder: str) -> None:
+        self.control = control
+        self.reader = reader
+        self.holdback = holdback
+        self.holder = holder
+        self.cases: dict[tuple[str, str], Case] = {}
+
+    def step(self) -> int:
+        """Look at every policy once; how many decisions were judged."""
+        judged = 0
+        for policy in self.control.policies():
+            if policy.kind is not PolicyKind.RANKER:
+                continue
+            try:
+                judged += self._sit(policy)
+            except DayjobError as error:
+                log.warning("policy %s is not judged now: %s", policy.name, error)
+                self.cases.pop((policy.tenant, policy.name), None)
+        return judged
+
+    def _sit(self, policy: Policy) -> int:
+        key = (policy.tenant, policy.name)
+        lease = self.control.take_lease(f"judge/{policy.tenant}/{policy.name}", self.holder, ttl_s=LEASE_S)
+        if lease is None:
+            self.cases.pop(key, None)
+            return 0
+        case = self.cases.get(key)
+        if case is None or case.token != lease.token:
+            case = self._take_up(policy, lease)
+            self.cases[key] = case
+        pointers = self._call_next(policy, case, lease)
+        judged = self._read(policy, case, lease, pointers)
+        self._report(policy, case, lease)
+        return judged
+
+    def _take_up(self, policy: Policy, lease: Lease) -> Case:
+        """Take a policy up where the last judge left it, with the newest judged decisions on the desk."""
+        key = (policy.tenant, policy.name)
+        saved = self.control.state(*key, "judge")
+        docket = Docket.from_json(saved) if saved else Docket(budget=Elond(alpha=float(policy.spec["alpha"])))
+        desk = Desk()
+        recent = [s for s in self.reader.recent(*key, desk.lines.maxlen or 0) if s.seq <= docket.cursor]
+        if recent:
+            pages = self.reader.joined(
+                *key, window=window_of(policy.spec), now_ms=_now_ms(), cursor=cursor_of(recent[0].seq - 1),
+                until=docket.cursor,
+            )  # fmt: skip
+            for page in pages:
+                desk.add([j for j in page if j.closed_seq is not None], policy.spec, reader=self.reader)
+        return Case(docket=docket, token=lease.token, desk=desk, said=read_feedback(desk), looked_at=desk.closed)
+
+    def _call_next(self, policy: Policy, case: Case, lease: Lease) -> Pointers:
+        """Put the newest waiting challenger on trial when none is; void the evidence of a pair that is no more."""
+        key = (policy.tenant, policy.name)
+        pointers = self.control.pointers(*key)
+        if pointers.challenger is None and not pointers.frozen:
+            waiting = [v.name for v in self.control.versions(*key) if v.status is VersionStatus.WAITING]
+            if waiting:
+                self.control.set_status(*key, waiting[:-1], VersionStatus.SUPERSEDED)
+                self.control.set_status(*key, waiting[-1:], VersionStatus.TRIAL)
+                pointers = self.control.move(*key, change={"challenger": waiting[-1]}, generation=pointers.generation)
+        if not case.docket.fits(pointers):
+            case.docket = reopen(case.docket, pointers, metric=str(policy.spec["metric"]), least_chance=self.holdback)
+            with self.control.fenced(lease) as db:
+                put_state(db, *key, name="judge", state=case.docket.to_json())
+        return pointers
+
+    def _read(self, policy: Policy, case: Case, lease: Lease, pointers: Pointers) -> int:
+        """Judge what closed since, page by page, until a decision that is still open or a verdict."""
+        judged = 0
+        pages = self.reader.joined(
+            policy.tenant, policy.name, window=window_of(policy.spec), now_ms=_now_ms(),
+            cursor=cursor_of(case.docket.cursor),
+        )  # fmt: skip
+        case.lag = 0
+        for number, page in enumerate(pages):
+            closed = _closed_prefix(page)
+            judged += len(closed)
+            done = bool(closed) and self._hear(policy, case, lease, pointers=pointers, closed=closed)
+            if len(closed) < len(page):
+                case.lag = sum(j.closed_seq is not None for j in page[len(closed) :])
+                break
+            if done or number >= PAGES_A_STEP:
+                break
+        return judged
+
+    def _hear(self, policy: Policy, case: Case, lease: Lease, *, pointers: Pointers, closed: Sequence[Joined]) -> bool:
+        """Take in closed decisions, commit, and say whether a verdict moved the pointers."""
+        case.desk.add(closed, policy.spec, reader=self.reader)
+        if case.desk.closed - case.looked_at >= FEEDBACK_EVERY:
+            case.said, case.looked_at = read_feedback(case.desk), case.desk.closed
+        docket = observe(case.docket, closed, policy.spec)
+        result = rule(docket, policy.spec, case.state)
+        alarm = None if docket.watch is None else watch.finding(docket.watch, alpha=float(policy.spec["alpha"]))
+        with self.control.fenced(lease) as db:
+            done = True
+            if alarm is not None and alarm.rollback:
+                docket = self._roll_back(db, docket, pointers, reason=alarm.reason)
+            elif result is not None and result.final:
+                docket = self._close(db, docket, pointers, result)
+            else:
+                done = False
+            if result is not None:
+                add_point(db, policy.tenant, policy.name, name="trial", point=trial_point(docket, result))
+            point: Json = {"seq": docket.cursor, "versions": version_points(case.desk, newest=len(closed))}
+            add_point(db, policy.tenant, policy.name, name="versions", point=point)
+            put_state(db, policy.tenant, policy.name, name="judge", state=docket.to_json())
+        case.docket = docket
+        return done
+
+    def _close(self, db: apsw.Connection, docket: Docket, pointers: Pointers, result: VerdictResult) -> Docket:
+        """Write a final verdict and move the pointers, in the open transaction."""
+        challenger = str(docket.challenger)
+        promoted = result.kind is VerdictKind.PROMOTE
+        evidence = trial_point(docket, result)
+        _say(db, pointers, challenger=challenger, champion=docket.champion, kind=result.kind, reason=result.reason,
+             evidence=evidence)  # fmt: skip
+        status = {VerdictKind.PROMOTE: VersionStatus.CHAMPION, VerdictKind.REJECT: VersionStatus.REJECTED}
+        _set_status(db, pointers, challenger, status.get(result.kind, VersionStatus.HELD))
+        change: dict[str, str | None] = {"challenger": None}
+        if promoted:
+            _set_status(db, pointers, docket.champion, VersionStatus.RETIRED)
+            change |= {"champion": challenger, "previous": docket.champion}
+        moved = _move(db, pointers, change)
+        decided = replace(docket, budget=docket.budget.decide(promoted=promoted), trial=None)
+        return reopen(decided, moved, metric="", least_chance=self.holdback)
+
+    def _roll_back(self, db: apsw.Connection, docket: Docket, pointers: Pointers, *, reason: str) -> Docket:
+        """Withdraw a champion that was proven worse, in the open transaction."""
+        target = docket.rival or pointers.baseline
+        _say(db, pointers, challenger=docket.champion, champion=target, kind=VerdictKind.ROLLBACK, reason=reason,
+             evidence={})  # fmt: skip
+        _set_status(db, pointers, docket.champion, VersionStatus.ROLLED_BACK)
+        if pointers.challenger is not None:
+            _set_status(db, pointers, pointers.challenger, VersionStatus.WAITING)
+        _set_status(db, pointers, target, VersionStatus.CHAMPION)
+        previous = pointers.baseline if target != pointers.baseline else None
+        moved = _move(db, pointers, {"champion": target, "previous": previous, "challenger": None})
+        return reopen(docket, moved, metric="", least_chance=self.holdback)
+
+    def _report(self, policy: Policy, case: Case, lease: Lease) -> None:
+        """Write the report, at most once a second."""
+        now = time.monotonic()
+        if now - case.reported_s < REPORT_S:
+            return
+        case.reported_s = now
+        docket = case.docket
+        result = rule(docket, policy.spec, case.state)
+        gate: Json = {
+            "judged_through": docket.cursor,
+            "lag": case.lag,
+            "trial": None if result is None else trial_point(docket, result) | {"reason": result.reason},
+            "estimates": {},
+            "watch": None
+            if docket.watch is None
+            else {
+                "rival": docket.rival,
+                "pairs": docket.watch.pairs.count,
+                "decisions": docket.watch.arms.count,
+            },
+        }
+        body = build_report(case.said, gate=gate)
+        with self.control.fenced(lease) as db:
+            put_state(db, policy.tenant, policy.name, name="report", state=body)
+
+
+def _now_ms() -> int:
+    return int(time.time() * 1000)
+
+
+def _closed_prefix(page: Sequence[Joined]) -> list[Joined]:
+    out: list[Joined] = []
+    for joined in page:
+        if joined.closed_seq is None:
+            break
+        out.append(joined)
+    return out
+
+
+def _say(
+    db: apsw.Connection, pointers: Pointers, *, challenger: str, champion: str, kind: VerdictKind, reason: str,
+    evidence: Json,
+) -> None:  # fmt: skip
+    verdict = Verdict(
+        tenant=pointers.tenant, policy=pointers.policy, challenger=challenger, champion=champion, kind=kind,
+        reason=reason, evidence=evidence, at_ms=_now_ms(), by="gate",
+    )  # fmt: skip
+    add_verdict(db, verdict)
+
+
+def _set_status(db: apsw.Connection, pointers: Pointers, name: str, status: VersionStatus) -> None:
+    """Say where a version stands; the baseline always stands where it stands."""
+    db.execute(
+        "UPDATE versions SET status=? WHERE tenant=? AND policy=? AND name=? AND number>0",
+        (status.value, pointers.tenant, pointers.policy, name),
+    )
+
+
+def _move(db: apsw.Connection, pointers: Pointers, change: dict[str, str | None]) -> Pointers:
+    """Move pointers inside the open transaction, only if nobody moved them since they were read."""
+    sets = ", ".join(f"{name}=?" for name in change)
+    db.execute(
+        f"UPDATE pointers SET {sets}, generation=generation+1 WHERE tenant=? AND policy=? AND generation=?",
+        (*change.values(), pointers.tenant, pointers.policy, pointers.generation),
+    )
+    if not db.changes():
+        raise Fenced(f"the pointers of {pointers.policy!r} were moved by somebody else: judged again")
+    return Pointers(
+        tenant=pointers.tenant,
+        policy=pointers.policy,
+        champion=change.get("champion") or pointers.champion,
+        previous=change.get("previous", pointers.previous),
+        challenger=change.get("challenger", pointers.challenger),
+        baseline=pointers.baseline,
+        frozen=pointers.frozen,
+        generation=pointers.generation + 1,
+    )

@@ -1,0 +1,191 @@
+"""Alarms beside the gate. They explain, block and call for a look; none of them ever promotes.
+
+* ``exposure``: does one item take the page (Gini coefficient, top share)?
+* ``proxy_against_truth``: the reward rises while the truth falls: the policy games its reward.
+* ``drift``: did the pull of positions change, or what people want, or both? Two streams, judged apart.
+* ``not_learning``: the reward looks high, yet the policy hardly moved and nothing was gained by moving.
+
+Where windows are compared, the test is Welch's on means of bounded numbers, at level 6 alpha / (pi^2 j^2) for the j-th
+look, so that all looks together raise a false alarm with probability <= alpha (up to the normal approximation, which
+windows of at least ``SMALLEST_WINDOW`` keep good).
+"""
+
+import math
+from dataclasses import dataclass
+from statistics import NormalDist
+
+import numpy as np
+import numpy.typing as npt
+
+from dayjob.endings import Invalid
+from dayjob.gate.confidence import Floats
+
+SMALLEST_WINDOW = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exposure:
+    """How first places (or any exposure) are shared among items: ``gini`` 0 equal, near 1 one takes all."""
+
+    gini: float
+    top_share: float
+    top_item: int
+    effective_items: float
+
+
+def position_share(click_B: npt.ArrayLike, *, positions: int) -> Floats:
+    """``positions`` shares of the clicks by 0-based position; -1 (no click) is left out; zeros without a click."""
+    click = np.asarray(click_B, dtype=np.int64)
+    counts = np.bincount(click[click >= 0], minlength=positions).astype(np.float64)
+    if counts.size > positions:
+        raise Invalid(f"a click lies below the last of {positions} positions")
+    share: Floats = counts / max(1.0, float(counts.sum()))
+    return share
+
+
+def exposure(count_V: npt.ArrayLike) -> Exposure:
+    """``count_V``: exposure of each of V items, items never shown included as zeros.
+
+    Gini = (2 sum_i i c_(i)) / (V sum c) - (V + 1) / V over ascending c; effective items = exp(entropy of the shares).
+    """
+    count = np.asarray(count_V, dtype=np.float64)
+    if count.size == 0 or count.min() < 0 or count.sum() <= 0:
+        raise Invalid("exposure needs at least one item shown, and no negative counts")
+    size, total = count.size, count.sum()
+    gini = 2.0 * float(np.arange(1, size + 1) @ np.sort(count)) / (size * total) - (size + 1) / size
+    share = count / total
+    seen = share[share > 0]
+    return Exposure(
+        gini=gini,
+        top_share=float(share.max()),
+        top_item=int(share.argmax()),
+        effective_items=float(np.exp(-(seen * np.log(seen)).sum())),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """Mean after less mean before, with an interval; ``moved`` when the interval leaves zero out."""
+
+    change: float
+    low: float
+    high: float
+
+    @property
+    def moved(self) -> bool:
+        """The interval does not contain zero."""
+        return self.low > 0.0 or self.high < 0.0
+
+
+def compare(before_N: npt.ArrayLike, after_N: npt.ArrayLike, *, alpha: float) -> Change:
+    """Welch's interval for the change of a mean."""
+    before, after = (np.asarray(sample, dtype=np.float64) for sample in (before_N, after_N))
+    if min(before.size, after.size) < SMALLEST_WINDOW:
+        raise Invalid(f"a window needs at least {SMALLEST_WINDOW} observations")
+    change = float(after.mean() - before.mean())
+    # A sample that never varied is not proof of no variance: one more observation at the other end is imagined.
+    error = math.sqrt(sum(float(s.var(ddof=1)) / s.size + 1.0 / s.size**2 for s in (before, after)))
+    wide = NormalDist().inv_cdf(1 - alpha / 2) * error
+    return Change(change=change, low=change - wide, high=change + wide)
+
+
+def look_level(alpha: float, look: int) -> float:
+    """The level of the look-th look, counted from 1; all of them sum to alpha."""
+    return 6.0 * alpha / (math.pi**2 * look**2)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alarm:
+    """One monitor's word. ``reason`` says what was seen, whether it fires or not."""
+
+    fires: bool
+    reason: str
+
+
+def proxy_against_truth(
+    reward: tuple[npt.ArrayLike, npt.ArrayLike], truth: tuple[npt.ArrayLike, npt.ArrayLike], *, alpha: float
+) -> Alarm:
+    """(before, after) samples of the reward that is learned from, and of the truth; both on scales of about 1."""
+    proxy, gold = compare(*reward, alpha=alpha / 2), compare(*truth, alpha=alpha / 2)
+    fires = proxy.low > 0.0 and gold.high < 0.0
+    told = f"reward {proxy.change:+.3f} ({proxy.low:+.3f} to {proxy.high:+.3f}), truth {gold.change:+.3f} "
+    told += f"({gold.low:+.3f} to {gold.high:+.3f})"
+    if fires:
+        return Alarm(fires=True, reason=f"The reward rose while the truth fell: {told}. The policy games its reward.")
+    return Alarm(fires=False, reason=f"No gap between reward and truth is shown: {told}.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drift:
+    """``at``: index of the first observation of the window that showed it (None: no drift). Changes of both streams."""
+
+    position: bool
+    relevance: bool
+    at: int | None
+    reason: str
+
+
+def drift(pull_N: npt.ArrayLike, relevance_N: npt.ArrayLike, *, window: int, alpha: float) -> Drift:
+    """Compare each window with the first: ``pull_N`` says what position does, ``relevance_N`` what items do.
+
+    From coin-flip pairs: pull = coin * (c_b - c_a), the first place's advantage whatever stands there, and relevance =
+    c_b - c_a, the challenger's advantage wherever it stands; the coin makes each blind to the other. From exploration:
+    clicks on uniformly drawn first places, and how much more the policy's own first place is clicked. Values in
+    [-1, 1], in order, both streams of one length. Stops at the first look that shows something.
+    """
+    pull, relevance = (np.asarray(stream, dtype=np.float64) for stream in (pull_N, relevance_N))
+    if pull.shape != relevance.shape or pull.ndim != 1:
+        raise Invalid("pull_N and relevance_N must be one-dimensional and of one length")
+    looks = pull.size // window - 1
+    for look in range(1, looks + 1):
+        now = slice(look * window, (look + 1) * window)
+        level = look_level(alpha, look) / 2
+        by_place = compare(pull[:window], pull[now], alpha=level)
+        by_item = compare(relevance[:window], relevance[now], alpha=level)
+        if by_place.moved or by_item.moved:
+            return Drift(
+                position=by_place.moved,
+                relevance=by_item.moved,
+                at=now.start,
+                reason=_drift_reason(by_place, by_item),
+            )
+    seen = f"{max(looks, 0)} windows of {window:,} against the first"
+    return Drift(position=False, relevance=False, at=None, reason=f"No drift is shown ({seen}).")
+
+
+def _drift_reason(place: Change, item: Change) -> str:
+    moved = []
+    if place.moved:
+        moved.append(
+            f"the pull of the first place changed by {place.change:+.3f} ({place.low:+.3f} to {place.high:+.3f}): "
+            "the page or the people changed how they click, so estimate the position bias again"
+        )
+    if item.moved:
+        moved.append(
+            f"what is preferred changed by {item.change:+.3f} ({item.low:+.3f} to {item.high:+.3f}): "
+            "the items or the wishes changed, so learn from recent decisions"
+        )
+    text = "; and ".join(moved)
+    return text[0].upper() + text[1:] + "."
+
+
+# A reward within this share of the top of its range leaves little to gain; a policy that moved by less than this many
+# nats per decision still answers as before.
+HIGH_REWARD = 0.6
+STILL_KL = 0.01
+
+
+def not_learning(*, kl: float, reward: float, gain: Change) -> Alarm:
+    """``kl``: mean KL(new || baseline) per decision in nats; ``reward`` in [0, 1]; ``gain``: reward now less at start.
+
+    The Geospot story: reward high, KL under .01, nobody noticed. High reward is no news when it was high to begin with.
+    """
+    if kl < 0.0 or not math.isfinite(kl):
+        raise Invalid("a KL divergence is finite and not negative")
+    told = f"reward {reward:.2f}, gained {gain.change:+.3f} ({gain.low:+.3f} to {gain.high:+.3f}), moved {kl:.4f} nats"
+    if gain.low > 0.0:
+        return Alarm(fires=False, reason=f"Learning: {told}.")
+    if kl < STILL_KL:
+        praise = "The reward looks high, but it did before: " if reward >= HIGH_REWARD else ""
+        return Alarm(fires=True, reason=f"{praise}nothing moved and nothing was gained ({told}).")
+    return Alarm(fires=True, reason=f"The policy moved and no gain is shown ({told}).")

@@ -1,0 +1,298 @@
+"""control.db: who serves, who may judge, what was decided. Short transactions from any process.
+
+Promise 6: a rollback is one row. Promise 7: a freeze never stops a rollback. A writer that lost its lease is refused
+by its fencing token, inside the same transaction that would have written.
+"""
+
+import secrets
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import apsw
+
+from dayjob.endings import Fenced, NotFound, PolicyKind, StorageFull, VerdictKind, VersionStatus
+from dayjob.journal.columns import CONTROL_TABLES, POINTERS, POLICIES, VERDICTS, VERSIONS
+from dayjob.journal.rows import connect, dumps, loads, migrate
+from dayjob.records import Json, Lease, Pointers, Policy, Verdict, Version
+
+FULL = "the disk is full: nothing was changed; free some space and try again"
+
+
+class Control:
+    """The control store of one data directory; safe to share between threads."""
+
+    def __init__(self, root: Path) -> None:
+        root.mkdir(parents=True, exist_ok=True)
+        self.root = root
+        self._local = threading.local()
+        migrate(self.db(), CONTROL_TABLES)
+
+    def db(self) -> apsw.Connection:
+        """This thread's connection."""
+        connection: apsw.Connection | None = getattr(self._local, "db", None)
+        if connection is None:
+            connection = connect(self.root / "control.db", write=True)
+            self._local.db = connection
+        return connection
+
+    @contextmanager
+    def write(self) -> Iterator[apsw.Connection]:
+        """One short transaction. A full disk frees the ballast and is retried by whoever asked."""
+        db = self.db()
+        try:
+            db.execute("BEGIN IMMEDIATE")
+            yield db
+            db.execute("COMMIT")
+        except BaseException as error:
+            if db.in_transaction:
+                db.execute("ROLLBACK")
+            if isinstance(error, apsw.FullError):
+                raise StorageFull(FULL) from error
+            raise
+
+    def write_or_free(self, work: Callable[[apsw.Connection], None]) -> None:
+        """A write that must succeed on a full disk (a rollback): the ballast is given up for it."""
+        try:
+            with self.write() as db:
+                work(db)
+        except StorageFull:
+            (self.root / "ballast").unlink(missing_ok=True)
+            with self.write() as db:
+                work(db)
+
+    def change_count(self) -> int:
+        """A number that differs once another connection has written: cheap to poll."""
+        return int(self.db().pragma("data_version"))
+
+    def secret(self, name: str) -> bytes:
+        """A secret of this data directory, made at its first use (32 bytes)."""
+        with self.write() as db:
+            db.execute("INSERT OR IGNORE INTO secrets (name, value) VALUES (?, ?)", (name, secrets.token_bytes(32)))
+            row = db.execute("SELECT value FROM secrets WHERE name=?", (name,)).fetchone()
+        assert row is not None
+        return bytes(row[0])
+
+    # policies, versions, pointers
+
+    def create_policy(self, policy: Policy, baseline: Version) -> None:
+        """Add a policy with its baseline, which is its first champion. Does nothing when it exists."""
+        with self.write() as db:
+            db.execute(
+                POLICIES.insert("INSERT OR IGNORE"),
+                (policy.tenant, policy.name, policy.kind.value, dumps(policy.spec), policy.created_ms),
+            )
+            if not db.changes():
+                return
+            db.execute(VERSIONS.insert(), version_row(baseline))
+            db.execute(POINTERS.insert(), (policy.tenant, policy.name, baseline.name, None, None, baseline.name, "", 1))
+
+    def update_spec(self, tenant: str, policy: str, spec: Json) -> None:
+        """Change a policy's settings (its kind and dimensions never change)."""
+        with self.write() as db:
+            db.execute("UPDATE policies SET spec=? WHERE tenant=? AND name=?", (dumps(spec), tenant, policy))
+
+    def policies(self, tenant: str | None = None) -> list[Policy]:
+        """All policies, or one tenant's."""
+        where, args = (
+            ("WHERE tenant=? ORDER BY name", (tenant,)) if tenant is not None else ("ORDER BY tenant, name", ())
+        )
+        return [
+            Policy(tenant=row[0], name=row[1], kind=PolicyKind(row[2]), spec=loads(row[3]), created_ms=row[4])
+            for row in self.db().execute(POLICIES.select(where), args)
+        ]
+
+    def policy(self, tenant: str, name: str) -> Policy:
+        """One policy. Raises NotFound."""
+        for policy in self.policies(tenant):
+            if policy.name == name:
+                return policy
+        raise NotFound(f"there is no policy {name!r}: create it with PUT /v1/policies/{name}")
+
+    def pointers(self, tenant: str, policy: str) -> Pointers:
+        """Which versions serve. Raises NotFound."""
+        row = self.db().execute(POINTERS.select("WHERE tenant=? AND policy=?"), (tenant, policy)).fetchone()
+        if row is None:
+            raise NotFound(f"there is no policy {policy!r}: create it with PUT /v1/policies/{policy}")
+        return Pointers(**dict(zip(POINTERS.names(), row, strict=True)))
+
+    def move(
+        self, tenant: str, policy: str, *, change: Mapping[str, str | None], generation: int | None = None
+    ) -> Pointers:
+        """Move pointers (``champion``, ``previous``, ``challenger``, ``frozen``) in one row.
+
+        With ``generation``, only if nobody moved them since: else Fenced.
+        """
+        names = tuple(change)
+        assert set(names) <= {"champion", "previous", "challenger", "frozen"}, names
+        sets = ", ".join(f"{name}=?" for name in names)
+        fence = "" if generation is None else f" AND generation={generation:d}"
+
+        def work(db: apsw.Connection) -> None:
+            db.execute(
+                f"UPDATE pointers SET {sets}, generation=generation+1 WHERE tenant=? AND policy=?{fence}",
+                (*change.values(), tenant, policy),
+            )
+            if not db.changes():
+                raise Fenced(f"the pointers of {policy!r} were moved by somebody else: read them again")
+
+        self.write_or_free(work)
+        return self.pointers(tenant, policy)
+
+    def add_version(self, version: Version) -> None:
+        """Register a published version."""
+        with self.write() as db:
+            db.execute(VERSIONS.insert("INSERT OR IGNORE"), version_row(version))
+
+    def set_status(self, tenant: str, policy: str, names: Sequence[str], status: VersionStatus) -> None:
+        """Say where versions stand."""
+        with self.write() as db:
+            db.executemany(
+                "UPDATE versions SET status=? WHERE tenant=? AND policy=? AND name=?",
+                [(status.value, tenant, policy, name) for name in names],
+            )
+
+    def versions(self, tenant: str, policy: str) -> list[Version]:
+        """All versions of a policy, oldest first."""
+        rows = self.db().execute(VERSIONS.select("WHERE tenant=? AND policy=? ORDER BY number"), (tenant, policy))
+        return [row_version(row) for row in rows]
+
+    def version(self, tenant: str, policy: str, name: str) -> Version:
+        """One version. Raises NotFound."""
+        row = (
+            self.db()
+            .execute(VERSIONS.select("WHERE tenant=? AND policy=? AND name=?"), (tenant, policy, name))
+            .fetchone()
+        )
+        if row is None:
+            raise NotFound(f"policy {policy!r} has no version {name!r}: GET /v1/policies/{policy}/versions lists them")
+        return row_version(row)
+
+    # leases, states, verdicts, series
+
+    def take_lease(self, name: str, holder: str, *, ttl_s: float) -> Lease | None:
+        """Take or renew a lease; None while somebody else holds it. A new holder gets a higher fencing token."""
+        now = int(time.time() * 1000)
+        with self.write() as db:
+            row = db.execute("SELECT holder, token, until_ms FROM leases WHERE name=?", (name,)).fetchone()
+            if row is not None and row[0] != holder and int(row[2]) > now:
+                return None
+            token = 1 if row is None else int(row[1]) + (row[0] != holder)
+            until = now + int(ttl_s * 1000)
+            db.execute("INSERT OR REPLACE INTO leases VALUES (?, ?, ?, ?)", (name, holder, token, until))
+        return Lease(name=name, holder=holder, token=token, until_ms=until)
+
+    @contextmanager
+    def fenced(self, lease: Lease) -> Iterator[apsw.Connection]:
+        """One transaction that holds only while the lease does: evidence and its cursor commit together, or not."""
+        with self.write() as db:
+            row = db.execute("SELECT token FROM leases WHERE name=?", (lease.name,)).fetchone()
+            if row is None or row[0] != lease.token:
+                raise Fenced(f"the lease {lease.name!r} was taken by a newer process; this one stops")
+            yield db
+
+    def state(self, tenant: str, policy: str, name: str) -> Json | None:
+        """A process's saved state, None before the first."""
+        row = (
+            self.db()
+            .execute("SELECT state FROM states WHERE tenant=? AND policy=? AND name=?", (tenant, policy, name))
+            .fetchone()
+        )
+        return None if row is None else dict(loads(str(row[0])))
+
+    def verdicts(self, tenant: str, policy: str, *, limit: int = 100) -> list[Verdict]:
+        """The newest verdicts, oldest of them first."""
+        rows = self.db().execute(
+            VERDICTS.select("WHERE tenant=? AND policy=? ORDER BY n DESC LIMIT ?"), (tenant, policy, limit)
+        )
+        return [
+            Verdict(
+                tenant=row[0], policy=row[1], challenger=row[3], champion=row[4], kind=VerdictKind(row[5]),
+                reason=row[6], evidence=loads(row[7]), at_ms=row[8], by=row[9],
+            )
+            for row in rows
+        ][::-1]  # fmt: skip
+
+    def series(self, tenant: str, policy: str, name: str, *, limit: int = 2000) -> list[Json]:
+        """The newest points of a named series, oldest of them first."""
+        rows = self.db().execute(
+            "SELECT point FROM series WHERE tenant=? AND policy=? AND name=? ORDER BY n DESC LIMIT ?",
+            (tenant, policy, name, limit),
+        )
+        return [dict(loads(str(row[0]))) for row in rows][::-1]
+
+    def learns(self, tenant: str, user: str) -> bool:
+        """Whether a person lets us learn from them (the default)."""
+        row = self.db().execute("SELECT learn FROM people WHERE tenant=? AND user=?", (tenant, user)).fetchone()
+        return row is None or bool(row[0])
+
+    def set_learns(self, tenant: str, user: str, learn: bool) -> None:
+        """Record a person's wish."""
+        with self.write() as db:
+            db.execute("INSERT OR REPLACE INTO people VALUES (?, ?, ?)", (tenant, user, int(learn)))
+
+    def silent_people(self) -> set[tuple[str, str]]:
+        """The people, as (tenant, user), that are served but never learned from."""
+        return {
+            (str(row[0]), str(row[1])) for row in self.db().execute("SELECT tenant, user FROM people WHERE learn=0")
+        }
+
+    def taught_by(self, tenant: str, mark: bytes) -> list[tuple[str, str]]:
+        """The versions, as (policy, version), that learned from the person of this keyed mark."""
+        rows = self.db().execute("SELECT policy, version FROM lessons WHERE tenant=? AND mark=?", (tenant, mark))
+        return [(str(row[0]), str(row[1])) for row in rows]
+
+    def set_taught(self, tenant: str, policy: str, version: str, *, marks: Sequence[bytes]) -> None:
+        """Record whose outcomes a version learned from, as keyed marks."""
+        with self.write() as db:
+            db.executemany(
+                "INSERT OR IGNORE INTO lessons VALUES (?, ?, ?, ?)", [(tenant, policy, version, mark) for mark in marks]
+            )
+
+
+def put_state(db: apsw.Connection, tenant: str, policy: str, *, name: str, state: Json) -> None:
+    """Save a process's state inside a transaction."""
+    db.execute(
+        "INSERT OR REPLACE INTO states VALUES (?, ?, ?, ?, ?)",
+        (tenant, policy, name, dumps(state), int(time.time() * 1000)),
+    )
+
+
+def add_verdict(db: apsw.Connection, verdict: Verdict) -> None:
+    """Append a verdict inside a transaction."""
+    db.execute(
+        "INSERT INTO verdicts SELECT ?1, ?2, COALESCE(MAX(n), 0) + 1, ?3, ?4, ?5, ?6, ?7, ?8, ?9 "
+        "FROM verdicts WHERE tenant=?1 AND policy=?2",
+        (
+            verdict.tenant, verdict.policy, verdict.challenger, verdict.champion, verdict.kind.value, verdict.reason,
+            dumps(verdict.evidence), verdict.at_ms, verdict.by,
+        ),
+    )  # fmt: skip
+
+
+def add_point(db: apsw.Connection, tenant: str, policy: str, *, name: str, point: Json) -> None:
+    """Append a point to a named series inside a transaction."""
+    db.execute(
+        "INSERT INTO series SELECT ?1, ?2, ?3, COALESCE(MAX(n), 0) + 1, ?4 FROM series "
+        "WHERE tenant=?1 AND policy=?2 AND name=?3",
+        (tenant, policy, name, dumps(point)),
+    )
+
+
+def version_row(version: Version) -> tuple[Any, ...]:
+    """The row of a version, in the order of columns.VERSIONS."""
+    return (
+        version.tenant, version.policy, version.name, version.number, version.parent, version.recipe, version.digest,
+        version.from_seq, version.to_seq, version.status.value, version.created_ms, dumps(version.detail),
+    )  # fmt: skip
+
+
+def row_version(row: tuple[Any, ...]) -> Version:
+    """A version from its row."""
+    return Version(
+        tenant=row[0], policy=row[1], name=row[2], number=row[3], parent=row[4], recipe=row[5], digest=row[6],
+        from_seq=row[7], to_seq=row[8], status=VersionStatus(row[9]), created_ms=row[10], detail=loads(row[11]),
+    )  # fmt: skip

@@ -1,0 +1,65 @@
+"""Learning jobs as rows: asked for over HTTP, done by the learner, which may die and come back."""
+
+import time
+import uuid
+from typing import Any
+
+from dayjob.endings import JobState, NotFound
+from dayjob.journal.columns import JOBS
+from dayjob.journal.control import Control
+from dayjob.journal.rows import dumps, loads
+from dayjob.records import Job, Json
+
+
+def request_job(control: Control, tenant: str, policy: str, *, recipe: str) -> Job:
+    """The policy's unfinished job, or a new one: asking twice starts one."""
+    now = int(time.time() * 1000)
+    with control.write() as db:
+        row = db.execute(
+            JOBS.select("WHERE tenant=? AND policy=? AND state IN ('queued', 'running') LIMIT 1"), (tenant, policy)
+        ).fetchone()
+        if row is None:
+            row = (tenant, policy, str(uuid.uuid4()), recipe, JobState.QUEUED.value, 0.0, None, None, now, now)
+            db.execute(JOBS.insert(), row)
+    return _row_job(row)
+
+
+def get_job(control: Control, tenant: str, job_id: str) -> Job:
+    """One job. Raises NotFound."""
+    row = control.db().execute(JOBS.select("WHERE tenant=? AND id=?"), (tenant, job_id)).fetchone()
+    if row is None:
+        raise NotFound(f"there is no job {job_id!r}")
+    return _row_job(row)
+
+
+def unfinished(control: Control) -> list[Job]:
+    """Jobs to do, oldest first; a running one was interrupted and is taken up again."""
+    rows = control.db().execute(JOBS.select("WHERE state IN ('queued', 'running') ORDER BY created_ms"))
+    return [_row_job(row) for row in rows]
+
+
+def update_job(
+    control: Control,
+    job: Job,
+    *,
+    state: JobState,
+    progress: float,
+    result: Json | None = None,
+    error: str | None = None,
+) -> None:
+    """Say how far a job is."""
+    with control.write() as db:
+        db.execute(
+            "UPDATE jobs SET state=?, progress=?, result=?, error=?, updated_ms=? WHERE tenant=? AND policy=? AND id=?",
+            (
+                state.value, progress, None if result is None else dumps(result), error, int(time.time() * 1000),
+                job.tenant, job.policy, job.id,
+            ),
+        )  # fmt: skip
+
+
+def _row_job(row: tuple[Any, ...]) -> Job:
+    return Job(
+        tenant=row[0], policy=row[1], id=row[2], recipe=row[3], state=JobState(row[4]), progress=row[5],
+        result=loads(row[6]), error=row[7], created_ms=row[8], updated_ms=row[9],
+    )  # fmt: skip

@@ -1,0 +1,149 @@
+"""Reading the journal: opaque cursors, short read transactions, one connection a reader.
+
+A cursor names the last sequence number seen. The embedded store has a single writer, so sequence numbers become
+visible in order; a store where they do not must never hand out a cursor past its oldest open transaction.
+"""
+
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import apsw
+import numpy as np
+import numpy.typing as npt
+
+from dayjob.endings import Damaged, Invalid
+from dayjob.journal import vectors
+from dayjob.journal.columns import DECISIONS, HELD, OUTCOMES
+from dayjob.journal.join import Window, join
+from dayjob.journal.rows import connect, loads, row_decision, row_outcome
+from dayjob.records import Joined, Json, Stored, StoredOutcome
+
+START = "s0"
+PAGE = 500  # rows a read transaction: well under a second
+
+
+def cursor_of(seq: int) -> str:
+    """The cursor that continues after ``seq``."""
+    return f"s{seq}"
+
+
+def seq_of(cursor: str) -> int:
+    """The sequence number a cursor stands at. Raises Invalid for anything that is not a cursor of ours."""
+    if not cursor.startswith("s") or not cursor[1:].isascii() or not cursor[1:].isdigit() or len(cursor) > 19:
+        raise Invalid(f"{cursor!r} is not a cursor: use one that a read returned", param="cursor")
+    return int(cursor[1:])
+
+
+class Reader:
+    """Reads one data directory's journal. Any number of them, in any process; safe to share between threads."""
+
+    def __init__(self, root: Path) -> None:
+        self._path = root / "journal.db"
+        self._local = threading.local()
+
+    def _db(self) -> apsw.Connection:
+        connection: apsw.Connection | None = getattr(self._local, "db", None)
+        if connection is None:
+            connection = connect(self._path, write=False)
+            self._local.db = connection
+        return connection
+
+    def decision(self, tenant: str, decision_id: str) -> Stored | None:
+        """One decision by its id."""
+        row = self._db().execute(DECISIONS.select("WHERE tenant=? AND id=?"), (tenant, decision_id)).fetchone()
+        return None if row is None else row_decision(row)
+
+    def decisions(
+        self, tenant: str, policy: str, *, cursor: str = START, limit: int = PAGE
+    ) -> tuple[list[Stored], str]:
+        """The next decisions of a policy, oldest first, and the cursor that continues after them."""
+        rows = self._db().execute(
+            DECISIONS.select("WHERE tenant=? AND policy=? AND seq>? ORDER BY seq LIMIT ?"),
+            (tenant, policy, seq_of(cursor), limit),
+        )
+        out = [row_decision(row) for row in rows]
+        return out, cursor_of(out[-1].seq) if out else cursor
+
+    def recent(self, tenant: str, policy: str, limit: int) -> list[Stored]:
+        """The newest decisions, oldest of them first."""
+        rows = self._db().execute(
+            DECISIONS.select("WHERE tenant=? AND policy=? ORDER BY seq DESC LIMIT ?"), (tenant, policy, limit)
+        )
+        return [row_decision(row) for row in rows][::-1]
+
+    def outcomes(self, tenant: str, decisions: Sequence[Stored]) -> dict[str, list[StoredOutcome]]:
+        """The outcomes of these decisions by decision id; a session's outcomes stand at each of its decisions."""
+        db = self._db()
+        out: dict[str, list[StoredOutcome]] = {}
+        by_decision = OUTCOMES.select("WHERE tenant=? AND decision=?")
+        by_session = OUTCOMES.select("WHERE tenant=? AND session=? AND decision IS NULL")
+        sessions: dict[str, list[StoredOutcome]] = {}
+        for stored in decisions:
+            record = stored.record
+            found = [row_outcome(row) for row in db.execute(by_decision, (tenant, record.id))]
+            if record.session is not None:
+                if record.session not in sessions:
+                    rows = db.execute(by_session, (tenant, record.session))
+                    sessions[record.session] = [row_outcome(row) for row in rows]
+                found += sessions[record.session]
+            if found:
+                out[record.id] = found
+        return out
+
+    def joined(
+        self, tenant: str, policy: str, *, window: Window, now_ms: int, cursor: str = START, until: int | None = None
+    ) -> Iterator[list[Joined]]:
+        """Pages of decisions with their outcomes, in order; nothing after sequence number ``until``."""
+        while True:
+            page, cursor = self.decisions(tenant, policy, cursor=cursor)
+            if until is not None:
+                page = [stored for stored in page if stored.seq <= until]
+            if not page:
+                return
+            yield join(page, self.outcomes(tenant, page), now_ms=now_ms, window=window)
+
+    def get_many(self, tenant: str, digests: Sequence[bytes], *, dim: int) -> npt.NDArray[np.float32]:
+        """The vectors of these digests, (N, dim). Raises Damaged when one is missing."""
+        db = self._db()
+        blobs = []
+        for digest in digests:
+            row = db.execute("SELECT vector FROM vectors WHERE tenant=? AND digest=?", (tenant, digest)).fetchone()
+            if row is None:
+                raise Damaged("a candidate's vector is missing from the journal: restore it from a backup")
+            blobs.append(row[0])
+        return vectors.unpack_many(blobs, dim)
+
+    def catalog(self, tenant: str, policy: str) -> tuple[list[str], list[bytes], list[Json | None]]:
+        """A catalog's ids, vector digests and metadata, in order."""
+        rows = list(
+            self._db().execute(
+                "SELECT id, digest, meta FROM catalogs WHERE tenant=? AND policy=? ORDER BY ordinal", (tenant, policy)
+            )
+        )
+        return [row[0] for row in rows], [row[1] for row in rows], [loads(row[2]) for row in rows]
+
+    def counts(self, tenant: str, policy: str) -> dict[str, int]:
+        """Decisions and outcomes by kind."""
+        rows = self._db().execute("SELECT what, n FROM counts WHERE tenant=? AND policy=?", (tenant, policy))
+        return {row[0]: row[1] for row in rows}
+
+    def of_user(self, tenant: str, user: str, *, limit: int = 10_000) -> tuple[list[Stored], list[StoredOutcome]]:
+        """What is held of a person: decisions and outcomes, held ones included."""
+        db = self._db()
+        decisions = [
+            row_decision(row)
+            for row in db.execute(
+                DECISIONS.select("WHERE tenant=? AND user=? ORDER BY seq LIMIT ?"), (tenant, user, limit)
+            )
+        ]
+        outcomes = []
+        for table in (OUTCOMES, HELD):
+            rows = db.execute(table.select("WHERE tenant=? AND user=? ORDER BY seq LIMIT ?"), (tenant, user, limit))
+            outcomes += [row_outcome(row) for row in rows]
+        return decisions, outcomes
+
+    def last_seq(self) -> int:
+        """The journal's newest sequence number."""
+        row = self._db().execute("SELECT n FROM counts WHERE tenant='' AND policy='' AND what='seq'").fetchone()
+        return int(row[0]) if row else 0

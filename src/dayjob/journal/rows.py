@@ -1,0 +1,122 @@
+"""Records to rows and back: one function each way for each table, and the database settings both files share."""
+
+from pathlib import Path
+from typing import Any
+
+import apsw
+import orjson
+
+from dayjob.endings import Damaged, OutcomeKind, Role, SchemaMismatch
+from dayjob.journal.columns import SCHEMA_VERSION, Table
+from dayjob.records import Candidate, Decision, Json, Outcome, Stored, StoredOutcome
+
+Row = tuple[Any, ...]
+BUSY_MS = 5_000
+PAGE_BYTES = 16_384  # a page holds fifteen float16 vectors of 512 numbers; with 4 KiB pages a third of it is lost
+
+
+def dumps(value: Any) -> str:
+    """JSON text with sorted keys: equal values, equal bytes."""
+    return orjson.dumps(value, option=orjson.OPT_SORT_KEYS | orjson.OPT_SERIALIZE_NUMPY).decode()
+
+
+def loads(text: str | None) -> Any:
+    """The value of JSON text; None for NULL."""
+    return None if text is None else orjson.loads(text)
+
+
+def connect(path: Path, *, write: bool) -> apsw.Connection:
+    """Open a database of ours: WAL, every commit synced (``FULL``), deleted bytes overwritten."""
+    flags = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE if write else apsw.SQLITE_OPEN_READONLY
+    connection = apsw.Connection(str(path), flags=flags)
+    connection.set_busy_timeout(BUSY_MS)
+    if write:
+        connection.execute(f"PRAGMA page_size={PAGE_BYTES}")
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=FULL")
+        connection.execute("PRAGMA secure_delete=ON")
+    connection.execute("PRAGMA temp_store=MEMORY")
+    return connection
+
+
+def migrate(connection: apsw.Connection, tables: tuple[Table, ...]) -> None:
+    """Bring a database to this schema. Raises SchemaMismatch, changing nothing, when it was written by a newer one."""
+    found = int(connection.pragma("user_version"))
+    if found > SCHEMA_VERSION:
+        raise SchemaMismatch(
+            f"this data directory has schema {found}, this program knows {SCHEMA_VERSION}: upgrade dayjob, or restore "
+            "a backup taken with this version"
+        )
+    if found == SCHEMA_VERSION:
+        return
+    with connection:
+        for version in range(found, SCHEMA_VERSION):
+            for statement in MIGRATIONS.get(version, ()):
+                connection.execute(statement)
+        for table in tables:
+            for statement in table.create():
+                connection.execute(statement)
+        connection.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
+
+
+# What brings schema N to N + 1, before the tables of the present schema are created where they are missing.
+MIGRATIONS: dict[int, tuple[str, ...]] = {}
+
+
+def decision_row(seq: int, d: Decision) -> Row:
+    """The row of a decision, in the order of columns.DECISIONS."""
+    return (
+        d.tenant, d.policy, seq, d.id, d.body_digest, d.user, d.session, d.at_ms, d.version, d.challenger,
+        d.role.value, d.role_propensity, int(d.explore), d.seed.to_bytes(8, "little"), d.epsilon, d.temperature,
+        int(d.intervened), d.coin, orjson.dumps([c.id for c in d.candidates]).decode(),
+        b"".join(c.digest for c in d.candidates), d.pair, d.base, d.score, d.rival_score, d.ranking, d.propensity,
+        d.log_propensity, dumps(d.extra) if d.extra else None, d.context,
+    )  # fmt: skip
+
+
+def row_decision(row: Row) -> Stored:
+    """A decision from its row."""
+    ids, digests = orjson.loads(row[18]), row[19]
+    if len(digests) != 16 * len(ids):
+        raise Damaged(f"decision {row[3]} names {len(ids)} candidates but {len(digests) // 16} vectors")
+    record = Decision(
+        tenant=row[0], policy=row[1], id=row[3], body_digest=row[4], user=row[5], session=row[6], at_ms=row[7],
+        version=row[8], challenger=row[9], role=Role(row[10]), role_propensity=row[11], explore=bool(row[12]),
+        seed=int.from_bytes(row[13], "little"), epsilon=row[14], temperature=row[15], intervened=bool(row[16]),
+        coin=row[17],
+        candidates=tuple(Candidate(id=i, digest=digests[16 * n : 16 * n + 16]) for n, i in enumerate(ids)),
+        pair=row[20], base=row[21], score=row[22], rival_score=row[23], ranking=row[24], propensity=row[25],
+        log_propensity=row[26], extra=loads(row[27]) or {}, context=row[28],
+    )  # fmt: skip
+    return Stored(seq=row[2], record=record)
+
+
+def outcome_row(seq: int, o: Outcome) -> Row:
+    """The row of an outcome, in the order of columns.OUTCOMES and HELD."""
+    return (
+        o.tenant, o.policy, seq, o.id, o.body_digest, o.decision, o.session, o.kind.value, o.item, o.position,
+        None if o.value is None else dumps(o.value), o.text, o.source, o.user, o.at_ms, o.received_ms, o.key_id,
+    )  # fmt: skip
+
+
+def row_outcome(row: Row) -> StoredOutcome:
+    """An outcome from its row."""
+    record = Outcome(
+        tenant=row[0], policy=row[1], id=row[3], body_digest=row[4], decision=row[5], session=row[6],
+        kind=OutcomeKind(row[7]), item=row[8], position=row[9], value=loads(row[10]), text=row[11], source=row[12],
+        user=row[13], at_ms=row[14], received_ms=row[15], key_id=row[16],
+    )  # fmt: skip
+    return StoredOutcome(seq=row[2], record=record)
+
+
+def served_ids(candidates: tuple[Candidate, ...], ranking: bytes) -> list[str]:
+    """The ids shown, first to last. ``ranking`` is R little-endian uint16 slots."""
+    slots = memoryview(ranking).cast("H")
+    return [candidates[slot].id for slot in slots]
+
+
+def as_json(value: Any) -> Json:
+    """A dict or an error: for values that must be JSON objects."""
+    if not isinstance(value, dict):
+        raise Damaged(f"expected a JSON object, found {type(value).__name__}")
+    return value

@@ -1,0 +1,218 @@
+"""What happens inside one write of the journal's transaction. Runs in the writer thread only.
+
+Promise 2, one id, one effect: uniqueness is decided here, inside the transaction, and a refused write leaves nothing.
+"""
+
+import hashlib
+import hmac
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+import apsw
+
+from dayjob.endings import OutcomeKind, PolicyKind, Receipt
+from dayjob.journal import vectors
+from dayjob.journal.columns import CATALOGS, DECISIONS, HELD, OUTCOMES
+from dayjob.journal.join import fit
+from dayjob.journal.rows import decision_row, dumps, outcome_row, row_decision, row_outcome, served_ids
+from dayjob.records import CatalogItem, Decision, Json, Outcome, Written
+
+FindSpec = Callable[[str, str], tuple[PolicyKind, Json]]
+"""(tenant, policy) -> its kind and declaration; raises NotFound."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Transaction:
+    """One open transaction: the connection, the next sequence number and what the commit will add to the counts."""
+
+    db: apsw.Connection
+    seq: int
+    secret: bytes
+    find_spec: FindSpec
+    held_per_key: int
+    counts: Counter[tuple[str, str, str]] = field(default_factory=Counter)
+
+    def next_seq(self) -> int:
+        """The next place in the journal."""
+        self.seq += 1
+        return self.seq
+
+    def mark(self, tenant: str, what: str, name: str) -> bytes:
+        """The keyed hash under which an erased id or person is remembered."""
+        return hmac.new(self.secret, f"{tenant}\0{what}\0{name}".encode(), hashlib.sha256).digest()[:16]
+
+    def erased(self, tenant: str, what: str, name: str) -> bool:
+        """Whether that id was erased."""
+        row = self.db.execute(
+            "SELECT 1 FROM tombstones WHERE tenant=? AND mark=?", (tenant, self.mark(tenant, what, name))
+        ).fetchone()
+        return row is not None
+
+
+def append_decision(tx: Transaction, decision: Decision, blobs: Sequence[bytes]) -> Written:
+    """Append a decision with its candidates' encoded vectors (K of them, or none for catalog items)."""
+    tenant = decision.tenant
+    if tx.erased(tenant, "id", decision.id):
+        return Written(receipt=Receipt.ERASED, seq=0, message="this id was erased and cannot be used again")
+    row = tx.db.execute(DECISIONS.select("WHERE tenant=? AND id=?"), (tenant, decision.id)).fetchone()
+    if row is not None:
+        first = row_decision(row)
+        if first.record.body_digest == decision.body_digest:
+            return Written(receipt=Receipt.REPEATED, seq=first.seq, first=first.record)
+        return Written(receipt=Receipt.CONFLICT, seq=first.seq, message="this id was used with another body")
+    if blobs:
+        put_vectors(tx, tenant, [c.digest for c in decision.candidates], blobs)
+    seq = tx.next_seq()
+    tx.db.execute(DECISIONS.insert(), decision_row(seq, decision))
+    tx.counts[tenant, decision.policy, "decisions"] += 1
+    _release(tx, decision)
+    return Written(receipt=Receipt.RECORDED, seq=seq)
+
+
+def put_vectors(tx: Transaction, tenant: str, digests: Sequence[bytes], blobs: Sequence[bytes]) -> None:
+    """Keep vectors, once each."""
+    tx.db.executemany(
+        "INSERT OR IGNORE INTO vectors (tenant, digest, vector) VALUES (?, ?, ?)",
+        [(tenant, digest, blob) for digest, blob in zip(digests, blobs, strict=True)],
+    )
+
+
+def _release(tx: Transaction, decision: Decision) -> None:
+    """Move outcomes that came before their decision into the journal; those that do not fit it are dropped."""
+    held = tx.db.execute(
+        HELD.select("WHERE tenant=? AND decision=? ORDER BY seq"), (decision.tenant, decision.id)
+    ).fetchall()
+    if not held:
+        return
+    for row in held:
+        outcome = replace(row_outcome(row).record, policy=decision.policy)
+        if _misfit(tx, outcome, decision) is None:
+            tx.db.execute(OUTCOMES.insert(), outcome_row(tx.next_seq(), outcome))
+            tx.counts[outcome.tenant, outcome.policy, outcome.kind.value] += 1
+    tx.db.execute("DELETE FROM held WHERE tenant=? AND decision=?", (decision.tenant, decision.id))
+
+
+def _misfit(tx: Transaction, outcome: Outcome, decision: Decision) -> str | None:
+    kind, spec = tx.find_spec(decision.tenant, decision.policy)
+    shown = served_ids(decision.candidates, decision.ranking)
+    return fit(outcome, kind=kind, shown=shown, known=(c.id for c in decision.candidates), spec=spec)
+
+
+def append_outcome(tx: Transaction, outcome: Outcome) -> Written:
+    """Append an outcome; hold it when its decision is not known yet; refuse it when it does not fit."""
+    tenant = outcome.tenant
+    if tx.erased(tenant, "id", outcome.id) or (outcome.decision and tx.erased(tenant, "id", outcome.decision)):
+        return Written(receipt=Receipt.ERASED, seq=0, message="this id was erased and cannot be used again")
+    for table in ("outcomes", "held"):
+        row = tx.db.execute(
+            f"SELECT seq, body_digest FROM {table} WHERE tenant=? AND id=?", (tenant, outcome.id)
+        ).fetchone()
+        if row is not None:
+            same = row[1] == outcome.body_digest
+            receipt = (Receipt.REPEATED if table == "outcomes" else Receipt.HELD) if same else Receipt.CONFLICT
+            return Written(receipt=receipt, seq=row[0], message="" if same else "this id was used with another body")
+    if outcome.decision is None and outcome.session is None:
+        found = _retracted(tx, outcome)
+        if found is None:
+            return Written(
+                receipt=Receipt.REFUSED,
+                seq=0,
+                message="there is no outcome of that id: send its decision too, and wait",
+            )
+        outcome = found
+    if outcome.decision is None:
+        return _append_to_session(tx, outcome)
+    row = tx.db.execute(DECISIONS.select("WHERE tenant=? AND id=?"), (tenant, outcome.decision)).fetchone()
+    if row is None:
+        return _FOREIGN if _elsewhere(tx, tenant, outcome.decision) else _hold(tx, outcome)
+    decision = row_decision(row).record
+    if outcome.user is not None and decision.user is not None and outcome.user != decision.user:
+        return _FOREIGN
+    misfit = _misfit(tx, outcome, decision)
+    if misfit is not None:
+        return Written(receipt=Receipt.REFUSED, seq=0, message=misfit)
+    outcome = replace(outcome, policy=decision.policy, user=outcome.user or decision.user)
+    return _record(tx, outcome)
+
+
+def _retracted(tx: Transaction, outcome: Outcome) -> Outcome | None:
+    """A retraction that names only the outcome: it speaks of whatever that outcome spoke of."""
+    row = tx.db.execute(
+        "SELECT decision, session FROM outcomes WHERE tenant=? AND id=?", (outcome.tenant, outcome.value)
+    ).fetchone()
+    return None if row is None else replace(outcome, decision=row[0], session=row[1] if row[0] is None else None)
+
+
+def _record(tx: Transaction, outcome: Outcome) -> Written:
+    seq = tx.next_seq()
+    tx.db.execute(OUTCOMES.insert(), outcome_row(seq, outcome))
+    tx.counts[outcome.tenant, outcome.policy, outcome.kind.value] += 1
+    return Written(receipt=Receipt.RECORDED, seq=seq)
+
+
+def _append_to_session(tx: Transaction, outcome: Outcome) -> Written:
+    """A whole session's outcome belongs to the policy of the session's latest decision."""
+    if outcome.kind is OutcomeKind.CLICK or outcome.item is not None or outcome.position is not None:
+        return Written(
+            receipt=Receipt.REFUSED, seq=0, message="an outcome of a whole session names no item: send its 'decision'"
+        )
+    row = tx.db.execute(
+        "SELECT policy, user FROM decisions WHERE tenant=? AND session=? ORDER BY seq DESC LIMIT 1",
+        (outcome.tenant, outcome.session),
+    ).fetchone()
+    if row is None:
+        return _hold(tx, outcome)
+    if outcome.user is not None and row[1] is not None and outcome.user != row[1]:
+        return _FOREIGN
+    return _record(tx, replace(outcome, policy=row[0], user=outcome.user or row[1]))
+
+
+_FOREIGN = Written(
+    receipt=Receipt.FORBIDDEN, seq=0, message="this decision belongs to somebody else: use the key it was made with"
+)
+
+
+def _elsewhere(tx: Transaction, tenant: str, decision: str) -> bool:
+    """Whether another tenant has a decision of this id."""
+    others = tx.db.execute("SELECT DISTINCT tenant FROM counts WHERE tenant NOT IN ('', ?)", (tenant,)).fetchall()
+    return any(
+        tx.db.execute("SELECT 1 FROM decisions WHERE tenant=? AND id=?", (other[0], decision)).fetchone() is not None
+        for other in others
+    )
+
+
+def _hold(tx: Transaction, outcome: Outcome) -> Written:
+    count = tx.db.execute(
+        "SELECT COUNT(*) FROM (SELECT 1 FROM held WHERE tenant=? AND key_id=? LIMIT ?)",
+        (outcome.tenant, outcome.key_id, tx.held_per_key),
+    ).fetchone()
+    if count is not None and count[0] >= tx.held_per_key:
+        message = (
+            f"this key already has {tx.held_per_key} outcomes waiting for decisions that are not known: check the ids"
+        )
+        return Written(receipt=Receipt.CROWDED, seq=0, message=message)
+    seq = tx.next_seq()
+    tx.db.execute(HELD.insert(), outcome_row(seq, outcome))
+    return Written(receipt=Receipt.HELD, seq=seq)
+
+
+def expire_held(tx: Transaction, before_ms: int) -> int:
+    """Drop held outcomes that waited too long; how many."""
+    tx.db.execute("DELETE FROM held WHERE received_ms < ?", (before_ms,))
+    return tx.db.changes()
+
+
+def put_catalog(tx: Transaction, tenant: str, policy: str, *, items: Sequence[CatalogItem]) -> int:
+    """Replace a policy's catalog by these items, in their order; how many."""
+    tx.db.execute("DELETE FROM catalogs WHERE tenant=? AND policy=?", (tenant, policy))
+    digests = [vectors.digest(item.vector) for item in items]
+    put_vectors(tx, tenant, digests, [item.vector for item in items])
+    tx.db.executemany(
+        CATALOGS.insert(),
+        [
+            (tenant, policy, n, item.id, digest, None if item.meta is None else dumps(item.meta))
+            for n, (item, digest) in enumerate(zip(items, digests, strict=True))
+        ],
+    )
+    return len(items)

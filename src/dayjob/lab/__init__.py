@@ -1,0 +1,1 @@
+"""Reproducible benchmarks: one file and one command each, results as tables, JSON and plots."""

@@ -1,0 +1,204 @@
+"""``dayjob lab gate``: does the gate promote what is not better, and does it see what is?
+
+A thousand trials at once run through the code that judges, each looked at after every decision. People are simulated
+(``gate_worlds``); nothing about them is told to the gate.
+
+Metric definitions. *Judged decision*: champion and challenger choose different first places; at a share of .5 that is
+every second decision. *False promotion*: promotion of a challenger whose true effect is not above 0. *Points*: how much
+more often the challenger's first choice is clicked at position 1, over all people, per judged decision.
+"""
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from rich.console import Console
+from rich.table import Table
+
+from dayjob.gate.control import Floats
+from dayjob.gate.elond import Elond, gamma
+from dayjob.lab.gate_rollback import ROLLBACKS, rollback_rows
+from dayjob.lab.gate_worlds import Outcome, World, judge
+
+ALPHA = 0.05
+DIFFERING = 0.5
+WIDTH = 150
+CHALLENGERS = 50
+PEOPLE_BLIND = World(name="65 % click position 1, named")
+
+NULLS = (
+    replace(PEOPLE_BLIND, name="equal, 65 % click position 1, named"),
+    replace(PEOPLE_BLIND, name="equal, the same without names", named=False),
+    World(name="equal, honest people", blind=0.0),
+    World(
+        name="equal, trust bias (.35 g + .65, .53 g + .26)", blind=0.0, alpha=(0.35, 0.53), beta=(0.65, 0.26), both=True
+    ),
+    World(name="equal, everybody by position, 60/20", blind=1.0, blind_at=(0.6, 0.2)),
+    World(name="equal, pull of position 1 drifts by 60 points", blind=0.2, swing=0.6),
+    World(name="equal on average, far apart on each decision", blind=0.0, spread=1.0),
+    replace(PEOPLE_BLIND, name="1 % worse, 65 % click position 1", gap=-0.01 * 0.35 * 0.3),
+    World(name="1 % worse, honest people", blind=0.0, gap=-0.01 * 0.3),
+    replace(PEOPLE_BLIND, name="2 points worse, 3 accounts (5 %) push it", gap=-0.02, puppets=0.05, puppet_accounts=3),
+)
+POWERS = tuple(
+    replace(PEOPLE_BLIND, name=f"{points} points better, {label}", gap=points / 100, named=named, people=people)
+    for points in (1, 2, 5, 8)
+    for label, named, people in (("without names", False, 300), ("300 people", True, 300), ("3,000 people", True, 3000))
+)
+PUPPETS = tuple(
+    replace(PEOPLE_BLIND, name=f"2 points worse, {share:.0%} fresh accounts push it", gap=-0.02, puppets=share)
+    for share in (0.01, 0.02, 0.04)
+)
+CHECKPOINTS = (1250, 2500, 5000, 10_000, 20_000)
+
+
+def run(seeds: Sequence[int], runs: int, out_dir: Path, quick: bool = False) -> dict[str, Any]:
+    """All tables, printed and written to ``out_dir`` as gate.json and gate.png; ``runs`` trials for every seed.
+
+    ``quick``: a twentieth of the length, to see that it runs; its numbers are not to be quoted.
+    """
+    shrink = 20 if quick else 1
+    level = np.full(runs, ALPHA)
+    first_level = np.full(runs, Elond(alpha=ALPHA).level)
+    console = Console(width=WIDTH)
+    if quick:
+        console.print("quick: a twentieth of the length; see that it runs, do not quote it")
+    result: dict[str, Any] = {"alpha": ALPHA, "runs": runs, "seeds": list(seeds), "quick": quick}
+    result["false_promotions"] = [
+        _false_row(w, _over_seeds(w, seeds, steps=10_000 // shrink, level_R=level)) for w in (*NULLS, *PUPPETS)
+    ]
+    print_rows(console, "False promotions at alpha = .05, peeking 10,000 times", result["false_promotions"])
+    result["in_a_row"] = [
+        in_a_row(mix, seeds, runs=runs, steps=1000 // shrink) for mix in ("none better", "every fifth 8 points better")
+    ]
+    print_rows(console, f"{CHALLENGERS} challengers in a row, e-LOND at alpha = .05", result["in_a_row"])
+    powers = [(w, _over_seeds(w, seeds, steps=20_000 // shrink, level_R=first_level)) for w in POWERS]
+    result["power"] = [_power_row(world, outcome, shrink=shrink) for world, outcome in powers]
+    print_rows(
+        console,
+        f"Promoted within so many judged decisions, first level of e-LOND ({first_level[0]:.4f})",
+        result["power"],
+    )
+    result["rollback"] = rollback_rows(ROLLBACKS, seeds=seeds, runs=max(4, runs // (5 * shrink)), alpha=ALPHA)
+    print_rows(console, "Rollback of a champion that is worse, alpha = .05", result["rollback"])
+    out_dir.mkdir(parents=True, exist_ok=True)
+    (out_dir / "gate.json").write_text(json.dumps(result, indent=1) + "\n")
+    _plot(powers, out_dir / "gate.png", steps=20_000 // shrink)
+    return result
+
+
+def in_a_row(mix: str, seeds: Sequence[int], *, runs: int, steps: int) -> dict[str, Any]:
+    """Fifty challengers, one after the other, ``steps`` judged decisions each at most: false discoveries of e-LOND."""
+    false_share, any_false, better_found = [], [], []
+    for seed in seeds:
+        rng = np.random.default_rng([seed, 50])
+        false_R, true_R = np.zeros(runs), np.zeros(runs)
+        for trial in range(1, CHALLENGERS + 1):
+            better = mix != "none better" and trial % 5 == 0
+            level_R: Floats = ALPHA * gamma(trial) * (false_R + true_R + 1.0)
+            world = replace(PEOPLE_BLIND, gap=0.08 if better else 0.0)
+            outcome = judge(world, steps=steps, level_R=level_R, reject_level=ALPHA, rng=rng)
+            won_R = outcome.promoted_R > 0
+            true_R, false_R = true_R + (won_R & better), false_R + (won_R & (not better))
+        false_share.append(false_R / np.maximum(1.0, false_R + true_R))
+        any_false.append(false_R > 0)
+        better_found.append(true_R / (CHALLENGERS // 5))
+    rate = np.concatenate(false_share)
+    row = {"challengers": mix, "false discovery rate": float(rate.mean()), "upper 97.5 %": _upper(rate)}
+    row["runs with a false one"] = float(np.concatenate(any_false).mean())
+    if mix != "none better":
+        row["better ones promoted"] = float(np.concatenate(better_found).mean())
+    return row
+
+
+def _over_seeds(world: World, seeds: Sequence[int], *, steps: int, level_R: Floats) -> Outcome:
+    parts = [
+        judge(
+            world, steps=steps, level_R=level_R, reject_level=ALPHA, rng=np.random.default_rng([seed, len(world.name)])
+        )
+        for seed in seeds
+    ]
+    return Outcome(
+        promoted_R=np.concatenate([part.promoted_R for part in parts]),
+        rejected_R=np.concatenate([part.rejected_R for part in parts]),
+        effect_R=np.concatenate([part.effect_R for part in parts]),
+        variance_R=np.concatenate([part.variance_R for part in parts]),
+    )
+
+
+def _false_row(world: World, outcome: Outcome) -> dict[str, Any]:
+    promoted = (outcome.promoted_R > 0).astype(np.float64)
+    return {
+        "world": world.name,
+        "promoted": float(promoted.mean()),
+        "upper 97.5 %": _upper(promoted),
+        "rejected": float((outcome.rejected_R > 0).mean()),
+        "effect": float(outcome.effect_R.mean()),
+        "variance": float(outcome.variance_R.mean()),
+    }
+
+
+def _power_row(world: World, outcome: Outcome, *, shrink: int) -> dict[str, Any]:
+    row: dict[str, Any] = {"world": world.name, "effect": float(outcome.effect_R.mean())}
+    row["variance"] = float(outcome.variance_R.mean())
+    row |= {f"{judged:,}": outcome.promoted_by(judged // shrink) for judged in CHECKPOINTS}
+    won = outcome.promoted_R[outcome.promoted_R > 0]
+    # The median over all runs; runs that were never promoted count as never.
+    half = won.size * 2 > outcome.promoted_R.size
+    row["median decisions"] = _median_decisions(outcome.promoted_R) if half else "over the end"
+    row["rejected"] = float((outcome.rejected_R > 0).mean())
+    return row
+
+
+def _median_decisions(promoted_R: npt.NDArray[np.int64]) -> int:
+    times = np.where(promoted_R > 0, promoted_R, np.iinfo(np.int64).max)
+    return int(np.sort(times)[times.size // 2] / DIFFERING)
+
+
+def _upper(share_R: Floats) -> float:
+    """97.5 % upper limit of a mean of numbers in [0, 1] (Agresti-Coull for shares: two hits and two misses added)."""
+    mean = (float(share_R.sum()) + 2.0) / (share_R.size + 4.0)
+    return mean + 1.96 * math.sqrt(mean * (1.0 - mean) / (share_R.size + 4.0))
+
+
+def print_rows(console: Console, title: str, rows: list[dict[str, Any]]) -> None:
+    """One column a key, in the order in which the keys appear."""
+    table = Table(title=title)
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    for name in names:
+        table.add_column(name, justify="left" if isinstance(rows[0].get(name), str) else "right")
+    for row in rows:
+        table.add_row(*(_cell(row.get(name, "")) for name in names))
+    console.print(table)
+
+
+def _cell(value: float | int | str) -> str:
+    if isinstance(value, float):
+        return f"{value:.4f}".rstrip("0").rstrip(".") if value else "0"
+    return f"{value:,}" if isinstance(value, int) else value
+
+
+def _plot(powers: list[tuple[World, Outcome]], path: Path, *, steps: int) -> None:
+    """Share of runs promoted against judged decisions, one line a world."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(8, 5))
+    grid = np.unique(np.geomspace(10, steps, 80).astype(int))
+    for world, outcome in powers:
+        color = {0.01: "C0", 0.02: "C1", 0.05: "C2", 0.08: "C3"}[world.gap]
+        shares = [outcome.promoted_by(int(judged)) for judged in grid]
+        line = ":" if not world.named else "-" if world.people <= 300 else "--"
+        axes.plot(grid, shares, line, color=color, label=world.name)
+    axes.set(xscale="log", xlabel="judged decisions", ylabel="share of runs promoted", ylim=(0, 1))
+    axes.legend(fontsize=7)
+    figure.tight_layout()
+    figure.savefig(path, dpi=120)
+    pyplot.close(figure)

@@ -1,0 +1,1 @@
+"""From replay to weights: recipes, the fit, and what a version was learned from."""

@@ -1,0 +1,119 @@
+"""What a ranker learns from: closed decisions as arrays, in the order of the journal.
+
+Candidates are numbered by *slot*, the caller's order; a position is a place in the list that was shown. ``shown_BK``
+leads from the second to the first.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+
+import numpy as np
+import numpy.typing as npt
+
+F32 = npt.NDArray[np.float32]
+F64 = npt.NDArray[np.float64]
+I16 = npt.NDArray[np.int16]
+I32 = npt.NDArray[np.int32]
+
+FILLER = -1  # pads lists shorter than K, and stands for "nothing" in clicks, truths and users
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replay:
+    """B decisions of at most K candidates.
+
+    - ``context_BD``: float32 contexts.
+    - ``vector_VE``: float32 distinct candidate vectors; ``candidate_BK``: int32 row of it per slot, -1 filler (last).
+    - ``pair_BKP``: float32 features of (context, candidate), P may be 0; 0 in fillers.
+    - ``base_BK``: float32 the caller's scores; 0 in fillers.
+    - ``shown_BK``: int16 slot at each position, -1 filler. Lists may be shown shorter than the candidates.
+    - ``propensity_BK``: float32 probability of the shown item at its position given the ones above it, in (0, 1].
+    - ``click_B``: int16 *position* that was clicked, 0 first, -1 none.
+    - ``truth_B``: int16 *slot* that was right, where somebody said so, else -1.
+    - ``user_B``: int32, -1 anonymous.
+    - ``role_B``: int16, 0 champion, 1 trial, 2 baseline.
+    - ``loss_BKK``: float32 cost of choosing slot j (last axis) when slot i is right, or None. Symmetric costs such as km
+      have a zero diagonal.
+    """
+
+    context_BD: F32
+    vector_VE: F32
+    candidate_BK: I32
+    pair_BKP: F32
+    base_BK: F32
+    shown_BK: I16
+    propensity_BK: F32
+    click_B: I16
+    truth_B: I16
+    user_B: I32
+    role_B: I16
+    loss_BKK: F32 | None = None
+
+    def __len__(self) -> int:
+        return len(self.context_BD)
+
+    @property
+    def width(self) -> int:
+        """K."""
+        return int(self.candidate_BK.shape[1])
+
+    @property
+    def real_BK(self) -> npt.NDArray[np.bool_]:
+        """Which slots hold a candidate."""
+        return self.candidate_BK >= 0
+
+    @property
+    def clicked_slot_B(self) -> I16:
+        """The slot that was clicked, -1 none."""
+        at = np.maximum(self.click_B, 0)[:, None].astype(np.int64)
+        slot_B = np.take_along_axis(self.shown_BK, at, axis=1)[:, 0]
+        return np.where(self.click_B >= 0, slot_B, FILLER).astype(np.int16)
+
+    @property
+    def position_BK(self) -> I16:
+        """The position at which each slot was shown, -1 when it was not."""
+        position_BK = np.full(self.shown_BK.shape, FILLER, np.int16)
+        row_BK, at_BK = np.nonzero(self.shown_BK >= 0)
+        position_BK[row_BK, self.shown_BK[row_BK, at_BK]] = at_BK
+        return position_BK
+
+    def rows(self, index: npt.NDArray[np.integer] | slice) -> Replay:
+        """The decisions at ``index``; candidate vectors are shared, not copied."""
+        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "vector_VE"}
+        return replace(self, **{name: None if value is None else value[index] for name, value in values.items()})
+
+    def check(self) -> Replay:
+        """Itself, once every shape and range has been looked at. Raises ValueError that names the array."""
+        count, width = self.candidate_BK.shape
+        wanted: dict[str, tuple[int, ...]] = {
+            "context_BD": (count, self.context_BD.shape[1]),
+            "pair_BKP": (count, width, self.pair_BKP.shape[2]),
+            **{name: (count, width) for name in ("base_BK", "shown_BK", "propensity_BK")},
+            **{name: (count,) for name in ("click_B", "truth_B", "user_B", "role_B")},
+        }
+        if self.loss_BKK is not None:
+            wanted["loss_BKK"] = (count, width, width)
+        for name, shape in wanted.items():
+            if getattr(self, name).shape != shape:
+                raise ValueError(f"{name} has shape {getattr(self, name).shape}, not {shape}.")
+        ceilings = {"candidate_BK": len(self.vector_VE), "shown_BK": width, "click_B": width, "truth_B": width}
+        for name, ceiling in ceilings.items():
+            value = getattr(self, name)
+            if value.size and (value.min() < FILLER or value.max() >= ceiling):
+                raise ValueError(f"{name} must lie between -1 and {ceiling - 1}.")
+        for name in ("context_BD", "vector_VE", "pair_BKP", "base_BK", "propensity_BK"):
+            if not np.isfinite(getattr(self, name)).all():
+                raise ValueError(f"{name} holds a number that is not finite.")
+        if ((self.click_B >= 0) & (self.clicked_slot_B < 0)).any():
+            raise ValueError("click_B names a position where nothing was shown.")
+        return self
+
+
+def concatenate(parts: list[Replay]) -> Replay:
+    """Replays of the same candidate vectors, one after the other."""
+    first = parts[0]
+    if any(part.vector_VE is not first.vector_VE for part in parts):
+        raise ValueError("Only replays that share their candidate vectors can be joined.")
+    names = [f.name for f in fields(Replay) if f.name != "vector_VE" and getattr(first, f.name) is not None]
+    return replace(first, **{name: np.concatenate([getattr(part, name) for part in parts]) for name in names})

@@ -1,0 +1,211 @@
+"""The records everything else speaks of: frozen, keyword-only, standard library only.
+
+Arrays travel as ``bytes`` (little-endian) so that this module needs no numpy: the width of an element and the
+number of elements are said at the field. Times are milliseconds since the epoch and never decide an order: the
+order of the journal is its sequence number.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from dayjob.endings import JobState, OutcomeKind, PolicyKind, Receipt, Role, VerdictKind, VersionStatus
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """A named thing that decides, as its owner declared it.
+
+    >>> Policy(tenant="default", name="geo", kind=PolicyKind.RANKER, spec={"context_dim": 512}, created_ms=0).name
+    'geo'
+    """
+
+    tenant: str
+    name: str
+    kind: PolicyKind
+    spec: Json  # the body of PUT /v1/policies/{name} with its defaults filled in
+    created_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """One candidate as journaled: ``digest`` keys its vector within the tenant (16 bytes)."""
+
+    id: str
+    digest: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """One served ranking, with everything that explains it. K is ``len(candidates)``, R is ``len(ranking)`` <= K."""
+
+    tenant: str
+    policy: str
+    id: str
+    body_digest: bytes  # of the request's parsed body: an equal retry has the same
+    user: str | None
+    session: str | None
+    at_ms: int  # the server's clock
+    version: str  # the champion's (role champion, trial, best) or the baseline's (role baseline)
+    challenger: str | None  # role trial only
+    role: Role
+    role_propensity: float
+    explore: bool
+    seed: int  # of the sampling, 64 bits, derived from a secret and the id
+    epsilon: float  # position 1 was drawn uniformly with this probability
+    temperature: float  # of the Plackett-Luce sampling, in units of the scores
+    intervened: bool  # position 1 was in fact drawn uniformly
+    coin: int  # role trial: +1 when the challenger's first choice came first, -1 when second, 0 otherwise
+    context: bytes  # context_dim numbers, see journal.vectors
+    candidates: tuple[Candidate, ...]
+    pair: bytes  # K x pair_dim float32
+    base: bytes  # K float64: the caller's scores
+    score: bytes  # K float64: what the order was drawn from
+    rival_score: bytes  # K float64 of the challenger in role trial, else empty
+    ranking: bytes  # R uint16: candidate slots in the order shown
+    propensity: bytes  # R float64
+    log_propensity: float
+    extra: Json = field(default_factory=dict)  # candidates' meta and the caller's loss matrix, where given
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stored:
+    """A record with its place in the journal."""
+
+    seq: int
+    record: Decision
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """Something learned later about a decision or a session."""
+
+    tenant: str
+    id: str
+    body_digest: bytes
+    policy: str  # "" until its decision is known, and for whole sessions
+    decision: str | None
+    session: str | None
+    kind: OutcomeKind
+    item: str | None
+    position: int | None  # 1-based, as shown
+    value: Any  # a number, {"relevance": {...}}, the id of the outcome to retract, or None
+    text: str | None
+    source: str  # "human" unless said otherwise
+    user: str | None
+    at_ms: int  # what the client said, else the server's clock
+    received_ms: int
+    key_id: str  # the key it came with; held outcomes are capped per key
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredOutcome:
+    """An outcome with its place in the journal."""
+
+    seq: int
+    record: Outcome
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Joined:
+    """A decision with its surviving outcomes in journal order, and whether it is closed for judging.
+
+    ``closed_seq`` is the outcome's sequence number that closed it, -1 when its window did, None while open.
+    """
+
+    stored: Stored
+    outcomes: tuple[StoredOutcome, ...]
+    closed_seq: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Written:
+    """What became of one write: the receipt, the sequence number, and the first answer's record where it existed."""
+
+    receipt: Receipt
+    seq: int
+    message: str = ""
+    first: Decision | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CatalogItem:
+    """One item of a policy's catalog; ``vector`` as in journal.vectors."""
+
+    id: str
+    vector: bytes
+    meta: Json | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Version:
+    """One immutable set of weights, as control.db knows it."""
+
+    tenant: str
+    policy: str
+    name: str  # "v3-1f2e3d4c"
+    number: int
+    parent: str | None
+    recipe: str
+    digest: str  # hex SHA-256 of the content
+    from_seq: int  # the journal range it learned from, (from_seq, to_seq]
+    to_seq: int
+    status: VersionStatus
+    created_ms: int
+    detail: Json = field(default_factory=dict)  # temperature, epsilon, training figures
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pointers:
+    """Which versions serve a policy now. ``generation`` grows with every move; it fences the judge."""
+
+    tenant: str
+    policy: str
+    champion: str
+    previous: str | None
+    challenger: str | None  # on trial
+    baseline: str
+    frozen: str  # "" | "champion" | "baseline": what serves while learning is stopped
+    generation: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One learning job."""
+
+    id: str
+    tenant: str
+    policy: str
+    recipe: str
+    state: JobState
+    progress: float
+    result: Json | None
+    error: str | None
+    created_ms: int
+    updated_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """What the gate said of one (challenger, champion) pair, with its evidence."""
+
+    tenant: str
+    policy: str
+    challenger: str
+    champion: str
+    kind: VerdictKind
+    reason: str
+    evidence: Json
+    at_ms: int
+    by: str  # "gate" or "hand"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lease:
+    """A process's right to judge or learn for one policy; ``token`` fences whoever held it before."""
+
+    name: str
+    holder: str
+    token: int
+    until_ms: int

@@ -1,0 +1,1 @@
+"""The HTTP service: wire (requests and answers), auth, handlers, app (wiring only) and pages."""

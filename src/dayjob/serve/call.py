@@ -1,0 +1,210 @@
+"""From bytes to a handler and back: one boundary for every route.
+
+Here, and nowhere else, a request is authenticated, its scope checked, its size limited, and whatever is raised becomes
+an answer of OpenAI's error shape. Handlers are plain functions of a `Call`.
+"""
+
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.types import Receive, Send
+from starlette.types import Scope as ASGIScope
+
+from dayjob.config import Config
+from dayjob.endings import (
+    Conflict,
+    Damaged,
+    DayjobError,
+    Erased,
+    Forbidden,
+    Invalid,
+    NotFound,
+    Overloaded,
+    StorageFull,
+)  # fmt: skip
+from dayjob.serve.auth import Key, Principal, Scope, Unauthenticated, identify, require
+from dayjob.serve.live import Hub
+from dayjob.serve.metrics import Metrics
+
+log = logging.getLogger("dayjob.serve")
+JSON = "application/json"
+NDJSON = "application/x-ndjson"
+
+
+class TooLarge(DayjobError):
+    """The body is over the limit."""
+
+
+class WrongType(DayjobError):
+    """The body is not of the content type this route takes."""
+
+
+STATUS: tuple[tuple[type[Exception], int, str], ...] = (
+    (Invalid, 422, "invalid_request_error"),
+    (NotFound, 404, "not_found_error"),
+    (Conflict, 409, "conflict_error"),
+    (Erased, 410, "gone_error"),
+    (Unauthenticated, 401, "authentication_error"),
+    (Forbidden, 403, "permission_error"),
+    (TooLarge, 413, "invalid_request_error"),
+    (WrongType, 415, "invalid_request_error"),
+    (Overloaded, 429, "rate_limit_error"),
+    (StorageFull, 507, "storage_error"),
+    (Damaged, 503, "storage_error"),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Service:
+    """What every handler may use."""
+
+    hub: Hub
+    settings: Config
+    keys: tuple[Key, ...]
+    token_secret: bytes
+    sampling_secret: bytes
+    recipes: tuple[str, ...]
+    metrics: Metrics
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """One request that passed the boundary."""
+
+    service: Service
+    request: Request
+    principal: Principal
+    body: bytes
+
+    @property
+    def hub(self) -> Hub:
+        """The parts of the server."""
+        return self.service.hub
+
+    @property
+    def tenant(self) -> str:
+        """The tenant that the key stands for."""
+        return self.principal.tenant
+
+    def path(self, name: str) -> str:
+        """A part of the path."""
+        return str(self.request.path_params[name])
+
+    def query(self, name: str) -> str | None:
+        """A query parameter, None where absent."""
+        return self.request.query_params.get(name)
+
+
+Handler = Callable[[Call], Awaitable[Response]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Access:
+    """Who may call a route: with a scope, or openly. ``body`` is the content type it takes, "" for none."""
+
+    scope: Scope | None
+    body: str = ""
+    limit_bytes: int = 0
+    token_opens: bool = False
+
+
+def answer(value: Any, status: int = 200) -> Response:
+    """A JSON answer."""
+    return Response(orjson.dumps(value), status_code=status, media_type=JSON)
+
+
+def failure(error: Exception) -> Response:
+    """An exception as an answer: never a 5xx for what a client sent."""
+    status, name = next(((s, n) for kind, s, n in STATUS if isinstance(error, kind)), (500, "server_error"))
+    if status == 500:
+        log.error("unexpected", exc_info=error)
+        error = DayjobError("something went wrong here; it was logged. Try again, and report it if it stays")
+    detail = {
+        "message": str(error),
+        "type": name,
+        "param": error.param if isinstance(error, Invalid) else None,
+        "code": error.code if isinstance(error, Invalid) else None,
+    }
+    response = answer({"error": detail}, status)
+    if isinstance(error, Overloaded):
+        response.headers["Retry-After"] = str(max(1, round(error.retry_after_s)))
+    if status == 401:
+        response.headers["WWW-Authenticate"] = "Bearer"
+    return response
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A route's handler behind the boundary."""
+
+    handler: Handler
+    access: Access
+    service: Service
+    name: str
+
+    async def __call__(self, scope: ASGIScope, receive: Receive, send: Send) -> None:
+        """ASGI: authenticate, limit, read, call, and turn what is raised into an answer."""
+        began = time.perf_counter()
+        request = Request(scope, receive)
+        try:
+            response = await self._handle(request)
+        except ClientDisconnect:
+            return
+        except Exception as error:
+            response = failure(error)
+        self.service.metrics.observe(self.name, request.method, response.status_code, time.perf_counter() - began)
+        await response(scope, receive, send)
+
+    async def _handle(self, request: Request) -> Response:
+        principal = self._principal(request)
+        body = b""
+        if self.access.body:
+            _check_type(request, self.access.body)
+            body = await _read(request, self.access.limit_bytes)
+        return await self.handler(Call(service=self.service, request=request, principal=principal, body=body))
+
+    def _principal(self, request: Request) -> Principal:
+        headers = HeaderMap(request)
+        service = self.service
+        if self.access.scope is None:
+            return NOBODY
+        if self.access.token_opens and service.keys and not headers.get("authorization") and not headers.get("cookie"):
+            return NOBODY
+        principal = identify(service.keys, headers, secret=service.token_secret, now_s=int(time.time()))
+        require(principal, self.access.scope)
+        return principal
+
+
+NOBODY = Principal(tenant="", scopes=frozenset(), user=None, key_id="")
+
+
+class HeaderMap(dict[str, str]):
+    """The request's headers by lower-case name."""
+
+    def __init__(self, request: Request) -> None:
+        super().__init__((name.decode("latin-1"), value.decode("latin-1")) for name, value in request.headers.raw)
+
+
+def _check_type(request: Request, wanted: str) -> None:
+    sent = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if sent != wanted and not (wanted == NDJSON and sent in ("application/jsonl", "application/ndjson")):
+        raise WrongType(f"send Content-Type: {wanted}" + (f", not {sent}" if sent else ""))
+
+
+async def _read(request: Request, limit: int) -> bytes:
+    declared = request.headers.get("content-length", "")
+    if declared.isdigit() and int(declared) > limit:
+        raise TooLarge(f"the body is over the limit of {limit} bytes: send less, or raise body_limit_bytes")
+    parts, size = [], 0
+    async for part in request.stream():
+        size += len(part)
+        if size > limit:
+            raise TooLarge(f"the body is over the limit of {limit} bytes: send less, or raise body_limit_bytes")
+        parts.append(part)
+    return b"".join(parts)

@@ -1,0 +1,78 @@
+"""A policy's catalog in memory: exact nearest neighbours by cosine.
+
+``share`` is the softmax of similarity_scale × similarity over the candidates given; ``score`` is its logarithm, so
+that version zero orders by similarity.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from dayjob.endings import Invalid
+from dayjob.journal.readers import Reader
+from dayjob.records import Json
+
+F32 = npt.NDArray[np.float32]
+F64 = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Catalog:
+    """N items: ids, digests of their vectors, vectors (N, E), their lengths (N,), metadata."""
+
+    ids: tuple[str, ...]
+    digests: tuple[bytes, ...]
+    vector_NE: F32
+    unit_NE: F32
+    metas: tuple[Json | None, ...]
+    slot_of: dict[str, int]
+
+    def slots(self, ids: Sequence[str]) -> list[int]:
+        """Where these ids stand. Raises Invalid for an unknown one."""
+        try:
+            return [self.slot_of[one] for one in ids]
+        except KeyError as missing:
+            raise Invalid(
+                f"candidate {missing.args[0]!r} is not in the catalog: send its features, or PUT it into the catalog",
+                param="candidates",
+            ) from None
+
+    def nearest(self, context_D: F32, k: int) -> list[int]:
+        """The slots of the k nearest by cosine, nearest first."""
+        similarity_N = self.unit_NE @ unit(context_D)
+        k = min(k, len(similarity_N))
+        top = np.argpartition(-similarity_N, k - 1)[:k]
+        return [int(slot) for slot in top[np.argsort(-similarity_N[top], kind="stable")]]
+
+
+def unit(vector: F32) -> F32:
+    """Vectors scaled to length one; zero stays zero."""
+    length = np.linalg.norm(vector, axis=-1, keepdims=True)
+    scaled: F32 = (vector / np.maximum(length, np.float32(1e-30))).astype(np.float32)
+    return scaled
+
+
+def similarity_pair(context_D: F32, candidate_KE: F32, *, scale: float) -> tuple[F32, F64]:
+    """What the catalog says of K candidates: ``pair`` (K, 2) = similarity and share, ``score`` (K,) = log share."""
+    similarity_K = (unit(candidate_KE) @ unit(context_D)).astype(np.float64)
+    logit_K = scale * similarity_K
+    log_share_K = logit_K - np.logaddexp.reduce(logit_K)
+    return np.stack([similarity_K, np.exp(log_share_K)], axis=1).astype(np.float32), log_share_K
+
+
+def load_catalog(reader: Reader, tenant: str, policy: str, *, dim: int) -> Catalog | None:
+    """A policy's catalog, None when it has none."""
+    ids, digests, metas = reader.catalog(tenant, policy)
+    if not ids:
+        return None
+    vector_NE = reader.get_many(tenant, digests, dim=dim)
+    return Catalog(
+        ids=tuple(ids),
+        digests=tuple(digests),
+        vector_NE=vector_NE,
+        unit_NE=unit(vector_NE),
+        metas=tuple(metas),
+        slot_of={one: n for n, one in enumerate(ids)},
+    )

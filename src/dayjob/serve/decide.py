@@ -1,0 +1,315 @@
+"""One ranking, from the parsed request to the record that explains it. No I/O.
+
+Promise 3: everything that made the answer is in the record: scores, temperature, epsilon, seed and role, so that the
+ranking and its propensity replay exactly.
+"""
+
+import hashlib
+import hmac
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+import numpy as np
+import numpy.typing as npt
+import orjson
+
+from dayjob.endings import Invalid, Role
+from dayjob.journal import vectors
+from dayjob.policies.baseline import CallersOrder, great_circle_km
+from dayjob.policies.plackett_luce import GREEDY, Dice, draw, draw_pair, order, roll
+from dayjob.policies.protocol import F64, Lists
+from dayjob.records import Candidate, Decision, Json
+from dayjob.serve.catalog import Catalog, similarity_pair
+from dayjob.serve.live import Serving
+from dayjob.serve.wire import RankRequest
+
+F32 = npt.NDArray[np.float32]
+CALLERS_ORDER = CallersOrder()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """A request in arrays. ``blobs`` are the candidates' encoded vectors, () where the catalog has them all."""
+
+    context: bytes
+    candidates: tuple[Candidate, ...]
+    blobs: tuple[bytes, ...]
+    lists: Lists
+    extra: Json
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asker:
+    """Who asks, and under which id."""
+
+    tenant: str
+    id: str
+    user: str | None
+    session: str | None
+    body_digest: bytes
+    at_ms: int
+    learn: bool
+
+
+def question(request: RankRequest, serving: Serving, *, max_candidates: int) -> Question:
+    """The arrays of a request. Raises Invalid when it does not fit the policy's declaration."""
+    spec = serving.spec
+    context_D = _declared(request.context.vector_D, int(spec["context_dim"]), "context.features")
+    context = vectors.pack(context_D)
+    context_D = vectors.unpack(context, len(context_D))
+    if request.candidates is None:
+        return _from_catalog(request, serving, context, context_D)
+    if len(request.candidates) > max_candidates:
+        raise Invalid(
+            f"{len(request.candidates)} candidates are more than the limit of {max_candidates}: send fewer, or raise "
+            "max_candidates",
+            param="candidates",
+        )
+    dim = int(spec["candidate_dim"])
+    given = [candidate.vector_D for candidate in request.candidates]
+    if all(vector is not None for vector in given):
+        rows = [_declared(v, dim, f"candidates.{n}.features") for n, v in enumerate(given) if v is not None]
+        blobs = tuple(vectors.pack_many(np.stack(rows)))
+        digests = [vectors.digest(blob) for blob in blobs]
+        candidate_KE = vectors.unpack_many(blobs, dim)
+    else:
+        blobs, digests, candidate_KE = _mixed(request, serving.catalog, given, dim)
+    pair_KP, base_K = _pairs(request, spec)
+    if request.candidates and serving.catalog is not None and all(v is None for v in given):
+        pair_KP, base_K = _defaults(request, spec, pair_KP, base_K, context_D=context_D, candidate_KE=candidate_KE)
+    metas = _metas(request, serving.catalog)
+    loss_KK, extra = _loss(request, spec, metas)
+    return Question(
+        context=context,
+        candidates=tuple(Candidate(id=c.id, digest=d) for c, d in zip(request.candidates, digests, strict=True)),
+        blobs=blobs,
+        lists=_lists(context_D, candidate_KE, pair_KP, base_K, loss_KK=loss_KK),
+        extra=extra,
+    )
+
+
+def _from_catalog(request: RankRequest, serving: Serving, context: bytes, context_D: F32) -> Question:
+    catalog, spec = serving.catalog, serving.spec
+    if catalog is None:
+        raise Invalid(
+            f"policy {request.policy!r} has no catalog: send candidates, or PUT a catalog first", param="candidates"
+        )
+    if catalog.vector_NE.shape[1] != len(context_D):
+        raise Invalid("searching the catalog needs context_dim equal to candidate_dim: send candidates instead")
+    slots = catalog.nearest(context_D, request.k or min(10, len(catalog.ids)))
+    candidate_KE = catalog.vector_NE[slots]
+    pair_KP, base_K = similarity_pair(context_D, candidate_KE, scale=float(spec["similarity_scale"]))
+    metas = [catalog.metas[slot] for slot in slots]
+    loss_KK, extra = _loss(request, spec, metas)
+    return Question(
+        context=context,
+        candidates=tuple(Candidate(id=catalog.ids[slot], digest=catalog.digests[slot]) for slot in slots),
+        blobs=(),
+        lists=_lists(context_D, candidate_KE, _fit_pair(pair_KP, spec), base_K, loss_KK=loss_KK),
+        extra=extra,
+    )
+
+
+def _lists(context_D: F32, candidate_KE: F32, pair_KP: F32, base_K: F64, *, loss_KK: F64 | None) -> Lists:
+    return Lists(
+        context_BD=context_D[None],
+        candidate_BKE=candidate_KE[None],
+        pair_BKP=pair_KP[None],
+        base_BK=base_K[None],
+        loss_BKK=None if loss_KK is None else loss_KK[None],
+    )
+
+
+def _declared(vector: F32, dim: int, name: str) -> F32:
+    if len(vector) != dim:
+        raise Invalid(f"{name} has {len(vector)} numbers, this policy declared {dim}", param=name)
+    return vector
+
+
+def _mixed(
+    request: RankRequest, catalog: Catalog | None, given: Sequence[F32 | None], dim: int
+) -> tuple[tuple[bytes, ...], list[bytes], F32]:
+    """Catalog ids and inline features side by side; known vectors are encoded again, which changes nothing."""
+    candidates = request.candidates or []
+    if catalog is None:
+        missing = next(c.id for c, v in zip(candidates, given, strict=True) if v is None)
+        raise Invalid(
+            f"candidate {missing!r} has no features and this policy has no catalog: send features, or PUT a catalog",
+            param="candidates",
+        )
+    if all(vector is None for vector in given):
+        slots = catalog.slots([candidate.id for candidate in candidates])
+        return (), [catalog.digests[slot] for slot in slots], catalog.vector_NE[slots]
+    rows = [
+        catalog.vector_NE[catalog.slots([c.id])[0]] if v is None else _declared(v, dim, f"candidates.{n}.features")
+        for n, (c, v) in enumerate(zip(candidates, given, strict=True))
+    ]
+    blobs = tuple(vectors.pack_many(np.stack(rows)))
+    return blobs, [vectors.digest(blob) for blob in blobs], vectors.unpack_many(blobs, dim)
+
+
+def _pairs(request: RankRequest, spec: Json) -> tuple[F32, F64]:
+    """``pair`` (K, P), zeros where left out, and the caller's scores (K,)."""
+    candidates = request.candidates or []
+    pair_KP = np.zeros((len(candidates), int(spec["pair_dim"])), np.float32)
+    for n, candidate in enumerate(candidates):
+        if candidate.pair is not None:
+            pair_KP[n] = _declared(candidate.pair, pair_KP.shape[1], f"candidates.{n}.pair")
+    return pair_KP, np.array([candidate.score for candidate in candidates], np.float64)
+
+
+def _defaults(
+    request: RankRequest, spec: Json, pair_KP: F32, base_K: F64, *, context_D: F32, candidate_KE: F32
+) -> tuple[F32, F64]:
+    """For catalog ids: similarity and share as pair, the log share as score, wherever the caller sent none."""
+    if candidate_KE.shape[1] != len(context_D):
+        return pair_KP, base_K
+    similar_K2, score_K = similarity_pair(context_D, candidate_KE, scale=float(spec["similarity_scale"]))
+    candidates = request.candidates or []
+    if pair_KP.shape[1] == 2 and all(candidate.pair is None for candidate in candidates):
+        pair_KP = similar_K2
+    if not any("score" in candidate.model_fields_set for candidate in candidates):
+        base_K = score_K
+    return pair_KP, base_K
+
+
+def _fit_pair(pair_K2: F32, spec: Json) -> F32:
+    """The catalog's pair where the policy declared two numbers, else zeros of the declared width."""
+    width = int(spec["pair_dim"])
+    return pair_K2 if width == 2 else np.zeros((len(pair_K2), width), np.float32)
+
+
+def _metas(request: RankRequest, catalog: Catalog | None) -> list[Json | None]:
+    out: list[Json | None] = []
+    for candidate in request.candidates or []:
+        known = catalog.slot_of.get(candidate.id) if catalog is not None and candidate.meta is None else None
+        out.append(catalog.metas[known] if catalog is not None and known is not None else candidate.meta)
+    return out
+
+
+def _loss(request: RankRequest, spec: Json, metas: Sequence[Json | None]) -> tuple[F64 | None, Json]:
+    """What showing one candidate for another costs (K, K): the caller's matrix, or km between places."""
+    if request.loss is not None:
+        return request.loss.astype(np.float64), {"loss": request.loss.tolist()}
+    if spec["metric"] != "km":
+        return None, {}
+    latlon = [_place(meta) for meta in metas]
+    return great_circle_km(np.array(latlon)), {"latlon": latlon}
+
+
+def _place(meta: Json | None) -> tuple[float, float]:
+    lat, lon = (meta or {}).get("lat"), (meta or {}).get("lon")
+    if not isinstance(lat, int | float) or not isinstance(lon, int | float):
+        raise Invalid(
+            'metric "km" needs meta {"lat": degrees, "lon": degrees} at every candidate, inline or in the catalog',
+            param="candidates",
+        )
+    if not -90 <= lat <= 90 or not -180 <= lon <= 180:
+        raise Invalid("meta.lat must lie in [-90, 90] and meta.lon in [-180, 180]", param="candidates")
+    return float(lat), float(lon)
+
+
+def body_digest(request: RankRequest) -> bytes:
+    """A digest of the parsed body: equal values and equal float32 vectors, equal digest, however they were written."""
+    head: dict[str, Any] = {
+        "policy": request.policy, "user": request.user, "session": request.session, "k": request.k,
+        "explore": request.explore,
+        "candidates": None if request.candidates is None else [
+            [c.id, c.score, c.vector_D is None, c.pair is None, c.meta] for c in request.candidates
+        ],
+    }  # fmt: skip
+    state = hashlib.blake2b(orjson.dumps(head, option=orjson.OPT_SORT_KEYS), digest_size=16)
+    state.update(request.context.vector_D.tobytes())
+    for candidate in request.candidates or []:
+        for vector in (candidate.vector_D, candidate.pair):
+            if vector is not None:
+                state.update(len(vector).to_bytes(4, "little") + vector.tobytes())
+    if request.loss is not None:
+        state.update(request.loss.tobytes())
+    return state.digest()
+
+
+def seed_of(secret: bytes, tenant: str, decision_id: str) -> int:
+    """The 64-bit seed of a decision: whoever chooses ids cannot steer the dice."""
+    return int.from_bytes(hmac.digest(secret, f"{tenant}\0{decision_id}".encode(), "sha256")[:8], "little")
+
+
+def new_id(now_ms: int, entropy: bytes) -> str:
+    """A UUIDv7 from a time and ten random bytes."""
+    value = (now_ms & ((1 << 48) - 1)) << 80 | int.from_bytes(entropy[:10], "big")
+    value = value & ~(0xF << 76) | (0x7 << 76)
+    value = value & ~(0x3 << 62) | (0x2 << 62)
+    return str(UUID(int=value))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shares:
+    """How traffic is shared: the holdback on the baseline, pairs with the version last replaced, pairs on trial."""
+
+    holdback: float
+    watch: float
+    trial: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """The part a decision plays: its role and the chance of it; the rival and its scores in a pair."""
+
+    role: Role
+    chance: float
+    rival: str | None = None
+    rival_K: F64 | None = None
+
+
+def decide(
+    asked: Question, serving: Serving, asker: Asker, *, seed: int, explore: bool, shown: int | None, shares: Shares
+) -> Decision:
+    """Choose a part, draw a ranking, and write down what made it. ``asked`` holds one list."""
+    k = len(asked.candidates)
+    dice = roll(seed, k)
+    places = k if shown is None else min(shown, k)
+    score_K = serving.ranker.score(asked.lists)[0]
+    part = Part(role=Role.BEST, chance=1.0)
+    if explore and asker.learn:
+        part = _part(serving, asked.lists, int(order(score_K)[0]), dice=dice, shares=shares)
+    version = serving.champion
+    if part.role is Role.BASELINE:
+        version, score_K = serving.pointers.baseline, CALLERS_ORDER.score(asked.lists)[0]
+    how = serving.explore if part.role in (Role.CHAMPION, Role.TRIAL) else GREEDY
+    if part.rival_K is None:
+        drawn = draw(score_K, dice=dice, explore=how, shown=places)
+    else:
+        drawn = draw_pair(score_K, rival_first=int(order(part.rival_K)[0]), dice=dice, explore=how, shown=places)
+    rival_K = np.zeros(0) if part.rival_K is None else part.rival_K
+    return Decision(
+        tenant=asker.tenant, policy=serving.pointers.policy, id=asker.id, body_digest=asker.body_digest,
+        user=asker.user, session=asker.session, at_ms=asker.at_ms, version=version, challenger=part.rival,
+        role=part.role, role_propensity=part.chance, explore=explore, seed=seed,
+        epsilon=0.0 if part.role is Role.TRIAL else how.epsilon, temperature=how.temperature,
+        intervened=drawn.intervened, coin=drawn.coin, context=asked.context, candidates=asked.candidates,
+        pair=asked.lists.pair_BKP[0].astype("<f4").tobytes(), base=asked.lists.base_BK[0].astype("<f8").tobytes(),
+        score=score_K.astype("<f8").tobytes(), rival_score=rival_K.astype("<f8").tobytes(),
+        ranking=drawn.ranking_R.astype("<u2").tobytes(), propensity=drawn.propensity_R.astype("<f8").tobytes(),
+        log_propensity=drawn.log_propensity, extra=asked.extra,
+    )  # fmt: skip
+
+
+def _part(serving: Serving, lists: Lists, first: int, *, dice: Dice, shares: Shares) -> Part:
+    """Draw the part. A pair needs two different first choices: where they agree, its chance falls to the champion."""
+    served_by_baseline = serving.champion == serving.pointers.baseline
+    held = 0.0 if served_by_baseline else shares.holdback
+    watch_K = None if serving.replaced is None else serving.replaced[1].score(lists)[0]
+    trial_K = None if serving.rival is None else serving.rival.score(lists)[0]
+    watch = 0.0 if watch_K is None or int(order(watch_K)[0]) == first else shares.watch
+    # The watch keeps its place whether or not its pair differs here: a trial's chance does not depend on it.
+    room = 1.0 - held - (0.0 if watch_K is None else shares.watch)
+    trial = 0.0 if trial_K is None or int(order(trial_K)[0]) == first else room * shares.trial
+    if dice.role < held:
+        return Part(role=Role.BASELINE, chance=held)
+    if dice.role < held + watch and serving.replaced is not None:
+        return Part(role=Role.TRIAL, chance=watch, rival=serving.replaced[0], rival_K=watch_K)
+    if dice.role >= 1.0 - trial:
+        return Part(role=Role.TRIAL, chance=trial, rival=serving.challenger, rival_K=trial_K)
+    return Part(role=Role.CHAMPION, chance=1.0 - held - watch - trial)

@@ -1,0 +1,120 @@
+"""POST /v1/feedback: one outcome, or many of which each is judged alone."""
+
+import asyncio
+import hashlib
+import os
+import time
+from typing import Any
+
+import orjson
+from starlette.responses import Response
+
+from dayjob.endings import DayjobError, Forbidden, Invalid, Receipt
+from dayjob.journal.writes import append_outcome
+from dayjob.records import Json, Outcome, Written
+from dayjob.serve.auth import Principal, Unauthenticated, check_token
+from dayjob.serve.call import NOBODY, Call, answer, failure
+from dayjob.serve.decide import new_id
+from dayjob.serve.wire import FeedbackItem, Relevance, parse_feedback
+
+CODES = {
+    Receipt.RECORDED: 201,
+    Receipt.REPEATED: 200,
+    Receipt.HELD: 202,
+    Receipt.CONFLICT: 409,
+    Receipt.ERASED: 410,
+    Receipt.REFUSED: 422,
+    Receipt.FORBIDDEN: 403,
+    Receipt.CROWDED: 429,
+}
+TYPES = {409: "conflict_error", 410: "gone_error", 422: "invalid_request_error", 403: "permission_error"}
+
+
+async def feedback(call: Call) -> Response:
+    """Record outcomes; the answer leaves after they are durable."""
+    sent = parse_feedback(call.body)
+    if isinstance(sent, FeedbackItem):
+        receipt = await _one(call, sent)
+        status = int(receipt["status"])
+        if receipt["error"] is not None:
+            response = answer({"error": receipt["error"]}, status)
+            if status == 429:
+                response.headers["Retry-After"] = "60"
+            return response
+        return answer(receipt, status)
+    receipts = await asyncio.gather(*(_one_or_fault(call, item) for item in sent))
+    return answer({"items": receipts})
+
+
+async def _one_or_fault(call: Call, item: FeedbackItem | Invalid) -> Json:
+    try:
+        if isinstance(item, Invalid):
+            raise item
+        return await _one(call, item)
+    except DayjobError as error:
+        response = failure(error)
+        detail = orjson.loads(bytes(response.body))["error"]
+        return {"id": None, "receipt": None, "status": response.status_code, "error": detail}
+
+
+async def _one(call: Call, item: FeedbackItem) -> Json:
+    principal = _speaker(call, item)
+    now_ms = call.hub.now_ms()
+    outcome = Outcome(
+        tenant=principal.tenant,
+        id=str(item.id) if item.id is not None else new_id(now_ms, os.urandom(10)),
+        body_digest=_digest(item),
+        policy="",
+        decision=None if item.decision is None else str(item.decision),
+        session=item.session,
+        kind=item.kind,
+        item=item.item,
+        position=item.position,
+        value=_value(item),
+        text=item.text,
+        source=item.source,
+        user=principal.user,
+        at_ms=now_ms if item.at is None else int(item.at.timestamp() * 1000),
+        received_ms=now_ms,
+        key_id=principal.key_id,
+    )
+    written: Written = await call.hub.store.asubmit(lambda tx: append_outcome(tx, outcome))
+    status = CODES[written.receipt]
+    error = None
+    if status >= 400:
+        error = {
+            "message": written.message,
+            "type": TYPES.get(status, "rate_limit_error"),
+            "param": None,
+            "code": written.receipt.value,
+        }
+    return {"id": outcome.id, "receipt": written.receipt.value, "status": status, "error": error}
+
+
+def _speaker(call: Call, item: FeedbackItem) -> Principal:
+    """Whose feedback this is: the key's; with a token, the token must be good and of the same tenant."""
+    principal = call.principal
+    if item.token is None:
+        if principal is NOBODY:
+            raise Unauthenticated("feedback without a key needs the token that came with the ranking")
+        return principal
+    by_token = check_token(
+        call.service.token_secret, item.token, decision=item.decision, kind=item.kind, now_s=int(time.time())
+    )
+    if principal is NOBODY:
+        return by_token
+    if by_token.tenant != principal.tenant:
+        raise Forbidden("this token belongs to another tenant than the key: send one of them")
+    return principal
+
+
+def _value(item: FeedbackItem) -> Any:
+    if isinstance(item.value, Relevance):
+        return {"relevance": item.value.relevance}
+    return item.value if item.value is None or isinstance(item.value, float) else str(item.value)
+
+
+def _digest(item: FeedbackItem) -> bytes:
+    """A digest of the parsed body, the token left out: it may be renewed."""
+    body = item.model_dump(mode="json", exclude={"token", "id"})
+    return hashlib.blake2b(orjson.dumps(body, option=orjson.OPT_SORT_KEYS), digest_size=16).digest()

@@ -1,0 +1,123 @@
+"""The fields of the wire contract: names, texts, small JSON, and vectors as read-only float32 arrays.
+
+Vectors arrive as JSON numbers or as base64 of little-endian float32; both are checked in bulk. Their declared length is
+the handler's to check. Every ValueError here becomes the message of a 422, so it names the remedy.
+"""
+
+from typing import Annotated, Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import orjson
+from pydantic import AfterValidator, Field, GetCoreSchemaHandler, JsonValue
+from pydantic_core import CoreSchema, core_schema
+
+Vector = npt.NDArray[np.float32]
+
+# A float32 dot product of two vectors of MAX_DIM such numbers does not overflow; every real feature is far below.
+MAX_MAGNITUDE: Final = 1e15
+MAX_DIM: Final = 65_536
+MAX_NAME_CHARS: Final = 256
+MAX_TEXT_CHARS: Final = 65_536
+MAX_META_BYTES: Final = 4_096
+MAX_META_DEPTH: Final = 8
+MAX_SAFE_INTEGER: Final = 2**53
+B64_REMEDY: Final = "send base64 (RFC 4648, padded) of little-endian float32, 4 bytes a number"
+
+
+def _sound(array: Vector) -> Vector:
+    """The array, read-only; ValueError where a number is NaN, infinite or too large to multiply."""
+    # NaN survives max and compares false, so one comparison covers NaN, infinity and overflow.
+    if not float(np.abs(array).max(initial=0.0)) <= MAX_MAGNITUDE:
+        at = int(np.flatnonzero(~(np.abs(array.reshape(-1)) <= MAX_MAGNITUDE))[0])
+        raise ValueError(f"number {at} (from 0) is not finite or beyond {MAX_MAGNITUDE:g}; send finite numbers")
+    array.flags.writeable = False
+    return array
+
+
+def _from_numbers(numbers: list[Any]) -> Vector:
+    with np.errstate(over="ignore"):
+        return _sound(np.array(numbers, dtype=np.float32))
+
+
+def _from_rows(rows: list[list[float]]) -> Vector:
+    if any(len(row) != len(rows) for row in rows):
+        raise ValueError(f"a loss matrix is square; send {len(rows)} rows of {len(rows)} numbers")
+    return _from_numbers(rows)
+
+
+def _from_bytes(raw: bytes) -> Vector:
+    if len(raw) % 4:
+        raise ValueError(f"{len(raw)} bytes are no whole number of float32; {B64_REMEDY}")
+    return _sound(np.frombuffer(raw, dtype="<f4").astype(np.float32, copy=False))
+
+
+class _Numbers:
+    """JSON numbers to float32, checked in bulk by the parser and once more after rounding to float32."""
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, _source: Any, _handler: GetCoreSchemaHandler) -> CoreSchema:
+        numbers = core_schema.list_schema(core_schema.float_schema(strict=True), fail_fast=True)
+        return core_schema.no_info_after_validator_function(_from_numbers, numbers)
+
+
+class _Matrix:
+    @classmethod
+    def __get_pydantic_core_schema__(cls, _source: Any, _handler: GetCoreSchemaHandler) -> CoreSchema:
+        row = core_schema.list_schema(core_schema.float_schema(strict=True), fail_fast=True)
+        return core_schema.no_info_after_validator_function(_from_rows, core_schema.list_schema(row, fail_fast=True))
+
+
+class _Base64:
+    """base64 to float32. The models' ``val_json_bytes="base64"`` has the parser decode it."""
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, _source: Any, _handler: GetCoreSchemaHandler) -> CoreSchema:
+        published = {"format": "byte", "contentEncoding": "base64", "description": "little-endian float32"}
+        raw = core_schema.bytes_schema(strict=True, metadata={"pydantic_js_updates": published})
+        return core_schema.no_info_after_validator_function(_from_bytes, raw)
+
+
+def _small(meta: dict[str, JsonValue]) -> dict[str, JsonValue]:
+    _plain(meta, MAX_META_DEPTH)
+    size = len(orjson.dumps(meta))
+    if size > MAX_META_BYTES:
+        raise ValueError(f"meta takes {size} bytes as JSON; keep it within {MAX_META_BYTES}")
+    return meta
+
+
+def _plain(value: JsonValue, depth: int) -> None:
+    """ValueError unless the value survives a round trip through JSON and through every store."""
+    if depth == 0:
+        raise ValueError(f"meta is nested too deep; keep it within {MAX_META_DEPTH} levels")
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            _plain(key, depth)
+            _plain(inner, depth - 1)
+    elif isinstance(value, list):
+        for inner in value:
+            _plain(inner, depth - 1)
+    elif isinstance(value, str):
+        _no_nul(value)
+    elif isinstance(value, int | float) and not abs(value) <= MAX_SAFE_INTEGER:
+        raise ValueError("meta holds a number that is not finite or beyond 2^53; send it as a string")
+
+
+def _no_nul(text: str) -> str:
+    if "\x00" in text:
+        raise ValueError("the text holds a NUL character; remove it")
+    return text
+
+
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Score = Annotated[float, Field(ge=-MAX_MAGNITUDE, le=MAX_MAGNITUDE)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Numbers = Annotated[Vector, _Numbers]
+Packed = Annotated[Vector, _Base64]
+Matrix = Annotated[Vector, _Matrix]
+POLICY_NAME_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+PolicyName = Annotated[str, Field(pattern=POLICY_NAME_PATTERN)]
+Name = Annotated[str, Field(min_length=1, max_length=MAX_NAME_CHARS, pattern=r"^[^\x00-\x1f\x7f-\x9f]+$")]
+Text = Annotated[str, Field(min_length=1, max_length=MAX_TEXT_CHARS), AfterValidator(_no_nul)]
+Meta = Annotated[dict[str, JsonValue], AfterValidator(_small)]
+Dim = Annotated[int, Field(ge=1, le=MAX_DIM)]

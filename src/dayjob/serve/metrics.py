@@ -1,0 +1,39 @@
+"""What Prometheus reads. Units are in the names."""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+
+
+class Metrics:
+    """One server's counters, in a registry of their own."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._requests = Counter(
+            "dayjob_requests_total", "Requests answered", ("route", "method", "status"), registry=self.registry
+        )
+        self._seconds = Histogram(
+            "dayjob_request_seconds", "Time to answer", ("route",), buckets=BUCKETS, registry=self.registry
+        )
+        self._waiting = Gauge("dayjob_write_queue_rows", "Writes waiting for their commit", registry=self.registry)
+        self._lag = Gauge(
+            "dayjob_judge_lag_decisions",
+            "Closed decisions not judged yet",
+            ("tenant", "policy"),
+            registry=self.registry,
+        )
+
+    def observe(self, route: str, method: str, status: int, seconds: float) -> None:
+        """Count an answered request."""
+        self._requests.labels(route, method, str(status)).inc()
+        self._seconds.labels(route).observe(seconds)
+
+    def set_lag(self, tenant: str, policy: str, lag: int) -> None:
+        """How far the judge is behind."""
+        self._lag.labels(tenant, policy).set(lag)
+
+    def render(self, waiting: int) -> bytes:
+        """The text that Prometheus scrapes."""
+        self._waiting.set(waiting)
+        return generate_latest(self.registry)

@@ -1,0 +1,119 @@
+"""Exports, and what a person may see, silence and erase."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import orjson
+from starlette.responses import Response, StreamingResponse
+
+from dayjob.endings import Invalid, VersionStatus
+from dayjob.journal.erase import erase_user
+from dayjob.journal.jobs import request_job
+from dayjob.journal.readers import START
+from dayjob.serve.auth import speaks_for
+from dayjob.serve.call import NDJSON, Call, answer
+from dayjob.serve.views import decision_view, outcome_view
+from dayjob.serve.wire import UserPatch, parse
+
+FORMATS = ("chat", "preference", "openai-dpo", "decisions")
+
+
+async def export(call: Call) -> Response:
+    """A policy's decisions with their outcomes as NDJSON, oldest first."""
+    policy, wanted = call.query("policy"), call.query("format") or "decisions"
+    if policy is None:
+        raise Invalid("name the policy to export: ?policy=NAME", param="policy")
+    call.hub.of(call.tenant, policy)
+    if wanted not in FORMATS:
+        raise Invalid(f"there is no format {wanted!r}: use one of {', '.join(FORMATS)}", param="format")
+    if wanted != "decisions":
+        raise Invalid(f"a ranker exports as format=decisions; {wanted!r} needs a language policy", param="format")
+    return StreamingResponse(_lines(call, policy), media_type=NDJSON)
+
+
+async def _lines(call: Call, policy: str) -> AsyncIterator[bytes]:
+    cursor = START
+    while True:
+        page, cursor = await asyncio.to_thread(call.hub.reader.decisions, call.tenant, policy, cursor=cursor)
+        if not page:
+            return
+        outcomes = await asyncio.to_thread(call.hub.reader.outcomes, call.tenant, page)
+        rows = (decision_view(stored, outcomes.get(stored.record.id, [])) for stored in page)
+        yield b"".join(orjson.dumps(row) + b"\n" for row in rows)
+
+
+def _person(call: Call) -> str:
+    user = speaks_for(call.principal, call.path("user"))
+    assert user is not None, "the path always names one"
+    return user
+
+
+async def get_user(call: Call) -> Response:
+    """All that is held about a person, and what learned from them."""
+    user, hub = _person(call), call.hub
+    decisions, outcomes = await asyncio.to_thread(hub.reader.of_user, call.tenant, user)
+    taught = await _taught(call, user)
+    return answer(
+        {
+            "user": user,
+            "learn": hub.control.learns(call.tenant, user),
+            "decisions": len(decisions),
+            "outcomes": len(outcomes),
+            "versions": [f"{policy}/{version}" for policy, version in taught],
+            "held": {
+                "decisions": [decision_view(stored, []) for stored in decisions],
+                "outcomes": [outcome_view(stored.record) for stored in outcomes],
+            },
+        }
+    )
+
+
+async def _taught(call: Call, user: str) -> list[tuple[str, str]]:
+    mark = await call.hub.store.asubmit(lambda tx: tx.mark(call.tenant, "user", user))
+    return call.hub.control.taught_by(call.tenant, mark)
+
+
+async def patch_user(call: Call) -> Response:
+    """``learn: false``: served, but never learned from."""
+    user = _person(call)
+    wish = parse(UserPatch, call.body)
+    await asyncio.to_thread(call.hub.control.set_learns, call.tenant, user, wish.learn)
+    await asyncio.to_thread(call.hub.refresh)
+    return answer({"user": user, "learn": wish.learn})
+
+
+async def delete_user(call: Call) -> Response:
+    """Erase a person: rows at once, and every version that learned from them by the next night."""
+    user, hub = _person(call), call.hub
+    taught = await _taught(call, user)
+    counts = await hub.store.asubmit(lambda tx: erase_user(tx, call.tenant, user))
+    await asyncio.wrap_future(hub.store.scrub())
+    await asyncio.to_thread(_taint, call, taught)
+    await asyncio.to_thread(hub.refresh)
+    return answer(
+        {
+            "user": user,
+            "decisions": counts["decisions"],
+            "outcomes": counts["outcomes"] + counts["held"],
+            "versions_tainted": [f"{policy}/{version}" for policy, version in taught],
+        }
+    )
+
+
+def _taint(call: Call, taught: list[tuple[str, str]]) -> None:
+    """Versions that learned from the person never return; one that serves is rebuilt without them."""
+    control = call.hub.control
+    for policy in sorted({policy for policy, _ in taught}):
+        names = [version for owner, version in taught if owner == policy]
+        pointers = control.pointers(call.tenant, policy)
+        control.set_status(call.tenant, policy, names, VersionStatus.TAINTED)
+        change: dict[str, str | None] = {}
+        if pointers.challenger in names:
+            change["challenger"] = None
+        if pointers.previous in names:
+            change["previous"] = None
+        if change:
+            control.move(call.tenant, policy, change=change)
+        if pointers.champion in names:
+            recipe = control.version(call.tenant, policy, pointers.champion).recipe
+            request_job(control, call.tenant, policy, recipe=recipe)

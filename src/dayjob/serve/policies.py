@@ -1,0 +1,265 @@
+"""/v1/policies: declaring, describing, teaching and steering policies."""
+
+import asyncio
+import re
+from typing import Any
+
+from starlette.responses import Response
+
+from dayjob.endings import Conflict, DayjobError, Invalid, PolicyKind, VerdictKind, VersionStatus
+from dayjob.journal import vectors
+from dayjob.journal.control import add_verdict
+from dayjob.journal.jobs import get_job, request_job
+from dayjob.journal.writes import put_catalog as write_catalog
+from dayjob.records import CatalogItem, Json, Pointers, Policy, Verdict, Version
+from dayjob.serve.call import Call, answer
+from dayjob.serve.fields import POLICY_NAME_PATTERN
+from dayjob.serve.views import policy_view, verdict_view, version_view
+from dayjob.serve.wire import (
+    FreezeRequest,
+    LanguageSpec,
+    LearnRequest,
+    PromoteRequest,
+    RankerSpec,
+    RollbackRequest,
+    parse,
+    parse_catalog,
+    parse_policy_spec,
+)  # fmt: skip
+
+FIXED = ("kind", "context_dim", "candidate_dim", "pair_dim")
+BASELINE_DIGEST = "0" * 64
+
+
+async def put_policy(call: Call) -> Response:
+    """Declare a policy, or change its settings; its kind and dimensions never change."""
+    name = call.path("name")
+    spec = parse_policy_spec(call.body)
+    if isinstance(spec, LanguageSpec):
+        raise Invalid(
+            "this server has no language engine configured: declare a ranker, or name a base in dayjob.toml",
+            param="kind",
+        )
+    _check_name(name)
+    _check_recipe(call, spec)
+    declared: Json = spec.model_dump(mode="json")
+    known = {policy.name: policy for policy in call.hub.control.policies(call.tenant)}
+    if name in known:
+        old = known[name].spec
+        changed = [field for field in FIXED if old.get(field) != declared[field]]
+        if changed:
+            raise Conflict(
+                f"policy {name!r} exists with {changed[0]} = {old.get(changed[0])!r}: it cannot change; use a new name"
+            )
+        await asyncio.to_thread(call.hub.control.update_spec, call.tenant, name, declared)
+    else:
+        now_ms = call.hub.now_ms()
+        policy = Policy(tenant=call.tenant, name=name, kind=PolicyKind.RANKER, spec=declared, created_ms=now_ms)
+        await asyncio.to_thread(call.hub.control.create_policy, policy, _baseline(policy))
+    await asyncio.to_thread(call.hub.refresh)
+    return answer(policy_view(call.hub, call.tenant, name), 200 if name in known else 201)
+
+
+def _check_name(name: str) -> None:
+    if not re.fullmatch(POLICY_NAME_PATTERN, name):
+        raise Invalid("a policy's name is letters, digits, dot, dash and underscore, 64 at most", param="name")
+
+
+def _check_recipe(call: Call, spec: RankerSpec) -> None:
+    recipes = call.service.recipes
+    if spec.recipe not in recipes:
+        raise Invalid(
+            f"there is no recipe {spec.recipe!r} for rankers: use one of {', '.join(recipes)}", param="recipe"
+        )
+
+
+def _baseline(policy: Policy) -> Version:
+    return Version(
+        tenant=policy.tenant, policy=policy.name, name="v0-baseline", number=0, parent=None, recipe="baseline",
+        digest=BASELINE_DIGEST, from_seq=0, to_seq=0, status=VersionStatus.BASELINE, created_ms=policy.created_ms,
+    )  # fmt: skip
+
+
+async def list_policies(call: Call) -> Response:
+    """Every policy of the tenant."""
+    names = [policy.name for policy in call.hub.control.policies(call.tenant)]
+    return answer({"policies": [policy_view(call.hub, call.tenant, name) for name in names]})
+
+
+async def get_policy(call: Call) -> Response:
+    """One policy as it stands."""
+    return answer(policy_view(call.hub, call.tenant, call.path("name")))
+
+
+async def put_catalog(call: Call) -> Response:
+    """Replace a policy's catalog, whole or not at all."""
+    name, hub = call.path("name"), call.hub
+    live = hub.of(call.tenant, name)
+    dim = int(live.serving.spec["candidate_dim"])
+    sent = await asyncio.to_thread(parse_catalog, call.body)
+    items = []
+    for number, item in enumerate(sent, start=1):
+        if len(item.vector_D) != dim:
+            raise Invalid(
+                f"line {number}: features has {len(item.vector_D)} numbers, this policy declared {dim}",
+                param="features",
+            )
+        items.append(CatalogItem(id=item.id, vector=vectors.pack(item.vector_D), meta=item.meta))
+    count = await hub.store.asubmit(lambda tx: write_catalog(tx, call.tenant, name, items=items))
+    await asyncio.to_thread(hub.reload_catalog, call.tenant, name)
+    return answer({"items": count})
+
+
+async def list_versions(call: Call) -> Response:
+    """Every version with its lineage, oldest first."""
+    call.hub.of(call.tenant, call.path("name"))
+    return answer({"versions": [version_view(v) for v in call.hub.control.versions(call.tenant, call.path("name"))]})
+
+
+async def learn(call: Call) -> Response:
+    """Ask the learner for a new challenger; the same job while one runs."""
+    name = call.path("name")
+    live = call.hub.of(call.tenant, name)
+    request = parse(LearnRequest, call.body)
+    recipe = request.recipe or str(live.serving.spec["recipe"])
+    if recipe not in call.service.recipes:
+        raise Invalid(
+            f"there is no recipe {recipe!r} for rankers: use one of {', '.join(call.service.recipes)}", param="recipe"
+        )
+    if live.serving.frozen:
+        raise Conflict(f"policy {name!r} is frozen: POST /v1/policies/{name}/unfreeze first")
+    job = await asyncio.to_thread(request_job, call.hub.control, call.tenant, name, recipe=recipe)
+    return answer({"job": job.id}, 202)
+
+
+async def dream(call: Call) -> Response:
+    """Rehearsal for rankers is not built yet: said plainly."""
+    call.hub.of(call.tenant, call.path("name"))
+    raise Invalid("dreaming is not available for rankers in this version: use /learn", code="not_available")
+
+
+async def read_job(call: Call) -> Response:
+    """A job as it stands."""
+    job = get_job(call.hub.control, call.tenant, call.path("job"))
+    return answer({"state": job.state.value, "progress": job.progress, "result": job.result, "error": job.error})
+
+
+async def rollback(call: Call) -> Response:
+    """Put an earlier version back in one row; the withdrawn one is never promoted by itself again."""
+    name, control = call.path("name"), call.hub.control
+    call.hub.of(call.tenant, name)
+    request = parse(RollbackRequest, call.body)
+    pointers = control.pointers(call.tenant, name)
+    target = request.to or pointers.previous or pointers.baseline
+    version = control.version(call.tenant, name, target)
+    if version.status is VersionStatus.TAINTED:
+        raise Conflict(f"version {target} learned from someone who was erased: it can never serve again")
+    if target == pointers.champion:
+        if request.to is None:
+            raise Conflict(f"policy {name!r} serves its baseline: there is nothing to roll back to")
+        return answer(policy_view(call.hub, call.tenant, name))
+    reason = "rolled back by hand"
+    await asyncio.to_thread(_withdraw, call, name, pointers, target=target, reason=reason)
+    await asyncio.to_thread(call.hub.refresh)
+    return answer(policy_view(call.hub, call.tenant, name))
+
+
+def _withdraw(call: Call, name: str, pointers: Pointers, *, target: str, reason: str) -> None:
+    control, tenant = call.hub.control, call.tenant
+    previous = pointers.baseline if target != pointers.baseline else None
+    change = {"champion": target, "previous": previous, "challenger": None}
+    control.move(tenant, name, change=change)
+    # The pointer moved; what follows only tells the story, and a full disk must not undo the rollback.
+    try:
+        if pointers.champion != pointers.baseline:
+            control.set_status(tenant, name, [pointers.champion], VersionStatus.ROLLED_BACK)
+        if pointers.challenger is not None:
+            control.set_status(tenant, name, [pointers.challenger], VersionStatus.WAITING)
+        if target != pointers.baseline:
+            control.set_status(tenant, name, [target], VersionStatus.CHAMPION)
+        with control.write() as db:
+            kind = VerdictKind.ROLLBACK
+            add_verdict(
+                db, _by_hand(call, name, kind=kind, challenger=pointers.champion, champion=target, reason=reason)
+            )
+    except DayjobError as error:
+        call.hub.damaged[f"{tenant}/{name}/rollback"] = f"rolled back, but the record of it was not written: {error}"
+
+
+def _by_hand(call: Call, name: str, *, kind: VerdictKind, challenger: str, champion: str, reason: str) -> Verdict:
+    return Verdict(
+        tenant=call.tenant, policy=name, challenger=challenger, champion=champion, kind=kind, reason=reason,
+        evidence={"key_id": call.principal.key_id}, at_ms=call.hub.now_ms(), by="hand",
+    )  # fmt: skip
+
+
+async def promote(call: Call) -> Response:
+    """Override the gate by hand; recorded as such, with the reason."""
+    name, control = call.path("name"), call.hub.control
+    call.hub.of(call.tenant, name)
+    request = parse(PromoteRequest, call.body)
+    pointers = control.pointers(call.tenant, name)
+    version = control.version(call.tenant, name, request.version)
+    if version.status in (VersionStatus.TAINTED, VersionStatus.DAMAGED):
+        raise Conflict(f"version {version.name} is {version.status}: it can never serve again")
+    if version.name != pointers.champion:
+        await asyncio.to_thread(_override, call, name, pointers, version=version, reason=request.reason)
+        await asyncio.to_thread(call.hub.refresh)
+    return answer(policy_view(call.hub, call.tenant, name))
+
+
+def _override(call: Call, name: str, pointers: Pointers, *, version: Version, reason: str) -> None:
+    control, tenant = call.hub.control, call.tenant
+    change = {"champion": version.name, "previous": pointers.champion, "challenger": None}
+    control.move(tenant, name, change=change)
+    if pointers.champion != pointers.baseline:
+        control.set_status(tenant, name, [pointers.champion], VersionStatus.RETIRED)
+    if pointers.challenger not in (None, version.name):
+        control.set_status(tenant, name, [str(pointers.challenger)], VersionStatus.WAITING)
+    if version.number:
+        control.set_status(tenant, name, [version.name], VersionStatus.CHAMPION)
+    with control.write() as db:
+        kind, loser = VerdictKind.PROMOTE, pointers.champion
+        add_verdict(db, _by_hand(call, name, kind=kind, challenger=version.name, champion=loser, reason=reason))
+
+
+async def freeze(call: Call) -> Response:
+    """Stop learning and trials; serve the champion or the baseline."""
+    request = parse(FreezeRequest, call.body)
+    return await _set_frozen(call, request.serve)
+
+
+async def unfreeze(call: Call) -> Response:
+    """Learn again."""
+    return await _set_frozen(call, "")
+
+
+async def _set_frozen(call: Call, frozen: str) -> Response:
+    name = call.path("name")
+    call.hub.of(call.tenant, name)
+    await asyncio.to_thread(lambda: call.hub.control.move(call.tenant, name, change={"frozen": frozen}))
+    await asyncio.to_thread(call.hub.refresh)
+    return answer(policy_view(call.hub, call.tenant, name))
+
+
+async def report(call: Call) -> Response:
+    """What the record says: feedback, bias, ceiling, learning, gate, drift."""
+    name, control = call.path("name"), call.hub.control
+    call.hub.of(call.tenant, name)
+    found = await asyncio.to_thread(control.state, call.tenant, name, "report")
+    body: dict[str, Any] = dict(found or EMPTY_REPORT)
+    gate = dict(body.get("gate") or {})
+    gate["verdicts"] = [verdict_view(verdict) for verdict in control.verdicts(call.tenant, name)]
+    body["gate"] = gate
+    return answer(body)
+
+
+EMPTY_REPORT: Json = {
+    "feedback": {"state": "too_few", "reason": "the judge has not looked yet", "share_at": [], "needed": None},
+    "bias": {},
+    "ceiling": {},
+    "learning": {},
+    "gate": {"judged_through": 0, "lag": 0, "trial": None, "estimates": {}, "verdicts": []},
+    "drift": {},
+    "forgetting": {"state": "not_applicable", "reason": "a ranker is trained anew from the baseline every time"},
+}

@@ -1,0 +1,86 @@
+"""POST /v1/rank."""
+
+import os
+import uuid
+
+import numpy as np
+from starlette.responses import Response
+
+from dayjob.endings import Conflict, Erased, Receipt
+from dayjob.journal.writes import append_decision
+from dayjob.records import Decision, Json
+from dayjob.serve.auth import mint_token, speaks_for
+from dayjob.serve.call import Call, answer
+from dayjob.serve.decide import Asker, Shares, body_digest, decide, new_id, question, seed_of
+from dayjob.serve.wire import RankRequest, parse
+
+
+async def rank(call: Call) -> Response:
+    """Order candidates; the answer leaves after its decision is durable."""
+    request = parse(RankRequest, call.body)
+    hub, service = call.hub, call.service
+    user = speaks_for(call.principal, request.user)
+    live = hub.of(call.tenant, request.policy)
+    serving = live.serving
+    asked = question(request, serving, max_candidates=service.settings.max_candidates)
+    now_ms = hub.now_ms()
+    decision_id = str(request.id) if request.id is not None else new_id(now_ms, os.urandom(10))
+    asker = Asker(
+        tenant=call.tenant,
+        id=decision_id,
+        user=user,
+        session=request.session,
+        body_digest=body_digest(request),
+        at_ms=now_ms,
+        learn=user is None or (call.tenant, user) not in hub.silent,
+    )
+    decision = decide(
+        asked,
+        serving,
+        asker,
+        seed=seed_of(service.sampling_secret, call.tenant, decision_id),
+        explore=request.explore,
+        shown=request.k,
+        shares=Shares(
+            holdback=service.settings.holdback,
+            watch=service.settings.watch_share,
+            trial=service.settings.trial_share,
+        ),
+    )
+    written = await hub.store.asubmit(lambda tx: append_decision(tx, decision, asked.blobs))
+    if written.receipt is Receipt.CONFLICT:
+        raise Conflict(f"{written.message}: send a new id, or the first body again")
+    if written.receipt is Receipt.ERASED:
+        raise Erased(written.message)
+    if written.first is None:
+        live.observe(np.frombuffer(decision.score, "<f8"))
+    return answer(rank_answer(call, written.first or decision))
+
+
+def rank_answer(call: Call, decision: Decision) -> Json:
+    """The answer a decision had, made from its record alone: an equal retry gets the same."""
+    slots = np.frombuffer(decision.ranking, "<u2")
+    score_K = np.frombuffer(decision.score, "<f8")
+    propensity_R = np.frombuffer(decision.propensity, "<f8")
+    expires_s = decision.at_ms // 1000 + call.service.settings.token_ttl_s
+    token = mint_token(
+        call.service.token_secret, tenant=decision.tenant, decision=uuid.UUID(decision.id), expires_s=int(expires_s)
+    )
+    return {
+        "id": decision.id,
+        "policy": decision.policy,
+        "version": decision.version,
+        "role": decision.role.value,
+        "role_propensity": decision.role_propensity,
+        "log_propensity": decision.log_propensity,
+        "token": token,
+        "ranking": [
+            {
+                "id": decision.candidates[slot].id,
+                "position": place,
+                "score": float(score_K[slot]),
+                "propensity": float(propensity_R[place - 1]),
+            }
+            for place, slot in enumerate(slots, start=1)
+        ],
+    }

@@ -1,0 +1,102 @@
+"""Monitors: worked numbers, what fires and what must not."""
+
+import math
+
+import numpy as np
+import pytest
+
+from dayjob.endings import Invalid
+from dayjob.gate.monitors import (
+    Change,
+    compare,
+    drift,
+    exposure,
+    look_level,
+    not_learning,
+    position_share,
+    proxy_against_truth,
+)
+
+
+def test_position_share() -> None:
+    np.testing.assert_allclose(position_share([0, 0, 2, -1, 0], positions=3), [0.75, 0.0, 0.25])
+    np.testing.assert_allclose(position_share([-1], positions=2), [0.0, 0.0])
+    with pytest.raises(Invalid, match="position"):
+        position_share([3], positions=3)
+
+
+def test_exposure_worked_by_hand() -> None:
+    even = exposure([5, 5, 5, 5])
+    assert (even.gini, even.top_share) == (pytest.approx(0.0), 0.25)
+    assert even.effective_items == pytest.approx(4.0)
+    one = exposure([0, 0, 9, 0])
+    assert one.gini == pytest.approx(0.75)
+    assert (one.top_item, one.top_share, one.effective_items) == (2, 1.0, pytest.approx(1.0))
+    assert exposure([1, 3]).gini == pytest.approx(0.25)
+    with pytest.raises(Invalid):
+        exposure([0, 0])
+
+
+def test_compare_worked_by_hand() -> None:
+    before, after = np.tile([0.0, 1.0], 50), np.tile([1.0, 1.0, 1.0, 0.0], 25)
+    found = compare(before, after, alpha=0.05)
+    error = math.sqrt(0.25 / 99 + 0.1875 / 99 + 2e-4)
+    assert found.change == pytest.approx(0.25)
+    assert found.high - found.change == pytest.approx(1.959964 * error, rel=1e-6)
+    with pytest.raises(Invalid, match="at least"):
+        compare([0.0], after, alpha=0.05)
+
+
+def test_looks_sum_to_alpha() -> None:
+    assert sum(look_level(0.05, j) for j in range(1, 100_000)) == pytest.approx(0.05, rel=1e-4)
+
+
+def test_gaming_fires_and_honest_gain_does_not() -> None:
+    rng = np.random.default_rng(0)
+    low, high = rng.random(800) < 0.4, rng.random(800) < 0.6
+    assert proxy_against_truth((low, high), (high, low), alpha=0.05).fires
+    both = proxy_against_truth((low, high), (low, high), alpha=0.05)
+    assert not both.fires
+    assert "truth" in both.reason
+
+
+def streams(n: int, turn: int, *, pull: float, wish: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Pairs: first place pulls .4, b is better by .1; after ``turn`` these change by ``pull`` and ``wish``."""
+    rng = np.random.default_rng(seed)
+    late = np.arange(n) >= turn
+    coin = rng.choice([-1, 1], n)
+    p_b = 0.35 + 0.5 * (0.1 + wish * late) + 0.5 * coin * (0.4 + pull * late)
+    p_a = 0.7 - p_b
+    u = rng.random(n)
+    value = np.where(u < p_b, 1, np.where(u < p_b + p_a, -1, 0))
+    return coin * value, value.astype(np.float64)
+
+
+def test_drift_tells_position_from_relevance() -> None:
+    place = drift(*streams(6000, 3000, pull=-0.25, wish=0.0, seed=1), window=1000, alpha=0.05)
+    assert (place.position, place.relevance) == (True, False)
+    assert place.at == 3000
+    assert "page or the people" in place.reason
+    item = drift(*streams(6000, 3000, pull=0.0, wish=-0.25, seed=2), window=1000, alpha=0.05)
+    assert (item.position, item.relevance) == (False, True)
+    assert "preferred" in item.reason
+
+
+def test_drift_seldom_cries_wolf() -> None:
+    cries = sum(
+        drift(*streams(5000, 9999, pull=0, wish=0, seed=s), window=500, alpha=0.05).at is not None for s in range(200)
+    )
+    assert cries <= 0.05 * 200 + 3 * math.sqrt(200 * 0.05 * 0.95)
+
+
+def test_not_learning() -> None:
+    flat, up = Change(change=0.0, low=-0.02, high=0.02), Change(change=0.1, low=0.05, high=0.15)
+    geospot = not_learning(kl=0.004, reward=0.86, gain=flat)
+    assert geospot.fires
+    assert "looks high" in geospot.reason
+    assert not not_learning(kl=0.3, reward=0.7, gain=up).fires
+    wandering = not_learning(kl=0.3, reward=0.5, gain=flat)
+    assert wandering.fires
+    assert "moved" in wandering.reason
+    with pytest.raises(Invalid):
+        not_learning(kl=math.nan, reward=0.5, gain=flat)

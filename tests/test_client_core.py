@@ -1,0 +1,182 @@
+"""The client without sockets: the retry policy, what every call sends and how its answer is read."""
+
+import base64
+import json
+import random
+import time
+import uuid
+from collections.abc import Iterator
+from email.utils import formatdate
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dayjob import client_calls as calls
+from dayjob.client_core import Backoff, Pause, Repeat, Reply, Request, delivered, may_repeat, seconds_asked
+from dayjob.client_types import BadAnswer, LanguageSpec, RankerSpec, new_id, pack
+from dayjob.endings import JobState
+
+
+def attempts(request: Request, replies: list[Reply], backoff: Backoff) -> tuple[list[float], Reply]:
+    """The waits that a request sees when it is answered by ``replies`` in turn, and the reply it ends with."""
+
+    def plan() -> Iterator[Any]:
+        return (yield request)  # type: ignore[return-value]
+
+    steps, waits, answer = delivered(plan(), backoff, random.Random(0)), [], None  # type: ignore[arg-type]
+    left = iter(replies)
+    while True:
+        try:
+            step = steps.send(answer)
+        except StopIteration as end:
+            return waits, end.value
+        if isinstance(step, Pause):
+            waits.append(step.seconds)
+            answer = None
+        else:
+            answer = next(left)
+
+
+def test_waits_double_with_jitter_up_to_a_ceiling() -> None:
+    backoff = Backoff(retries=6, first_s=0.1, longest_s=1.0)
+    waits, reply = attempts(Request(method="GET", path="/"), [Reply(status=503)] * 6 + [Reply(status=200)], backoff)
+    assert reply.status == 200
+    wholes = [0.1, 0.2, 0.4, 0.8, 1.0, 1.0]
+    assert all(whole / 2 <= wait <= whole for wait, whole in zip(waits, wholes, strict=True))
+    assert len({wait / whole for wait, whole in zip(waits, wholes, strict=True)}) == 6
+
+
+@pytest.mark.parametrize(
+    ("repeat", "again"),
+    [
+        (Repeat.SAFE, {"refused": True, "unknown": True, "final": False}),
+        (Repeat.UNSENT, {"refused": True, "unknown": False, "final": False}),
+        (Repeat.NEVER, {"refused": False, "unknown": False, "final": False}),
+    ],
+)
+def test_what_is_repeated(repeat: Repeat, again: dict[str, bool]) -> None:
+    replies = {
+        "refused": [Reply(status=429), Reply(status=503), Reply(status=0, acted=False)],
+        "unknown": [Reply(status=502), Reply(status=504), Reply(status=0)],
+        "final": [Reply(status=500), Reply(status=507), Reply(status=409), Reply(status=422)],
+    }
+    request = Request(method="POST", path="/", repeat=repeat)
+    assert {name: {may_repeat(request, reply) for reply in each} for name, each in replies.items()} == {
+        name: {value} for name, value in again.items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"), [(None, 0), ("7", 7), ("0.5", 0.5), ("-3", 0), ("nan", 0), ("soon", 0), ("", 0)]
+)
+def test_retry_after_as_number_or_nonsense(header: str | None, seconds: float) -> None:
+    assert seconds_asked(header) == seconds
+
+
+def test_retry_after_as_a_date() -> None:
+    assert 8 < seconds_asked(formatdate(time.time() + 10, usegmt=True)) <= 10
+    assert seconds_asked(formatdate(time.time() - 10, usegmt=True)) == 0
+
+
+@given(st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), max_size=40))
+def test_vectors_travel_as_little_endian_float32(numbers: list[float]) -> None:
+    sent = np.frombuffer(base64.b64decode(pack(numbers, param="context")), dtype="<f4")
+    np.testing.assert_array_equal(sent, np.array(numbers, dtype=np.float32))
+
+
+def test_ids_are_uuid7_in_order_of_time() -> None:
+    before = time.time_ns() // 1_000_000
+    first = uuid.UUID(new_id())
+    time.sleep(0.003)
+    second = uuid.UUID(new_id())
+    assert (first.version, first.variant) == (7, uuid.RFC_4122)
+    assert before <= first.int >> 80 <= time.time_ns() // 1_000_000
+    assert str(first) < str(second)
+    assert len({new_id() for _ in range(10_000)}) == 10_000
+
+
+POLICY = {
+    "name": "geo",
+    "kind": "ranker",
+    "spec": {"context_dim": 2},
+    "champion": "v0",
+    "baseline": "v0",
+    "frozen": False,
+    "serves": "champion",
+    "counts": {"decisions": 3, "outcomes": {"click": 2}},
+}
+REPORT = {
+    "feedback": {"state": "too_few", "reason": "12 clicks", "share_at": [0.5, 0.5], "needed": 88},
+    "gate": {"lag": 0},
+    **{name: {} for name in ("bias", "ceiling", "learning", "drift", "forgetting")},
+}
+VERSION = {
+    "version": "v1",
+    "parent": "v0",
+    "recipe": "debiased",
+    "created": "2026-11-20T09:00:00Z",
+    "digest": "1f2e3d4c",
+    "journal_range": [0, 9],
+    "status": "trial",
+}
+HELD = {"user": "u", "learn": False, "decisions": 1, "outcomes": 1, "versions": ["v1"]}
+ERASED = {"user": "u", "decisions": 1, "outcomes": 1, "versions_tainted": ["v1"]}
+RANKER = {"kind": "ranker", "context_dim": 2, "candidate_dim": 2, "hidden": [8]}
+TALK = {"kind": "language", "base": "tiny"}
+# call, its keywords, what the server answers, the line and the body that it must see
+CONTRACT: list[tuple[tuple[Any, ...], dict[str, Any], Any, str, Any]] = [
+    (
+        ("put_policy", "geo", RankerSpec(context_dim=2, candidate_dim=2, hidden=(8,))),
+        {},
+        POLICY,
+        "PUT /v1/policies/geo",
+        RANKER,
+    ),
+    (("put_policy", "talk", LanguageSpec(base="tiny")), {}, {**POLICY, **TALK}, "PUT /v1/policies/talk", TALK),
+    (("policies",), {}, [POLICY], "GET /v1/policies", None),
+    (("policy", "geo"), {}, POLICY, "GET /v1/policies/geo", None),
+    (("versions", "geo"), {}, [VERSION], "GET /v1/policies/geo/versions", None),
+    (("learn", "geo"), {"recipe": "naive"}, {"job": "j"}, "POST /v1/policies/geo/learn", {"recipe": "naive"}),
+    (("dream", "geo"), {"budget": 3.0}, {"job": "j"}, "POST /v1/policies/geo/dream", {"budget": 3.0}),
+    (("job", "j"), {}, {"state": "running", "progress": 0.5}, "GET /v1/jobs/j", None),
+    (("promote", "geo", "v1"), {"reason": "r"}, {}, "POST /v1/policies/geo/promote", {"version": "v1", "reason": "r"}),
+    (("freeze", "geo"), {"serve": "baseline"}, {}, "POST /v1/policies/geo/freeze", {"serve": "baseline"}),
+    (("unfreeze", "geo"), {}, {}, "POST /v1/policies/geo/unfreeze", {}),
+    (("report", "geo"), {}, REPORT, "GET /v1/policies/geo/report", None),
+    (("user", "u"), {}, HELD, "GET /v1/users/u", None),
+    (("set_learning", "u"), {"learn": False}, HELD, "PATCH /v1/users/u", {"learn": False}),
+    (("erase_user", "u"), {}, ERASED, "DELETE /v1/users/u", None),
+    (("ready",), {}, {}, "GET /readyz", None),
+]
+
+
+def test_every_call_speaks_the_contract() -> None:
+    results = {}
+    for (name, *args), kwargs, answer, line, body in CONTRACT:
+        plan = getattr(calls, name)(*args, **kwargs)
+        request = next(plan)
+        assert f"{request.method} {request.path}" == line
+        assert (json.loads(request.body) if request.body else None) == body
+        with pytest.raises(StopIteration) as end:
+            plan.send(Reply(status=200, body=json.dumps(answer).encode()))
+        results[name] = end.value.value
+    assert results["job"].progress == 0.5
+    assert results["job"].state is JobState.RUNNING
+    assert results["report"].feedback.share_at == (0.5, 0.5)
+    assert results["report"].gate == {"lag": 0}
+    assert (results["versions"][0].parent, results["versions"][0].journal_range) == ("v0", (0, 9))
+    assert results["policies"][0].counts.outcomes == {"click": 2}
+    assert results["erase_user"].versions_tainted == results["user"].versions == ("v1",)
+    assert results["ready"] is True
+
+
+@settings(max_examples=30)
+@given(st.dictionaries(st.text(max_size=5), st.one_of(st.none(), st.integers(), st.text(max_size=5)), max_size=4))
+def test_any_json_object_is_a_ranking_or_a_bad_answer(body: dict[str, Any]) -> None:
+    plan = calls.rank("geo", [1.0])
+    next(plan)
+    with pytest.raises(BadAnswer):
+        plan.send(Reply(status=200, body=json.dumps(body).encode()))

@@ -1,0 +1,150 @@
+"""The house rules, held by reading the source: who may import whom, and how large things may grow."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+SOURCE = ROOT / "src"
+FILES = sorted((SOURCE / "dayjob").rglob("*.py"))
+APPS = sorted((ROOT / "apps").rglob("*.py"))
+
+BASE = ("records", "endings", "config")
+# What a policy is to those who only serve or judge it: its protocol, the caller's own order, and the drawing of lists.
+POLICY = ("policies.protocol", "policies.baseline", "policies.plackett_luce")
+CLIENT = ("client", "client_calls", "client_core", "client_types")
+EVERYTHING = ("",)
+# For each part, or single module of it: the modules of ours that it may import beside its own part.
+MAY_IMPORT = {
+    "endings": (),
+    "records": ("endings",),
+    "config": ("endings", "records"),
+    "objectives": (),
+    "policies": BASE,
+    "journal": BASE,
+    "signals": (*BASE, "journal.readers"),
+    "memory": (*BASE, "journal.control"),
+    "learn": (*BASE, "policies", "objectives", "signals", "memory", "journal"),
+    "gate": (*BASE, *POLICY, "signals", "journal"),
+    "gate.verdict": ("records", "endings"),
+    "practice": (*BASE, *POLICY),
+    "dream": (*BASE, *POLICY, "practice", "journal.readers"),
+    "serve": (*BASE, *POLICY, "memory", "journal", "gate.trial", "version"),
+    "scale": (*BASE, "policies", "journal", "practice"),
+    "client": ("endings", *CLIENT, "version"),
+    "fakes": EVERYTHING,
+    "lab": EVERYTHING,
+    "cli": EVERYTHING,
+    "": EVERYTHING,  # dayjob/__init__.py, the public names
+}
+TORCH_FREE = ("records", "endings", "config", "journal", "gate", "serve", "signals", "policies.protocol", "client")
+# What whoever assembles may touch of the server.
+SERVE_DOORS = {"dayjob.serve", "dayjob.serve.app", "dayjob.serve.auth", "dayjob.serve.call", "dayjob.serve.live"}
+MAX_FILE_LINES, MAX_FUNCTION_LINES, MAX_PARAMETERS, MAX_POSITIONAL = 400, 69, 8, 2
+# Whose record it is: leads the arguments of everything that stores or serves, and counts as one name.
+ADDRESS = {"self", "cls", "root", "db", "tx", "control", "reader", "hub", "tenant", "policy"}
+
+
+def module_of(path: Path) -> str:
+    """ "journal.store" for src/dayjob/journal/store.py; the part itself for its __init__."""
+    parts = path.relative_to(SOURCE / "dayjob").with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {module_of(path) for path in FILES}
+
+
+def imports(path: Path) -> Iterator[tuple[int, str]]:
+    """(line, module) of every import in a file, wherever it stands; names of ours as ``dayjob.part.module``."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno} imports by a relative name"
+            source = node.module or ""
+            inner = [f"{source}.{alias.name}" for alias in node.names]
+            modules = [name for name in inner if name.removeprefix("dayjob.") in MODULES]
+            yield from ((node.lineno, name) for name in (modules or [source]))
+
+
+def within(module: str, part: str) -> bool:
+    return part == "" or module == part or module.startswith(part + ".")
+
+
+def part_of(module: str) -> str:
+    top = module.partition(".")[0]
+    return "client" if top in CLIENT else top
+
+
+@pytest.mark.parametrize("path", FILES, ids=[module_of(path) or "dayjob" for path in FILES])
+def test_imports_point_down_only(path):
+    module = module_of(path)
+    part = part_of(module)
+    assert module in MAY_IMPORT or part in MAY_IMPORT, f"{part} is a new part: give it a row in MAY_IMPORT"
+    allowed = MAY_IMPORT.get(module, MAY_IMPORT.get(part, ()))
+    own = () if module in MAY_IMPORT and module != part else (part,)
+    for line, name in imports(path):
+        if name == "dayjob":
+            name = (
+                "dayjob.version"  # the bare package has the version for everyone, its other names only for the outside
+            )
+        if name.startswith("dayjob."):
+            target = name.removeprefix("dayjob.")
+            assert any(within(target, one) for one in (*own, *allowed)), (
+                f"{path}:{line}: {module} must not import {name}"
+            )
+        if name.partition(".")[0] == "torch":
+            assert not any(within(module, one) for one in TORCH_FREE), f"{path}:{line}: {module} must not import torch"
+
+
+@pytest.mark.parametrize("path", APPS, ids=[path.name for path in APPS])
+def test_apps_are_built_on_public_names(path):
+    for line, name in imports(path):
+        inside = name.startswith("dayjob.") and part_of(name.removeprefix("dayjob.")) in ("serve", "journal")
+        assert not inside, f"{path}:{line}: an app must not import {name}"
+
+
+def test_lab_and_cli_leave_the_inside_of_serve_alone():
+    for path in FILES:
+        if part_of(module_of(path)) in ("lab", "cli"):
+            inside = [name for _, name in imports(path) if within(name, "dayjob.serve") and name not in SERVE_DOORS]
+            assert not inside, f"{path} imports {inside}"
+
+
+def test_the_server_the_judge_and_the_client_start_without_torch():
+    code = "import sys, dayjob, dayjob.serve.app, dayjob.gate.judge, dayjob.client; sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-W", "error", "-c", code], check=True, timeout=60)
+
+
+@pytest.mark.parametrize("path", FILES + APPS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_files_and_functions_stay_small(path):
+    text = path.read_text()
+    lines = text.count("\n")
+    assert lines <= MAX_FILE_LINES, f"{path} has {lines} lines"
+    for node in functions(text):
+        length = (node.end_lineno or node.lineno) - node.lineno + 1
+        assert length <= MAX_FUNCTION_LINES, f"{path}:{node.lineno} {node.name} has {length} lines"
+        count = len([one for one in positional(node) if one not in ("self", "cls")]) + len(node.args.kwonlyargs)
+        assert count <= MAX_PARAMETERS, f"{path}:{node.lineno} {node.name} has {count} parameters"
+
+
+@pytest.mark.parametrize("path", FILES + APPS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_public_parameters_are_keyword_only_after_the_second(path):
+    for node in functions(path.read_text()):
+        free = [one for one in positional(node) if one not in ADDRESS]
+        if not node.name.startswith("_"):
+            assert len(free) <= MAX_POSITIONAL, (
+                f"{path}:{node.lineno} {node.name}({', '.join(free)}): put * after the second"
+            )
+
+
+def functions(text: str) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
+    return (node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
+
+
+def positional(node: ast.FunctionDef | ast.AsyncFunctionDef) -> list[str]:
+    return [one.arg for one in (*node.args.posonlyargs, *node.args.args)]
