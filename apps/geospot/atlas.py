@@ -11,6 +11,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -80,7 +81,10 @@ def load_atlas(path: Path = OUTLINES) -> Atlas:
         uses.update(~arc if arc < 0 else arc for ring in rings for arc in ring)
         name = shape["properties"]["name"]
         countries.append(
-            Country(name=FULL_NAMES.get(name, name), rings=tuple(_ring(arcs, numbers) for numbers in rings))
+            Country(
+                name=FULL_NAMES.get(name, name),
+                rings=tuple(piece for numbers in rings for piece in cut(_ring(arcs, numbers))),
+            )
         )
     return Atlas(countries=tuple(countries), borders=tuple(arcs[arc] for arc, count in uses.items() if count > 1))
 
@@ -89,6 +93,35 @@ def _ring(arcs: list[F64], numbers: Iterable[int]) -> F64:
     """Arcs end to end; a negative number ~n is arc n backwards. Each begins where the one before ended."""
     parts = [arcs[~number][::-1] if number < 0 else arcs[number] for number in numbers]
     return np.concatenate([parts[0], *(part[1:] for part in parts[1:])])
+
+
+def cut(ring: F64) -> list[F64]:
+    """A ring cut where it crosses 180 degrees, into rings within -180 to 180. One around a pole goes over it."""
+    longitude, latitude = np.unwrap(ring[:, 0], period=360.0), ring[:, 1]
+    if abs(longitude[-1] - longitude[0]) > 180:
+        pole = np.copysign(90.0, latitude.mean())
+        longitude = np.concatenate([longitude, longitude[[-1, 0, 0]]])
+        latitude = np.concatenate([latitude, [pole, pole, latitude[0]]])
+    pieces = []
+    for turn in (-360.0, 0.0, 360.0):
+        piece = np.stack([longitude + turn, latitude], axis=1)
+        for side in (1.0, -1.0):
+            piece = _inside(piece, side)
+        if len(piece) > 3:
+            pieces.append(piece)
+    return pieces
+
+
+def _inside(ring: F64, side: float) -> F64:
+    """The part of a closed ring with side x longitude <= 180 (Sutherland and Hodgman's clipping), closed again."""
+    kept: list[F64] = []
+    for start, end in pairwise(ring):
+        here, there = 180.0 - side * start[0], 180.0 - side * end[0]
+        if here >= 0:
+            kept.append(start)
+        if here * there < 0:
+            kept.append(start + (end - start) * here / (here - there))
+    return np.array([*kept, kept[0]]) if kept else np.empty((0, 2))
 
 
 # ---- the picture -----------------------------------------------------------------------------------------------
@@ -169,12 +202,12 @@ def nearest_country(atlas: Atlas, place: tuple[float, float]) -> tuple[Country, 
 
 
 def where(atlas: Atlas, place: tuple[float, float]) -> str:
-    """Where a place lies, in words: "north-east Brazil", "Belgium", "at sea, 420 km from Chile"."""
+    """Where a place lies, in words: "north-east Brazil", "Belgium", "420 km off Chile"."""
     country = country_at(atlas, place)
     if country is None:
         country, km = nearest_country(atlas, place)
         if km > COAST_KM:
-            return f"at sea, {round(km, -1):,.0f} km from {country.name}"
+            return f"{round(km, -1):,.0f} km off {country.name}"
     part = part_of(country.mainland, place)
     return f"{part} {country.name}" if part else country.name
 
@@ -185,7 +218,8 @@ def part_of(ring: F64, place: tuple[float, float]) -> str:
     middle, half = (low + high) / 2, (high - low) / 2
     if 2 * half.max() < SMALL_DEGREES:
         return ""
-    east, north = (np.array([place[1], place[0]]) - middle) / half
+    longitude = place[1] + 360.0 * round((middle[0] - place[1]) / 360.0)  # east of 180 is still the east
+    east, north = (np.array([longitude, place[0]]) - middle) / half
     third = 1 / 3
     words = ["north" if north > third else "south" if north < -third else ""]
     words.append("east" if east > third else "west" if east < -third else "")

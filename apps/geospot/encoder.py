@@ -126,9 +126,12 @@ def _load_clip(where: Folder) -> tuple[Any, Any]:
     try:
         from transformers import CLIPVisionModelWithProjection
         from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+        from transformers.utils import logging
     except ImportError as error:
         raise ValueError(f"transformers 5 is not installed ({error}): pip install 'dayjob[geospot]'.") from error
     options = {"local_files_only": where.local}
+    loudness = logging.get_verbosity()
+    logging.set_verbosity_error()  # it reports the text tower's weights, which are not wanted, as unexpected
     try:
         processor = CLIPImageProcessorPil.from_pretrained(where.source, **options)
         tower, found = CLIPVisionModelWithProjection.from_pretrained(
@@ -136,6 +139,8 @@ def _load_clip(where: Folder) -> tuple[Any, Any]:
         )
     except (OSError, ValueError) as error:
         raise ValueError(f"CLIP could not be loaded from {where.source}. {CLIP_REMEDY}") from error
+    finally:
+        logging.set_verbosity(loudness)
     # transformers fills what is missing with random numbers and a warning: such a tower would answer, and be wrong
     if found["missing_keys"] or found["mismatched_keys"]:
         lacking = sorted(str(key) for key in (*found["missing_keys"], *found["mismatched_keys"]))

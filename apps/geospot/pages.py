@@ -81,12 +81,12 @@ def spot(place: tuple[float, float]) -> Json:
 
 
 def postmark(place: tuple[float, float]) -> str:
-    """The clue of a simulated photo: its country, or the sea and the nearest country."""
+    """The clue of a simulated photo: its country, or the nearest one."""
     country = country_at(atlas(), place)
     if country is not None:
         return country.name
     near, km = nearest_country(atlas(), place)
-    return near.name if km <= COAST_KM else f"at sea near {near.name}"
+    return near.name if km <= COAST_KM else f"near {near.name}"
 
 
 def dealt(answer: Ranking, *, places: Mapping[str, tuple[float, float]], share: Mapping[str, float], card: str) -> Json:
@@ -114,7 +114,7 @@ def learned(policy: Policy, report: Report) -> Json:
     return {
         "serving": _serving(policy),
         "trial": _trial(policy, report),
-        "feedback": {"tone": tone, "title": title, "detail": report.feedback.reason},
+        "feedback": {"tone": tone, "title": title, "detail": sentence(report.feedback.reason)},
         "shares": [round(share, 4) for share in report.feedback.share_at],
         "counts": _counts(policy),
         "verdicts": [_verdict(each) for each in list(report.gate.get("verdicts") or ())[:5]],
@@ -156,6 +156,15 @@ def _counts(policy: Policy) -> list[Json]:
     return [{"name": name, "count": count} for name, count in shown]
 
 
+def sentence(words: str) -> str:
+    """Words that begin with a capital and end with a full stop.
+
+    >>> sentence("can no longer reach it")
+    'Can no longer reach it.'
+    """
+    return words[:1].upper() + words[1:] + ("" if words.endswith((".", "!", "?")) or not words else ".")
+
+
 def _verdict(data: Mapping[str, Any]) -> Json:
     kind = VerdictKind(data.get("kind", VerdictKind.CANNOT_TELL))
     tone, title = VERDICTS[kind]
@@ -165,6 +174,6 @@ def _verdict(data: Mapping[str, Any]) -> Json:
     return {
         "tone": tone,
         "title": f"{data.get('challenger', '')}: {title}",
-        "detail": data.get("reason", ""),
+        "detail": sentence(str(data.get("reason") or "")),
         "at": when,
     }

@@ -220,7 +220,7 @@ def table(played: Played) -> Table:
         "best of ten km",
         "clicked first",
     ):
-        shown.add_column(heading, justify="left" if heading == "version" else "right")
+        shown.add_column(heading, justify="left" if heading == "version" else "right", no_wrap=heading == "version")
     for name, part in {**played.by_version(), "all": played}.items():
         served, guessed = float(part.served_km_N.mean()), float(part.baseline_km_N.mean())
         shown.add_row(

@@ -67,8 +67,8 @@ def test_any_split_into_batches_is_the_same(rows: list[tuple[float, float]], dat
 @given(st.lists(st.tuples(unit, unit), min_size=1, max_size=30))
 def test_mirror_and_bracketing(rows: list[tuple[float, float]]) -> None:
     low, high = np.array([min(r) for r in rows]), np.array([max(r) for r in rows])
-    state = update(Evidence(), low, high)
-    mirrored = update(Evidence(), -high, -low)
+    state = update(Evidence(), low, high_N=high)
+    mirrored = update(Evidence(), -high, high_N=-low)
     assert state.log_e_up == pytest.approx(mirrored.log_e_down, abs=1e-9)
     # Knowing less never proves more.
     assert state.log_e_up <= update(Evidence(), high).log_e_up + 1e-9
@@ -130,7 +130,7 @@ def test_refusals_name_the_remedy() -> None:
     with pytest.raises(Invalid, match="weights"):
         update(Evidence(), [0.5], weight_N=[1.5])
     with pytest.raises(Invalid, match="one length"):
-        update(Evidence(), [0.5, 0.5], [0.5])
+        update(Evidence(), [0.5, 0.5], high_N=[0.5])
     with pytest.raises(Invalid, match="alpha"):
         interval(Evidence(), alpha=0.0)
     assert interval(Evidence(), alpha=0.05) == (-1.0, 1.0)

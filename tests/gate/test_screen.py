@@ -109,10 +109,12 @@ def test_affine_undoes_trust_bias() -> None:
     rng = np.random.default_rng(0)
     at = rng.integers(0, 5, 60_000)
     clicked = rng.random(60_000) < alpha[at] * 0.3 + beta[at]
-    found = affine(clicked, alpha[at], beta[at], level=0.01, top=(0.35, 0.65))
+    found = affine(clicked, alpha[at], beta_N=beta[at], level=0.01, top=(0.35, 0.65))
     assert found.low < 0.35 * 0.3 + 0.65 < found.high
     assert found.high - found.low < 0.02
-    aware = affine(clicked, np.full(60_000, alpha.mean()), np.full(60_000, beta.mean()), level=0.01, top=(0.35, 0.65))
+    aware = affine(
+        clicked, np.full(60_000, alpha.mean()), beta_N=np.full(60_000, beta.mean()), level=0.01, top=(0.35, 0.65)
+    )
     assert aware.low < 0.755 < aware.high
 
 
@@ -134,4 +136,4 @@ def test_refusals() -> None:
     with pytest.raises(Invalid, match="finite"):
         without_model([np.nan], [1.0])
     with pytest.raises(Invalid, match="attention"):
-        affine([1.0], [0.0], [0.1], level=0.05, top=(1.0, 0.0))
+        affine([1.0], [0.0], beta_N=[0.1], level=0.05, top=(1.0, 0.0))

@@ -1,6 +1,7 @@
 """The fair-coin pair: what cancels, what counts, who may weigh how much."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -191,6 +192,22 @@ def test_a_blind_click_below_never_helps_when_its_pull_is_bounded() -> None:
     assert batch.low_N[0] > 0
 
 
+def test_a_blind_click_below_never_helps_where_the_places_are_shuffled() -> None:
+    # Both sides of the coin and both orders of the two places below: a total pull of .2, spread .15 and .05.
+    mean = 0.0
+    for coin in (1, -1):
+        for swapped in (False, True):
+            for clicked, chance in ((0, 0.6), (1, 0.2), (2, 0.15), (3, 0.05)):
+                shown, loss = line_shown(clicked, coin)
+                order = shown.order_NK[:, [0, 1, 3, 2]] if swapped else shown.order_NK
+                batch = from_losses(replace(shown, order_NK=order), loss, scale=6.0, rest_pull=0.2)
+                mean += 0.25 * chance * batch.low_N[0]
+    assert mean == pytest.approx(0.0, abs=1e-12)
+    # Both places below are 3 km nearer to b: every decision pays .2 * .5.
+    batch = from_losses(*line_shown(-1, 1), scale=6.0, rest_pull=0.2)
+    assert (batch.low_N[0], batch.high_N[0]) == (pytest.approx(-0.1), 0.0)
+
+
 def test_losses_stay_within_their_bound() -> None:
     rng = np.random.default_rng(5)
     at = rng.normal(size=(200, 6, 2))
@@ -238,5 +255,7 @@ def test_refusals() -> None:
     shown, loss = line_shown(2, 1)
     with pytest.raises(Invalid, match="metric"):
         from_losses(shown, loss**2, scale=100.0)
+    with pytest.raises(Invalid, match="not both"):
+        from_losses(shown, loss, scale=6.0, pull_bound_K=[0, 0, 0.1, 0.1], rest_pull=0.1)
     with pytest.raises(Invalid, match="pull bounds"):
         from_losses(shown, loss, scale=6.0, pull_bound_K=[0, 0, 0.9, 0.9])

@@ -5,7 +5,9 @@ const SVG = "http://www.w3.org/2000/svg";
 const HALF_WIDTH = 1000;
 const WORLD = { x: 0, y: 0, w: 2040, h: 1010 };
 const NARROWEST = 60; // map units across, when zoomed in as far as it goes
+const CLOSEST = 200; // map units across, when a heap of guesses is shown
 const APART = 25; // pixels between two marks
+const MARGIN = { left: 36, right: 84, top: 48, bottom: 36 }; // pixels kept free of marks; the buttons are on the right
 const A = [1.340264, -0.081106, 0.000893, 0.003796]; // Equal Earth (Savric, Patterson, Jenny 2018)
 const M = Math.sqrt(3) / 2;
 
@@ -37,7 +39,8 @@ function element(name, attributes, parent) {
 
 /** Pixel positions pushed apart until no two are nearer than APART, each kept near its own place. */
 function spread(points) {
-  const at = points.map(({ px, py }) => ({ px, py }));
+  // two pixels aside, each in another direction, so that a heap opens into a ring and not into a line
+  const at = points.map(({ px, py }, i) => ({ px: px + 2 * Math.cos(i * 2.4), py: py + 2 * Math.sin(i * 2.4) }));
   for (let round = 0; round < 80; round += 1) {
     let moved = false;
     for (let i = 0; i < at.length; i += 1) {
@@ -104,10 +107,10 @@ export class WorldMap {
     const xs = points.map((p) => p.x);
     const ys = points.map((p) => p.y);
     const [left, right, top, bottom] = [Math.min(...xs), Math.max(...xs), Math.min(...ys), Math.max(...ys)];
-    const aspect = this.box.w / this.box.h;
-    const room = 1.3;
-    const w = Math.max((right - left) * room, (bottom - top) * room * aspect, 260);
-    this.look((left + right) / 2, (top + bottom) / 2, w);
+    const [wide, high] = [this.box.w - MARGIN.left - MARGIN.right, this.box.h - MARGIN.top - MARGIN.bottom];
+    const unit = Math.max((right - left) / wide, (bottom - top) / high, CLOSEST / this.box.w);
+    const [aside, below] = [(MARGIN.right - MARGIN.left) / 2, (MARGIN.bottom - MARGIN.top) / 2];
+    this.look((left + right) / 2 + aside * unit, (top + bottom) / 2 + below * unit, this.box.w * unit);
   }
 
   look(x, y, w) {

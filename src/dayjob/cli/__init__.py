@@ -5,7 +5,7 @@ import sys
 import typer
 from rich.console import Console
 
-from dayjob.cli import processes, serve, steer
+from dayjob.cli import doctor, lab, processes, serve, steer, transfer
 from dayjob.endings import DayjobError
 
 app = typer.Typer(
@@ -21,6 +21,10 @@ app.command()(processes.gate)
 app.command()(steer.versions)
 app.command()(steer.rollback)
 app.command()(steer.freeze)
+app.command()(transfer.export)
+app.add_typer(transfer.import_app, name="import")
+app.command()(doctor.doctor)
+app.add_typer(lab.lab_app, name="lab")
 
 
 def main() -> None:

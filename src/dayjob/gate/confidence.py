@@ -113,7 +113,7 @@ def log_gain(x: Floats) -> Floats:
 
 
 def update(
-    state: Evidence, low_N: npt.ArrayLike, high_N: npt.ArrayLike | None = None, *, weight_N: npt.ArrayLike | None = None
+    state: Evidence, low_N: npt.ArrayLike, *, high_N: npt.ArrayLike | None = None, weight_N: npt.ArrayLike | None = None
 ) -> Evidence:
     """The evidence after N more observations in [-1, 1], in order; any split into batches gives the same state.
 

@@ -79,7 +79,7 @@ def plan(past: Past, slot_R: Ints) -> Plan:
     return Plan(pull_RE=pull_RE, pull_R=np.minimum(1.0, np.maximum(-1.0, pull_R)), weight_R=weight_R)
 
 
-def settle(past: Past, made: Plan, slot_R: Ints, *, value_R: Floats, lean_R: Floats) -> None:
+def settle(past: Past, made: Plan, *, slot_R: Ints, value_R: Floats, lean_R: Floats) -> None:
     """Learn from the outcome. ``lean`` = stake * coin; ``value`` is what the outcome said, |value| <= about stake."""
     row_R = np.arange(slot_R.size)
     known_R = slot_R != ANONYMOUS

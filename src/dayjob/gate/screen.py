@@ -170,7 +170,7 @@ def empirical_bernstein(term_N: npt.ArrayLike, *, reach: tuple[float, float], al
 
 
 def affine(
-    clicked_N: npt.ArrayLike, alpha_N: npt.ArrayLike, beta_N: npt.ArrayLike, *, level: float, top: tuple[float, float]
+    clicked_N: npt.ArrayLike, alpha_N: npt.ArrayLike, *, beta_N: npt.ArrayLike, level: float, top: tuple[float, float]
 ) -> Estimate:
     """Click chance at position 1 of the new policy's first choices, from where the log happened to show them.
 

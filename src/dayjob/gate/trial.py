@@ -15,8 +15,11 @@ What is assumed, by source of evidence
   A choice that hedges (seldom the closest, never far off) gets no credit from it.
 * ``from_losses`` with ``pull_bound_K``: a click on d further down also speaks, by L(a, d) - L(b, d). The coin does not
   protect those: someone who clicks position 5 unseen favours whichever of a and b lies nearer to what stands there.
-  The most that a pull of at most pull_bound_k can add is subtracted. Assumed: the pulls are at most these bounds, and
-  people examine the places below as they examine the first two (what they examine less speaks more softly).
+  The most that a pull of at most pull_bound_k can add is subtracted. Assumed: the pulls are at most these bounds
+  (``pull``), and the places below are examined no less than the first two (what is examined less speaks more softly,
+  to the disadvantage of the hedger of the two).
+* ``from_losses`` with ``rest_pull``: the same where the places below are shuffled uniformly, by a draw of their own.
+  Then a blind click below hits each item alike, only the total pull of those places matters, and less is subtracted.
 
 Observations enter in the order of the decisions, each once, when all before it are closed: whether and when an outcome
 arrives must not choose what is judged. Decisions where both choose the same first item say nothing and are left out.
@@ -117,14 +120,23 @@ class Shown:
 
 
 def from_losses(
-    shown: Shown, loss_NKK: Floats, *, scale: float, pull_bound_K: npt.ArrayLike | None = None
+    shown: Shown,
+    loss_NKK: Floats,
+    *,
+    scale: float,
+    pull_bound_K: npt.ArrayLike | None = None,
+    rest_pull: float | None = None,
 ) -> Observations:
     """How much nearer the challenger's first choice is to what was clicked: (L(a, c) - L(b, c)) / scale.
 
     ``loss_NKK`` by slot: symmetric, zero on the diagonal, a metric (|L(a,c) - L(b,c)| <= L(a,b)). A pair further apart
-    than ``scale`` counts as ``scale``, direction kept. ``pull_bound_K``: upper bounds of the chance that position k is
-    clicked whatever stands there; entries 0 and 1 are not needed and not read. See the head of this file.
+    than ``scale`` counts as ``scale``, direction kept. Clicks below the pair count only with one of: ``pull_bound_K``,
+    upper bounds of the chance that position k is clicked whatever stands there (entries 0 and 1 are not read), or
+    ``rest_pull``, an upper bound of their sum where those places were shuffled. See the head of this file; with either,
+    the state's bound must be ``BOUND_WITH_PULL``.
     """
+    if pull_bound_K is not None and rest_pull is not None:
+        raise Invalid("give pull_bound_K, or rest_pull where the places below were shuffled, not both")
     order = shown.order_NK
     row = np.arange(order.shape[0])
     b_first = shown.coin_N == 1
@@ -142,16 +154,17 @@ def from_losses(
         raise Invalid("the loss is not a metric: |L(a,c) - L(b,c)| must not exceed L(a,b)")
     favour_NK = np.clip(favour_NK, -stake[:, None], stake[:, None])
     clicked = shown.clicked_N
-    spoke = (clicked >= 0) if pull_bound_K is not None else (clicked >= 0) & (clicked < 2)
+    below = pull_bound_K is not None or rest_pull is not None
+    spoke = (clicked >= 0) & (below | (clicked < 2))
     value = np.where(spoke, favour_NK[row, np.maximum(clicked, 0)], 0.0)
     low = high = value
     if pull_bound_K is not None:
-        pull_K = np.array(pull_bound_K, dtype=np.float64)
-        pull_K[:2] = 0.0
-        if not ((pull_K >= 0).all() and pull_K.sum() <= 1 + 1e-9):
-            raise Invalid("pull bounds are chances: not negative, summing to at most 1")
-        low = value - np.maximum(favour_NK, 0.0) @ pull_K
-        high = value + np.maximum(-favour_NK, 0.0) @ pull_K
+        pull_K = _pulls(pull_bound_K)
+        low, high = value - np.maximum(favour_NK, 0.0) @ pull_K, value + np.maximum(-favour_NK, 0.0) @ pull_K
+    if rest_pull is not None:
+        total = float(_pulls([0.0, 0.0, rest_pull])[2])
+        mean_N = favour_NK[:, 2:].sum(axis=1) / np.maximum(1, (order[:, 2:] >= 0).sum(axis=1))
+        low, high = value - total * np.maximum(mean_N, 0.0), value + total * np.maximum(-mean_N, 0.0)
     return _observations((low, high), shown.coin_N, stake_N=stake, user_N=shown.user_N)
 
 
@@ -216,8 +229,8 @@ def residuals(state: TrialState, batch: Observations) -> tuple[TrialState, Resid
         offset = made.pull_R[0] * lean_N[n]
         low[n], high[n] = (batch.low_N[n] - offset) / state.bound, (batch.high_N[n] - offset) / state.bound
         weight[n] = made.weight_R[0]
-        settle(past, made, slot, value_R=middle_N[n : n + 1], lean_R=lean_N[n : n + 1])
-    evidence = confidence.update(state.evidence, low, high, weight_N=weight)
+        settle(past, made, slot_R=slot, value_R=middle_N[n : n + 1], lean_R=lean_N[n : n + 1])
+    evidence = confidence.update(state.evidence, low, high_N=high, weight_N=weight)
     after = _pack(replace(state, evidence=evidence), past, slot_of)
     return after, Residuals(low_N=low, high_N=high, weight_N=weight)
 
@@ -276,6 +289,15 @@ def _floats(values: npt.ArrayLike) -> Floats:
     if not np.isfinite(array).all():
         raise Invalid("outcomes must be finite numbers")
     return array
+
+
+def _pulls(pull_bound_K: npt.ArrayLike) -> Floats:
+    """The bounds of the places below the pair; the coin takes care of the first two."""
+    pull_K = np.array(pull_bound_K, dtype=np.float64)
+    pull_K[:2] = 0.0
+    if not ((pull_K >= 0).all() and pull_K.sum() <= 1 + 1e-9):
+        raise Invalid("pull bounds are chances: not negative, summing to at most 1")
+    return pull_K
 
 
 def _observations(

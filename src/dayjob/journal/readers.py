@@ -5,6 +5,7 @@ visible in order; a store where they do not must never hand out a cursor past it
 """
 
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -142,6 +143,21 @@ class Reader:
             rows = db.execute(table.select("WHERE tenant=? AND user=? ORDER BY seq LIMIT ?"), (tenant, user, limit))
             outcomes += [row_outcome(row) for row in rows]
         return decisions, outcomes
+
+    def count_closed(self, tenant: str, policy: str, *, after: int, window: Window, most: int) -> int:
+        """How many decisions after a sequence number are closed, counted no further than ``most``."""
+        kinds = ", ".join(f"'{kind.value}'" for kind in sorted(window.kinds))
+        row = (
+            self._db()
+            .execute(
+                "SELECT COUNT(*) FROM (SELECT 1 FROM decisions d WHERE tenant=?1 AND policy=?2 AND seq>?3 AND ("
+                "at_ms < ?4 OR EXISTS (SELECT 1 FROM outcomes o WHERE o.tenant=?1 AND o.decision=d.id "
+                f"AND o.kind IN ({kinds}))) LIMIT ?5)",
+                (tenant, policy, after, int(time.time() * 1000) - window.length_ms, most),
+            )
+            .fetchone()
+        )
+        return int(row[0]) if row else 0
 
     def last_seq(self) -> int:
         """The journal's newest sequence number."""

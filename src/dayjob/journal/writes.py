@@ -3,7 +3,6 @@
 Promise 2, one id, one effect: uniqueness is decided here, inside the transaction, and a refused write leaves nothing.
 """
 
-import hashlib
 import hmac
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -40,7 +39,7 @@ class Transaction:
 
     def mark(self, tenant: str, what: str, name: str) -> bytes:
         """The keyed hash under which an erased id or person is remembered."""
-        return hmac.new(self.secret, f"{tenant}\0{what}\0{name}".encode(), hashlib.sha256).digest()[:16]
+        return keyed_mark(self.secret, tenant, what=what, name=name)
 
     def erased(self, tenant: str, what: str, name: str) -> bool:
         """Whether that id was erased."""
@@ -48,6 +47,16 @@ class Transaction:
             "SELECT 1 FROM tombstones WHERE tenant=? AND mark=?", (tenant, self.mark(tenant, what, name))
         ).fetchone()
         return row is not None
+
+
+def keyed_mark(secret: bytes, tenant: str, *, what: str, name: str) -> bytes:
+    """The 16-byte keyed hash of a name: it finds the name again, and says nothing about it without the secret."""
+    return hmac.digest(secret, f"{tenant}\0{what}\0{name}".encode(), "sha256")[:16]
+
+
+def person_mark(secret: bytes, tenant: str, user: str) -> bytes:
+    """The mark under which versions remember who taught them."""
+    return keyed_mark(secret, tenant, what="user", name=user)
 
 
 def append_decision(tx: Transaction, decision: Decision, blobs: Sequence[bytes]) -> Written:

@@ -43,16 +43,22 @@ NULLS = (
     World(name="equal on average, far apart on each decision", blind=0.0, spread=1.0),
     replace(PEOPLE_BLIND, name="1 % worse, 65 % click position 1", gap=-0.01 * 0.35 * 0.3),
     World(name="1 % worse, honest people", blind=0.0, gap=-0.01 * 0.3),
-    replace(PEOPLE_BLIND, name="2 points worse, 3 accounts (5 %) push it", gap=-0.02, puppets=0.05, puppet_accounts=3),
 )
 POWERS = tuple(
     replace(PEOPLE_BLIND, name=f"{points} points better, {label}", gap=points / 100, named=named, people=people)
     for points in (1, 2, 5, 8)
     for label, named, people in (("without names", False, 300), ("300 people", True, 300), ("3,000 people", True, 3000))
 )
-PUPPETS = tuple(
-    replace(PEOPLE_BLIND, name=f"2 points worse, {share:.0%} fresh accounts push it", gap=-0.02, puppets=share)
-    for share in (0.01, 0.02, 0.04)
+# Heavy accounts add at most 1 % of the weight each; fresh ones add their share: 2 points worse stands 2 % of them.
+ATTACKS = (
+    *(
+        replace(PEOPLE_BLIND, name=f"{accounts} heavy accounts, 10 %", gap=-0.02, puppets=0.1, puppet_accounts=accounts)
+        for accounts in (1, 2, 4)
+    ),
+    *(
+        replace(PEOPLE_BLIND, name=f"fresh accounts, {share:.1%}", gap=-0.02, puppets=share)
+        for share in (0.01, 0.02, 0.03)
+    ),
 )
 CHECKPOINTS = (1250, 2500, 5000, 10_000, 20_000)
 
@@ -70,22 +76,24 @@ def run(seeds: Sequence[int], runs: int, out_dir: Path, quick: bool = False) -> 
         console.print("quick: a twentieth of the length; see that it runs, do not quote it")
     result: dict[str, Any] = {"alpha": ALPHA, "runs": runs, "seeds": list(seeds), "quick": quick}
     result["false_promotions"] = [
-        _false_row(w, _over_seeds(w, seeds, steps=10_000 // shrink, level_R=level)) for w in (*NULLS, *PUPPETS)
+        _false_row(w, _over_seeds(w, seeds, steps=10_000 // shrink, level_R=level)) for w in NULLS
     ]
-    print_rows(console, "False promotions at alpha = .05, peeking 10,000 times", result["false_promotions"])
+    print_rows(console, result["false_promotions"], title="False promotions at alpha = .05, peeking 10,000 times")
+    result["attacks"] = [_false_row(w, _over_seeds(w, seeds, steps=10_000 // shrink, level_R=level)) for w in ATTACKS]
+    print_rows(console, result["attacks"], title="Accounts that always click a challenger which is 2 points worse")
     result["in_a_row"] = [
         in_a_row(mix, seeds, runs=runs, steps=1000 // shrink) for mix in ("none better", "every fifth 8 points better")
     ]
-    print_rows(console, f"{CHALLENGERS} challengers in a row, e-LOND at alpha = .05", result["in_a_row"])
+    print_rows(console, result["in_a_row"], title=f"{CHALLENGERS} challengers in a row, e-LOND at alpha = .05")
     powers = [(w, _over_seeds(w, seeds, steps=20_000 // shrink, level_R=first_level)) for w in POWERS]
     result["power"] = [_power_row(world, outcome, shrink=shrink) for world, outcome in powers]
     print_rows(
         console,
-        f"Promoted within so many judged decisions, first level of e-LOND ({first_level[0]:.4f})",
         result["power"],
+        title=f"Promoted within so many judged decisions, first level of e-LOND ({first_level[0]:.4f})",
     )
     result["rollback"] = rollback_rows(ROLLBACKS, seeds=seeds, runs=max(4, runs // (5 * shrink)), alpha=ALPHA)
-    print_rows(console, "Rollback of a champion that is worse, alpha = .05", result["rollback"])
+    print_rows(console, result["rollback"], title="Rollback of a champion that is worse, alpha = .05")
     out_dir.mkdir(parents=True, exist_ok=True)
     (out_dir / "gate.json").write_text(json.dumps(result, indent=1) + "\n")
     _plot(powers, out_dir / "gate.png", steps=20_000 // shrink)
@@ -166,7 +174,7 @@ def _upper(share_R: Floats) -> float:
     return mean + 1.96 * math.sqrt(mean * (1.0 - mean) / (share_R.size + 4.0))
 
 
-def print_rows(console: Console, title: str, rows: list[dict[str, Any]]) -> None:
+def print_rows(console: Console, rows: list[dict[str, Any]], *, title: str) -> None:
     """One column a key, in the order in which the keys appear."""
     table = Table(title=title)
     names = list(dict.fromkeys(name for row in rows for name in row))

@@ -109,7 +109,7 @@ def judge(world: World, *, steps: int, level_R: Floats, reject_level: float, rng
         seen = draw(world, blind_RU, step=step, rng=rng)
         made = plan(past, seen.slot_R)
         x_R = made.weight_R * (seen.clicked_R - made.pull_R * seen.coin_R) / BOUND
-        settle(past, made, seen.slot_R, value_R=seen.clicked_R, lean_R=seen.coin_R)
+        settle(past, made, slot_R=seen.slot_R, value_R=seen.clicked_R, lean_R=seen.coin_R)
         up_RG += confidence.log_gain(x_R)
         down_RG += confidence.log_gain(-x_R)
         total_R, square_R, weight_R = total_R + x_R, square_R + x_R**2, weight_R + made.weight_R

@@ -203,8 +203,8 @@ def run(seeds: Sequence[int], directory: Path, out_dir: Path, quick: bool = Fals
     digits = digits_rows(seeds, logs=logs)
     result: dict[str, Any] = {"seeds": list(seeds), "quick": quick, "open_bandit": bandit, "digits": digits}
     console = Console(width=190)
-    print_rows(console, "Open Bandit Dataset, small sample: each policy estimated from the other's log", bandit)
-    print_rows(console, f"Digits as a bandit, {logs} logs a seed", digits)
+    print_rows(console, bandit, title="Open Bandit Dataset, small sample: each policy estimated from the other's log")
+    print_rows(console, digits, title=f"Digits as a bandit, {logs} logs a seed")
     out_dir.mkdir(parents=True, exist_ok=True)
     (out_dir / "ope.json").write_text(json.dumps(result, indent=1) + "\n")
     return result

@@ -89,8 +89,8 @@ class Replay:
         wanted: dict[str, tuple[int, ...]] = {
             "context_BD": (count, self.context_BD.shape[1]),
             "pair_BKP": (count, width, self.pair_BKP.shape[2]),
-            **{name: (count, width) for name in ("base_BK", "shown_BK", "propensity_BK")},
-            **{name: (count,) for name in ("click_B", "truth_B", "user_B", "role_B")},
+            **dict.fromkeys(("base_BK", "shown_BK", "propensity_BK"), (count, width)),
+            **dict.fromkeys(("click_B", "truth_B", "user_B", "role_B"), (count,)),
         }
         if self.loss_BKK is not None:
             wanted["loss_BKK"] = (count, width, width)

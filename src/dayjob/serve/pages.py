@@ -1,23 +1,236 @@
-"""The dashboard's pages: server-rendered, own scripts only, logged in by a cookie where keys are configured."""
+"""The dashboard's pages: server-rendered, own scripts only, logged in by a cookie where keys are configured.
+
+Every word stands in a template, once: the browser fetches its page again every two seconds and exchanges only what
+changed. Plots are drawn from the JSON of the wire contract, and each has its numbers in words beside it. What is absent
+is said to be absent. ``replay.json`` beside the scripts is written by ``dayjob lab geospot`` (see `Replay`).
+"""
 
 import asyncio
+import functools
+import math
+import shutil
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Annotated, Any, Self
 from urllib.parse import parse_qs
 
 import jinja2
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from starlette.responses import RedirectResponse, Response
 
-from dayjob.endings import DayjobError, NotFound
-from dayjob.serve.auth import find_key, identify, login_cookie, logout_cookie
+from dayjob.endings import Forbidden, Invalid, NotFound, PolicyKind
+from dayjob.journal.jobs import unfinished
+from dayjob.records import Json
+from dayjob.serve.auth import Principal, Scope, find_key, identify, login_cookie, logout_cookie, require
 from dayjob.serve.call import Call, HeaderMap, answer
+from dayjob.serve.policies import EMPTY_REPORT
 from dayjob.serve.views import policy_view, verdict_view, version_view
 
 HERE = Path(__file__).parent
-TEMPLATES = jinja2.Environment(loader=jinja2.FileSystemLoader(HERE / "templates"), autoescape=True)
-STATIC_TYPES = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
+STATIC_TYPES = {
+    ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml", ".json": "application/json",
+    ".txt": "text/plain",
+}  # fmt: skip
+REPLAY = HERE / "static" / "replay.json"
 SERIES = ("versions", "position", "trial", "feedback", "learning", "health")
+BIAS = ("alpha", "alpha_low", "alpha_high", "beta", "beta_low", "beta_high")
+POINTS = 240  # of one curve: more than a plot has room for
+LEAST_DECISIONS = 25  # behind one point of a curve of rewards: fewer are noise
+CURVE_POINTS = 60
+LATELY = 5  # points of a curve that "lately" means
 LOGIN_S = 12 * 3600
+SILENT_S = 20.0  # a judge writes a report every second
+LITTLE_DISK = 0.05  # share of free disk below which the page warns
+GIGA = 1 << 30
+
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+
+
+class Replay(BaseModel):
+    """``static/replay.json``: the published failure, replayed. Lists are as long as ``steps`` and in its order.
+
+    ``steps``: interactions so far, growing. ``reward``: mean reward per interaction since the step before. ``kl``: KL
+    of the learner to its Polyak average, nats. ``km_served``: mean error of the first place of what this learner would
+    serve, km; ``km_baseline``: of GeoCLIP's own order on the same photos. ``position_share``: share of clicks at each
+    position, from the first. ``alarm_at``: interactions after which the state of the feedback was first
+    ``uninformative``, null if it never was; ``alarm_reason``: what was said then. ``command``: what wrote this file.
+
+    >>> Replay(steps=[100, 200], reward=[.7, .8], kl=[.001, .002], km_served=[2464, 2600], km_baseline=2464,
+    ...        position_share=[[.8, .2], [.9, .1]], alarm_at=200, alarm_reason="...", seed=0, command="...").alarm_at
+    200
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    steps: list[int] = Field(min_length=1)
+    reward: list[Finite]
+    kl: list[Finite]
+    km_served: list[Finite]
+    km_baseline: Finite
+    position_share: list[list[Finite]]
+    alarm_at: int | None = None
+    alarm_reason: str = ""
+    seed: int
+    command: str
+
+    @model_validator(mode="after")
+    def _lengths(self) -> Self:
+        for name in ("reward", "kl", "km_served", "position_share"):
+            if len(getattr(self, name)) != len(self.steps):
+                raise ValueError(f"{name} has {len(getattr(self, name))} entries and steps {len(self.steps)}")
+        if any(later <= earlier for earlier, later in zip(self.steps, self.steps[1:], strict=False)):
+            raise ValueError("steps must grow")
+        return self
+
+
+# ---- what the templates say numbers with -----------------------------------------------------------------------------
+
+
+def count(value: Any) -> str:
+    """A whole number as people write it; a dash where there is none."""
+    return "–" if value is None else f"{int(value):,}"
+
+
+def number(value: Any, digits: int = 3) -> str:
+    """Some digits of a number; a dash where there is none.
+
+    >>> number(0.123456), number(None), number(float("nan")), number(1234567.0)
+    ('0.123', '–', '–', '1,234,567')
+    """
+    if value is None or isinstance(value, str) or not math.isfinite(value):
+        return "–"
+    return f"{value:,.0f}" if abs(value) >= 10**digits else f"{value:.{digits}g}"
+
+
+def signed(value: Any) -> str:
+    """A difference, with its sign."""
+    return "–" if value is None or not math.isfinite(value) else f"{value:+.4f}"
+
+
+def percent(value: Any) -> str:
+    """A share as a percentage."""
+    return "–" if value is None or not math.isfinite(value) else f"{value:.1%}".replace(".0%", "%")
+
+
+def when(text: str) -> str:
+    """An RFC 3339 time to the minute, in UTC.
+
+    >>> when("2026-11-20T08:21:51.123Z")
+    '2026-11-20 08:21 UTC'
+    """
+    return f"{text[:10]} {text[11:16]} UTC"
+
+
+TEMPLATES = jinja2.Environment(
+    loader=jinja2.FileSystemLoader(HERE / "templates"), autoescape=True, undefined=jinja2.StrictUndefined,
+    trim_blocks=True, lstrip_blocks=True,
+)  # fmt: skip
+TEMPLATES.filters |= {
+    "count": count, "number": number, "signed": signed, "percent": percent, "when": when,
+}  # fmt: skip
+
+
+def _page(template: str, status: int = 200, **values: object) -> Response:
+    body = TEMPLATES.get_template(template).render(**values)
+    return Response(body, status_code=status, media_type="text/html", headers={"cache-control": "no-store"})
+
+
+# ---- curves ----------------------------------------------------------------------------------------------------------
+
+
+def thin(points: Sequence[Json], *, name: str) -> list[Json]:
+    """A curve with no more points than a plot has room for. Rewards are merged by their counts, other points picked.
+
+    The last point of each trial stays: it holds the verdict.
+    """
+    if name == "versions":
+        return _merged(points)
+    step = max(1, math.ceil(len(points) / POINTS))
+    last = len(points) - 1
+    return [
+        point
+        for at, point in enumerate(points)
+        if at % step == step - 1 or at == last or point.get("challenger") != points[at + 1].get("challenger")
+    ]
+
+
+def _merged(points: Sequence[Json]) -> list[Json]:
+    total = sum(one["n"] for point in points for one in point["versions"].values())
+    enough = max(LEAST_DECISIONS, total / CURVE_POINTS)
+    out: list[Json] = []
+    room = 0.0
+    for point in points:
+        if room <= 0:
+            out.append({"seq": point["seq"], "versions": {}})
+            room = enough
+        out[-1]["seq"] = point["seq"]
+        for version, one in point["versions"].items():
+            out[-1]["versions"][version] = _joined(out[-1]["versions"].get(version), one)
+            room -= one["n"]
+    return out
+
+
+def _joined(old: Json | None, new: Json) -> Json:
+    """Two means as one; ``error`` (mean distance from the truth) where both know it."""
+    if old is None:
+        return dict(new)
+    n = old["n"] + new["n"]
+    means = ("reward", "error") if "error" in old and "error" in new else ("reward",)
+    return {"n": n} | {mean: (old["n"] * old[mean] + new["n"] * new[mean]) / n for mean in means}
+
+
+def earned(points: Sequence[Json]) -> list[Json]:
+    """What each version earned over a thinned curve, and lately: the plot's numbers, in the order of first service."""
+    found: dict[str, list[Json]] = {}
+    for point in points:
+        for version, one in point["versions"].items():
+            found.setdefault(version, []).append(one)
+    return [
+        {
+            "version": version,
+            "all": functools.reduce(_joined, each),
+            "lately": functools.reduce(_joined, each[-LATELY:]),
+        }
+        for version, each in found.items()
+    ]
+
+
+def changes(points: Sequence[Json], *, name: str) -> list[Json]:
+    """The points at which a named value became another."""
+    known = [point for point in points if point.get(name) is not None]
+    return [point for at, point in enumerate(known) if at == 0 or point[name] != known[at - 1][name]]
+
+
+def positions(report: Json) -> list[Json]:
+    """Each position's share of the clicks and what the click model says of it; None where it says nothing."""
+    columns = {"share": report["feedback"].get("share_at") or []}
+    columns |= {name: (report.get("bias") or {}).get(name) or [] for name in BIAS}
+    width = max(len(values) for values in columns.values())
+    return [
+        {"position": at + 1} | {name: values[at] if at < len(values) else None for name, values in columns.items()}
+        for at in range(width)
+    ]
+
+
+# ---- handlers --------------------------------------------------------------------------------------------------------
+
+Build = Callable[[Call, Principal], Response]
+
+
+async def _show(call: Call, build: Build) -> Response:
+    """A page for whoever may read reports; a login for anyone else; a page that says what does not exist."""
+    service, keys = call.service, bool(call.service.keys)
+    try:
+        headers = HeaderMap(call.request)
+        principal = identify(service.keys, headers, secret=service.token_secret, now_s=int(time.time()))
+        require(principal, Scope.LEARN)
+    except Forbidden as error:
+        return _page("login.html", 401 if keys else 403, reason=str(error), keys=keys)
+    try:
+        return await asyncio.to_thread(build, call, principal)
+    except NotFound as error:
+        return _page("missing.html", 404, reason=str(error), keys=keys)
 
 
 async def openapi(call: Call) -> Response:
@@ -26,40 +239,115 @@ async def openapi(call: Call) -> Response:
 
 
 async def series(call: Call) -> Response:
-    """The curves of one policy."""
+    """The curves of one policy, thinned to what a plot can show."""
     name = call.path("name")
-    call.hub.of(call.tenant, name)
-    control = call.hub.control
-    found = {one: await asyncio.to_thread(control.series, call.tenant, name, one) for one in SERIES}
-    return answer({"series": found})
+    call.hub.control.policy(call.tenant, name)
+    return answer({"series": await asyncio.to_thread(_curves, call, call.tenant, name)})
+
+
+def _curves(call: Call, tenant: str, name: str) -> dict[str, list[Json]]:
+    return {one: thin(call.hub.control.series(tenant, name, one), name=one) for one in SERIES}
 
 
 async def dashboard(call: Call) -> Response:
-    """Every policy at a glance; a login where keys are configured."""
-    service = call.service
+    """Every policy at a glance."""
+    return await _show(call, _dashboard)
+
+
+async def policy(call: Call) -> Response:
+    """One policy: what serves, what is on trial, what the clicks teach, and the levers to steer it."""
+    return await _show(call, _policy)
+
+
+async def replay(call: Call) -> Response:
+    """The published failure, replayed; or that it was not run yet."""
+    return await _show(call, _replay)
+
+
+def _dashboard(call: Call, principal: Principal) -> Response:
+    names = [policy.name for policy in call.hub.control.policies(principal.tenant)]
+    found = [_overview(call, principal.tenant, name) for name in names]
+    health = _health(call, principal.tenant)
+    return _page("dashboard.html", policies=found, health=health, keys=bool(call.service.keys))
+
+
+def _policy(call: Call, principal: Principal) -> Response:
+    name, tenant, control = call.path("name"), principal.tenant, call.hub.control
+    view = _overview(call, tenant, name)
+    curves = _curves(call, tenant, name)
+    return _page(
+        "policy.html",
+        p=view,
+        versions=[version_view(version) for version in control.versions(tenant, name)][::-1],
+        verdicts=[verdict_view(verdict) for verdict in control.verdicts(tenant, name)][::-1],
+        earned=earned(curves["versions"]),
+        trials=curves["trial"],
+        states=changes(curves["feedback"], name="state")[::-1],
+        learned=curves["learning"],
+        job=next((job for job in unfinished(control) if (job.tenant, job.policy) == (tenant, name)), None),
+        health=_health(call, tenant),
+        keys=bool(call.service.keys),
+        steers=Scope.ADMIN in principal.scopes,
+    )
+
+
+def _replay(call: Call, principal: Principal) -> Response:
+    del principal
+    found, problem = None, ""
     try:
-        principal = identify(service.keys, HeaderMap(call.request), secret=service.token_secret, now_s=int(time.time()))
-    except DayjobError as error:
-        return _page("login.html", 401 if service.keys else 403, reason=str(error), keys=bool(service.keys))
+        found = Replay.model_validate_json(REPLAY.read_bytes())
+    except FileNotFoundError:
+        problem = "not run yet"
+    except ValidationError as error:
+        problem = f"replay.json does not fit: {error}"
+    return _page("replay.html", replay=found, problem=problem, keys=bool(call.service.keys))
+
+
+def _overview(call: Call, tenant: str, name: str) -> Json:
+    """A policy as it stands, with its report and what the server really serves of it."""
     hub = call.hub
-    policies = []
-    for policy in hub.control.policies(principal.tenant):
-        view = policy_view(hub, principal.tenant, policy.name)
-        view["versions"] = [version_view(v) for v in hub.control.versions(principal.tenant, policy.name)]
-        view["verdicts"] = [verdict_view(v) for v in hub.control.verdicts(principal.tenant, policy.name)]
-        view["report"] = await asyncio.to_thread(hub.control.state, principal.tenant, policy.name, "report")
-        policies.append(view)
-    return _page("dashboard.html", 200, policies=policies, damaged=hub.damaged, keys=bool(service.keys))
+    view = policy_view(hub, tenant, name)
+    report = EMPTY_REPORT | (hub.control.state(tenant, name, "report") or {})
+    made_ms = report.get("made_ms")
+    live = hub.live.get((tenant, name))
+    serves = view["baseline"] if view["serves"] == "baseline" else view["champion"]
+    return view | {
+        "report": report,
+        "positions": positions(report),
+        "really": serves if live is None else live.serving.champion,
+        "wanted": serves,
+        "frozen_by_file": bool(hub.freeze_file),
+        "silent_s": None if made_ms is None else max(0.0, time.time() - made_ms / 1000),
+        "silent": made_ms is None or time.time() - made_ms / 1000 > SILENT_S,
+        "judged_kind": view["kind"] == PolicyKind.RANKER.value,
+    }
 
 
-def _page(template: str, status: int, **values: object) -> Response:
-    return Response(TEMPLATES.get_template(template).render(**values), status_code=status, media_type="text/html")
+def _health(call: Call, tenant: str) -> Json:
+    """The server's own state; of damaged versions only this tenant's."""
+    hub = call.hub
+    disk = shutil.disk_usage(hub.root)
+    mine = f"{tenant}/"
+    return {
+        "queue": hub.store.waiting,
+        "queue_limit": call.service.settings.queue_limit,
+        "read_only": hub.store.broken,
+        "damaged": {name.removeprefix(mine): why for name, why in dict(hub.damaged).items() if name.startswith(mine)},
+        "disk_free_gb": disk.free / GIGA,
+        "disk_share": disk.free / disk.total,
+        "little_disk": disk.free < LITTLE_DISK * disk.total,
+        "journal_gb": sum(path.stat().st_size for path in hub.root.glob("journal.db*")) / GIGA,
+    }
 
 
 async def login(call: Call) -> Response:
     """Exchange a key for a cookie."""
     service = call.service
-    form = parse_qs(call.body.decode("utf-8", "replace"), max_num_fields=4)
+    _own_form(call)
+    try:
+        form = parse_qs(call.body.decode("utf-8", "replace"), max_num_fields=4)
+    except ValueError:
+        raise Invalid("send the form of the login page: one field, key", param="key") from None
     principal = find_key(service.keys, form.get("key", [""])[0])
     if principal is None:
         return _page("login.html", 401, reason="this key is not known here", keys=True)
@@ -76,9 +364,16 @@ async def login(call: Call) -> Response:
 
 async def logout(call: Call) -> Response:
     """Forget the cookie."""
+    _own_form(call)
     response = RedirectResponse("/", status_code=303)
     response.headers["set-cookie"] = logout_cookie(secure=call.request.url.scheme == "https")
     return response
+
+
+def _own_form(call: Call) -> None:
+    """Raises Forbidden for a form on another site. (Browsers send these forms' Origin as null: no referrers here.)"""
+    if HeaderMap(call.request).get("sec-fetch-site", "none") not in ("none", "same-origin"):
+        raise Forbidden("this form was sent from a page of another site; log in and out on the server's own pages")
 
 
 async def static(call: Call) -> Response:
@@ -88,4 +383,5 @@ async def static(call: Call) -> Response:
     if name not in files:
         raise NotFound(f"there is no file {name!r}")
     path = files[name]
-    return Response(path.read_bytes(), media_type=STATIC_TYPES[path.suffix], headers={"cache-control": "max-age=300"})
+    media = STATIC_TYPES[path.suffix]
+    return Response(path.read_bytes(), media_type=media, headers={"cache-control": "max-age=300"})

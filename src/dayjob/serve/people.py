@@ -9,10 +9,10 @@ from starlette.responses import Response, StreamingResponse
 from dayjob.endings import Invalid, VersionStatus
 from dayjob.journal.erase import erase_user
 from dayjob.journal.jobs import request_job
+from dayjob.journal.plain import decision_view, outcome_view
 from dayjob.journal.readers import START
 from dayjob.serve.auth import speaks_for
 from dayjob.serve.call import NDJSON, Call, answer
-from dayjob.serve.views import decision_view, outcome_view
 from dayjob.serve.wire import UserPatch, parse
 
 FORMATS = ("chat", "preference", "openai-dpo", "decisions")

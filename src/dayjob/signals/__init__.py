@@ -2,15 +2,18 @@
 
     clicklog     the one input of this folder: what was shown, with which probability, and what was clicked
     clickmodels  position-based model and trust bias by EM; perplexity
-    choice       the mixture "pulled by the position, or chosen by relevance", fitted with relevance a function of scores
+    choice       the mixture "pulled by the position, or chosen by relevance", relevance a function of scores
     intervene    what randomised positions prove: AllPairs, the uniform draw at position 1, intervals
     bias         the pull of each position with intervals, or why it is unidentifiable
+    features     what is known of a candidate before the click: crowding, a small model learned on the past
+    dependence   the permutation test: do clicks depend on the items, given the position?
     detector     can these clicks teach anything beyond position?
     informants   which users look, by empirical Bayes, with capped influence
     ceiling      what best-of-k would give, and which lever is short
     rewards      truth beats clicks; rewards where they exist
     logfile      a stranger's CSV or JSONL read into a ClickLog
     auditing     everything above about one log, in one record
+    intervals    intervals and tails, without scipy
 
 Shapes: ``_B`` decisions, ``_K`` positions, ``_V`` distinct items, ``_U`` users, ``_C`` cells (item, position),
 ``_F`` features, ``_N`` blocks of consecutive decisions.

@@ -2,14 +2,15 @@
 
     P(click at k | list) = beta_k + (1 - sum beta) rho_k,    rho = softmax(w x) over the items of the list
 
-beta_k is the share of decisions that click position k whatever stands there (the published Geospot users: beta_1 = .65), the
-rest choose by what the columns x (score, crowding, ...) tell in part. "No click" is one more label, with its own beta and
-its own constant in rho. This is regression-EM (Wang et al., WSDM 2018) for a choice instead of independent clicks; in the
-affine form of trust bias it says alpha_k = 1 - sum beta for every position.
+beta_k is the share of decisions that click position k whatever stands there (the published Geospot users: beta_1 =
+.65), the rest choose by what the columns x (score, crowding, ...) tell in part. "No click" is one more label, with
+its own beta and its own constant in rho. This is regression-EM (Wang et al., WSDM 2018) for a choice instead of
+independent clicks; in the affine form of trust bias it says alpha_k = 1 - sum beta for every position.
 
 beta is identified by how far the columns move clicks, so it is as right as the columns predict: what people see and the
-columns do not counts as noise of the choice (rho is a probability), and biases nothing as long as rho is calibrated. Joint
-estimates overestimate the pull when the ranker is already good (SIGIR 2024): there, swaps at position 1 (intervene) tell more.
+columns do not counts as noise of the choice (rho is a probability), and biases nothing as long as rho is calibrated.
+Joint estimates overestimate the pull when the ranker is already good (SIGIR 2024): there, swaps at position 1
+(intervene) tell more.
 """
 
 from dataclasses import dataclass
@@ -27,20 +28,20 @@ TINY = 1e-12  # keeps logarithms and ratios of probabilities finite
 class ChoiceConfig:
     """How EM runs."""
 
-    iterations: int = 300
-    tolerance: float = 1e-7  # stop when the mean log-likelihood of a decision gains less
+    iterations: int = 200
+    tolerance: float = 1e-6  # stop when the mean log-likelihood of a decision gains less
     ridge: float = 1.0  # on the weights of the columns and the constant of "no click"
     start_pull: float = 0.5  # share of position-only decisions EM starts from
-    rows: int = 20_000  # decisions used, evenly spread over the log: more only narrows the intervals
+    rows: int = 10_000  # decisions used, evenly spread over the log: more only narrows the intervals
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChoiceModel:
     """The fitted mixture.
 
-    ``pull_K`` beta_k; ``pull_none`` position-only decisions without a click; ``look`` = 1 - sum of both; ``weight_F`` w of
-    the columns; ``error_K`` and ``look_error`` standard errors, robust to dependence within a user; ``gain`` log-likelihood
-    per decision over position frequencies alone, nats (in sample).
+    ``pull_K`` beta_k; ``pull_none`` position-only decisions without a click; ``look`` = 1 - sum of both; ``weight_F``
+    w of the columns; ``error_K`` and ``look_error`` standard errors, robust to dependence within a user; ``gain``
+    log-likelihood per decision over position frequencies alone, nats (in sample).
     """
 
     pull_K: F64
@@ -87,12 +88,13 @@ def fit_choice(log: ClickLog, columns_BKF: F64, config: ChoiceConfig | None = No
     if not (click_B >= 0).any():
         raise ValueError("Nothing was clicked, so there is no choice to model. Send outcomes of kind 'click'.")
     if x_BKF.shape[2] == 0 or not x_BKF.any():
-        raise ValueError("No column differs within a list: pull and choice cannot be told apart. Send scores or features.")
+        raise ValueError("No column differs within a list, so pull and choice are one. Send scores or features.")
     label_B = np.where(click_B < 0, log.width, click_B)
     frequency_L = np.bincount(label_B, minlength=log.width + 1) / len(label_B)
     pull_L, look = config.start_pull * frequency_L, 1 - config.start_pull
     weight = np.zeros(x_BKF.shape[2] + 1)
-    weight[-1] = np.log(max(frequency_L[-1], TINY) / max(1 - frequency_L[-1], TINY) * log.width) if frequency_L[-1] else 0.0
+    if frequency_L[-1] > 0:
+        weight[-1] = np.log(frequency_L[-1] / (1 - frequency_L[-1]) * log.width)
     last, index = -np.inf, np.arange(len(rows))
     for _ in range(config.iterations):
         rho_BL = _choice(x_BKF, shown_BK, weight)
@@ -151,9 +153,7 @@ def _step(x_BKF: F64, rho_BL: F64, label_B: I64, looked_B: F64, weight: F64, rid
     return np.asarray(weight + step)
 
 
-def _errors(
-    x_BKF: F64, shown_BK: Bool, label_B: I64, user_B: I64, fitted: tuple[F64, float, F64]
-) -> tuple[F64, float]:
+def _errors(x_BKF: F64, shown_BK: Bool, label_B: I64, user_B: I64, fitted: tuple[F64, float, F64]) -> tuple[F64, float]:
     """Standard errors of beta (with "no click") and of the share who look: sandwich, clustered by user."""
     pull_L, look, weight = fitted
     index = np.arange(len(label_B))

@@ -5,7 +5,8 @@ Three sources, from none to full assumptions about clicks:
 - *The uniform draw at position 1* (swap at one). With the policy's choice a there or a uniformly drawn item,
   P(click 1 | a) - P(click 1 | uniform) is the effect of the item alone; whatever is left in P(click 1 | uniform) beyond
   1/K of the people who look is the pull of position 1. No click model at all.
-- *AllPairs* (Agarwal et al., WSDM 2019): position-based bias from items seen at several positions. Every pair of positions
+- *AllPairs* (Agarwal et al., WSDM 2019): position-based bias from items seen at several positions. Every pair of
+positions
   (k, k') has its own mean relevance, and the likelihood of all pairs gives theta. It is the position-based model whose
   "items" are the pairs, so the EM of ``clickmodels`` solves it.
 - *Trust bias* from items (or ranks) seen at several positions: ``clickmodels.fit_trust``.
@@ -19,7 +20,7 @@ from math import sqrt
 
 import numpy as np
 
-from dayjob.signals.clicklog import FILLER, F64, ClickLog
+from dayjob.signals.clicklog import F64, FILLER, I64, Bool, ClickLog
 from dayjob.signals.clickmodels import Cells, EMConfig, cells, fit_position, fit_trust
 from dayjob.signals.intervals import bootstrap, wilson
 
@@ -28,7 +29,8 @@ NO_PRIOR = EMConfig(prior_clicks=0.0, prior_views=0.0, iterations=500, tolerance
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SwapAtOne:
-    """Clicks at position 1 with the policy's first choice there, and with a uniformly drawn item there (others left out).
+    """Clicks at position 1 with the policy's first choice there, and with a uniformly drawn item there (others left
+    out).
 
     ``pull`` and ``effect`` are (low, point, high) at 95 %: ``effect`` = P(click 1 | choice) - P(click 1 | uniform);
     ``pull_most`` the largest pull of position 1 that remains possible, ``look_least`` the least share who look.
@@ -59,8 +61,8 @@ def swap_at_one(log: ClickLog) -> SwapAtOne:
     """
     if log.width == 0 or not log.intervened_B.any() or log.intervened_B.all():
         raise ValueError(
-            "The bias of position 1 is unidentifiable: no list had its first place drawn uniformly beside lists that had "
-            "not. Set explore.changed_first above 0 (0.05 is the default)."
+            "The bias of position 1 is unidentifiable: no list had its first place drawn uniformly beside lists that "
+            "had not. Set explore.changed_first above 0 (0.05 is the default)."
         )
     first_B = log.click_BK[:, 0]
     choice = _rate(first_B & ~log.intervened_B & ~log.changed_B, ~log.intervened_B & ~log.changed_B)
@@ -96,8 +98,8 @@ def all_pairs(data: Cells) -> F64:
                 pairs.append((low, high, float(both_V.sum()), rates))
     if not pairs:
         raise ValueError(
-            "The bias is unidentifiable: no item was shown at two positions. Randomise a few per cent of the lists, or log "
-            "lists of two rankers side by side."
+            "The bias is unidentifiable: no item was shown at two positions. Randomise a few per cent of the lists, or "
+            "log lists of two rankers side by side."
         )
     index = np.repeat(np.arange(len(pairs)), 2)
     harvested = Cells(
@@ -123,7 +125,7 @@ def all_pairs_interval(log: ClickLog, *, seed: int, draws: int = 200, confidence
 def trust_interval(log: ClickLog, *, seed: int, draws: int = 100) -> tuple[tuple[F64, F64], tuple[F64, F64]]:
     """95 % ((low, high) of slope_K, (low, high) of offset_K) of ``fit_trust`` by the bootstrap over users."""
 
-    def both(rows: np.ndarray[tuple[int], np.dtype[np.int64]]) -> F64:
+    def both(rows: I64) -> F64:
         model = fit_trust(cells(log.rows(rows)))
         return np.stack([model.slope_K, model.offset_K])
 
@@ -143,9 +145,7 @@ def by_rank(log: ClickLog) -> ClickLog:
     return replace(log, item_BK=np.where(log.shown_BK, rank_BK, FILLER).astype(np.int64))
 
 
-def _rate(hit_B: np.ndarray[tuple[int], np.dtype[np.bool_]], use_B: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> tuple[
-    float, float, float
-]:
+def _rate(hit_B: Bool, use_B: Bool) -> tuple[float, float, float]:
     hits, trials = int(hit_B.sum()), int(use_B.sum())
     low, high = wilson(hits, trials)
     return low, hits / max(trials, 1), high

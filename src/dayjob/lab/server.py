@@ -1,0 +1,84 @@
+"""A real `dayjob serve` process for benchmarks and tests: started, asked, ended."""
+
+import contextlib
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from dayjob.endings import DayjobError
+
+START_S = 30.0
+END_S = 15.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Server:
+    """A server that answers. ``log`` holds what it wrote to its standard error."""
+
+    url: str
+    data: Path
+    log: Path
+    process: "subprocess.Popen[str]"
+
+    def cpu_s(self) -> float:
+        """Seconds of processor time, user and system, that the server process has used."""
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def memory_bytes(self) -> int:
+        """Resident memory of the server process."""
+        return int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    def stop(self) -> int:
+        """SIGTERM; the exit status. Raises subprocess.TimeoutExpired when it does not end."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(END_S)
+
+
+@contextlib.contextmanager
+def running(
+    data: Path,
+    *,
+    arguments: Sequence[str] = ("--no-learner", "--no-judge"),
+    environ: Mapping[str, str] | None = None,
+) -> Iterator[Server]:
+    """A server over ``data`` on a free port; killed at the end if it still runs.
+
+    Raises DayjobError with the server's own words when it does not start.
+    """
+    data.parent.mkdir(parents=True, exist_ok=True)
+    log = data.parent / f"{data.name}.log"
+    command = [sys.executable, "-m", "dayjob", "serve", "--data", str(data), "--port", "0", *arguments]
+    with log.open("ab") as errors:
+        process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=errors, stdin=subprocess.DEVNULL, text=True, cwd=data.parent,
+            env={**os.environ, **(environ or {})},
+        )  # fmt: skip
+    try:
+        yield Server(url=_address(process, log), data=data, log=log, process=process)
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.wait()
+        if process.stdout is not None:
+            process.stdout.close()
+
+
+def _address(process: "subprocess.Popen[str]", log: Path) -> str:
+    """The URL that the server announces in its first line."""
+    lines: queue.Queue[str] = queue.Queue()
+    assert process.stdout is not None, "it is a pipe"
+    threading.Thread(target=lambda out: lines.put(out.readline()), args=(process.stdout,), daemon=True).start()
+    try:
+        line = lines.get(timeout=START_S)
+    except queue.Empty:
+        line = ""
+    if not line:
+        raise DayjobError(f"the server did not start: {log.read_text(errors='replace')[-2000:] or 'it said nothing'}")
+    return line.split()[-1]

@@ -1,0 +1,199 @@
+"""What people choose, apart from where they click: the click model and the ranker's coefficients, estimated jointly.
+
+Maximum a posteriori of the mixture of :mod:`dayjob.objectives.mixture` by L-BFGS. The likelihood is of the click given the list
+that was shown, so randomised first places need no weights: they are what tells the pull of position 1 from the quality of what
+stands there. A truth, where somebody gave one, is a choice among all candidates that nothing pulled.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dayjob.learn.design import Design
+from dayjob.learn.recipes import Debiased
+from dayjob.learn.replay import Replay
+from dayjob.objectives.mixture import mixture_log_likelihood
+
+PULL_PRIOR = 1.0  # pseudo-clicks that were pulled, and as many that were not
+PULL_AT_PRIOR = 0.1  # the same for each position
+PULL_START = 0.5  # logit at which the share of pulled clicks starts
+SCORE_RIDGE = 0.1
+HISTORY = 12  # L-BFGS pairs
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Belief:
+    """Coefficients of a :class:`Design`, and how clicks come about: see :func:`mixture_log_likelihood`.
+
+    ``user_U`` is each user's departure from ``pull_logit``; its last entry, 0, is for anonymous ones.
+    """
+
+    coefficient: Tensor
+    pull_logit: Tensor
+    pull_at_K: Tensor
+    examined_K: Tensor
+    user_U: Tensor
+
+    @property
+    def pull(self) -> float:
+        """The share f of clicks that fall by position alone, of a user of whom nothing is known."""
+        return float(torch.sigmoid(self.pull_logit))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Events:
+    """The decisions that teach: clicks and truths as tensors, and how much each weighs."""
+
+    shown_BK: Tensor
+    click_B: Tensor
+    truth_B: Tensor
+    user_B: Tensor
+    weight_B: Tensor
+    users: int
+
+
+def make_events(replay: Replay, recipe: Debiased) -> Events:
+    """Clicks of a replay; where a truth is known the click is not looked at. Users' weights are capped."""
+    user_B = np.asarray(replay.user_B, dtype=np.int64)
+    users = int(user_B.max(initial=-1)) + 1
+    times_U = np.bincount(user_B[user_B >= 0], minlength=users)
+    cap = max(float(recipe.least_user), recipe.user_share * len(replay))
+    weight_U = np.append(np.minimum(1.0, cap / np.maximum(times_U, 1)), 1.0)
+    truth_B = torch.from_numpy(replay.truth_B).long()
+    click_B = torch.where(truth_B >= 0, -1, torch.from_numpy(replay.click_B).long())
+    return Events(
+        shown_BK=torch.from_numpy(replay.shown_BK).long(),
+        click_B=click_B,
+        truth_B=truth_B,
+        user_B=torch.from_numpy(np.where(user_B >= 0, user_B, users)),
+        weight_B=torch.from_numpy(weight_U[user_B].astype(np.float32)),
+        users=users,
+    )
+
+
+def start(design: Design, events: Events) -> Belief:
+    """Where every fit begins: nothing known but that some clicks are pulled."""
+    width = design.score_BK.shape[1]
+    return Belief(
+        coefficient=torch.zeros(design.shared + design.own, dtype=torch.float64),
+        pull_logit=torch.tensor(PULL_START, dtype=torch.float64),
+        pull_at_K=-torch.arange(width, dtype=torch.float64),
+        examined_K=torch.zeros(width, dtype=torch.float64),
+        user_U=torch.zeros(events.users + 1, dtype=torch.float64),
+    )
+
+
+def fit_belief(
+    design: Design, events: Events, *, rows: Tensor, first: Belief, ridge: float | None, shared: bool, recipe: Debiased
+) -> Belief:
+    """The most probable belief from the decisions ``rows``, beginning at ``first``.
+
+    ``shared`` False keeps to the caller's score; ``ridge`` None keeps to the shared terms. What is kept out is 0.
+    """
+    free = torch.zeros(design.shared + design.own, dtype=torch.float64)
+    free[0] = 1
+    free[1 : design.shared] = float(shared)
+    free[design.shared :] = float(ridge is not None)
+    strength = torch.full_like(free, ridge or 0.0)
+    strength[0], strength[1 : design.shared] = SCORE_RIDGE, recipe.shared_ridge
+    theta = _flatten(replace(first, coefficient=first.coefficient * free)).requires_grad_(True)
+    optimizer = torch.optim.LBFGS(
+        [theta], max_iter=recipe.steps, history_size=HISTORY, line_search_fn="strong_wolfe", tolerance_grad=1e-4
+    )
+
+    def closure() -> float:
+        belief = _unflatten(theta.detach(), first)
+        value, gradient = _penalty(belief, strength, recipe)
+        more, slope = _negative_log_likelihood(design, events, rows, belief)
+        gradient = gradient + slope
+        gradient[: len(free)] *= free
+        theta.grad = gradient
+        return value + more
+
+    optimizer.step(closure)
+    return _unflatten(theta.detach(), first)
+
+
+@torch.no_grad()
+def log_likelihoods(design: Design, events: Events, rows: Tensor, belief: Belief) -> tuple[Tensor, Tensor, Tensor]:
+    """(log-likelihood of the click or truth, probability that it was a choice, utilities (., K)) of the decisions ``rows``."""
+    likelihood, choice, utility = [], [], []
+    coefficient = belief.coefficient.float()
+    for _, at, v_BKR in design.chunks(rows):
+        utility_BK = design.utility(coefficient, at, v_BKR)
+        total_B, chosen_B = _log_likelihood(design, events, at, utility_BK, belief)
+        likelihood.append(total_B)
+        choice.append(chosen_B.exp())
+        utility.append(utility_BK)
+    return torch.cat(likelihood), torch.cat(choice), torch.cat(utility)
+
+
+def _log_likelihood(
+    design: Design, events: Events, at: Tensor, utility_BK: Tensor, belief: Belief
+) -> tuple[Tensor, Tensor]:
+    total_B, chosen_B = mixture_log_likelihood(
+        utility_BK,
+        events.shown_BK[at],
+        events.click_B[at],
+        pull_logit_B=(belief.pull_logit + belief.user_U[events.user_B[at]]).to(utility_BK.dtype),
+        pull_at_K=belief.pull_at_K.to(utility_BK.dtype),
+        examined_K=belief.examined_K.to(utility_BK.dtype),
+    )
+    truth_B = events.truth_B[at]
+    share_BK = torch.log_softmax(torch.where(design.real_BK[at], utility_BK, -torch.inf), dim=1)
+    told_B = share_BK.gather(1, truth_B.clamp_min(0)[:, None])[:, 0]
+    return torch.where(truth_B >= 0, told_B, total_B), torch.where(truth_B >= 0, 0.0, chosen_B)
+
+
+def _negative_log_likelihood(design: Design, events: Events, rows: Tensor, belief: Belief) -> tuple[float, Tensor]:
+    """Weighted sum over ``rows``, and its gradient laid out as :func:`_flatten` does."""
+    coefficient = belief.coefficient.float()
+    leaves = [getattr(belief, name).clone().requires_grad_(True) for name in _CLICK_NAMES]
+    live = replace(belief, **dict(zip(_CLICK_NAMES, leaves, strict=True)))
+    value, slope = 0.0, torch.zeros(design.shared + design.own, dtype=torch.float64)
+    for _, at, v_BKR in design.chunks(rows):
+        utility_BK = design.utility(coefficient, at, v_BKR).requires_grad_(True)
+        total_B, _ = _log_likelihood(design, events, at, utility_BK, live)
+        loss = -(events.weight_B[at] * total_B).sum()
+        loss.backward()  # type: ignore[no-untyped-call]
+        assert utility_BK.grad is not None
+        slope += design.gradient(utility_BK.grad, at, v_BKR)
+        value += float(loss.detach())
+    slopes = [torch.zeros_like(leaf) if leaf.grad is None else leaf.grad for leaf in leaves]
+    return value, torch.cat([slope, *(one.reshape(-1) for one in slopes)])
+
+
+def _penalty(belief: Belief, strength: Tensor, recipe: Debiased) -> tuple[float, Tensor]:
+    leaves = [getattr(belief, name).clone().requires_grad_(True) for name in ("coefficient", *_CLICK_NAMES)]
+    coefficient, pull_logit, pull_at_K, examined_K, user_U = leaves
+    sure = torch.nn.functional.logsigmoid
+    value = (
+        (strength * coefficient.square()).sum() / 2
+        - PULL_PRIOR * (sure(pull_logit) + sure(-pull_logit))
+        - PULL_AT_PRIOR * torch.log_softmax(pull_at_K, 0).sum()
+        + recipe.examined_ridge * examined_K.square().sum() / 2
+        + recipe.user_ridge * user_U.square().sum() / 2
+    )
+    value.backward()  # type: ignore[no-untyped-call]
+    return float(value.detach()), torch.cat([leaf.grad.reshape(-1) for leaf in leaves])
+
+
+_CLICK_NAMES = ("pull_logit", "pull_at_K", "examined_K", "user_U")
+
+
+def _flatten(belief: Belief) -> Tensor:
+    return torch.cat([getattr(belief, name).reshape(-1) for name in ("coefficient", *_CLICK_NAMES)]).clone()
+
+
+def _unflatten(theta: Tensor, like: Belief) -> Belief:
+    values, at = {}, 0
+    for name in ("coefficient", *_CLICK_NAMES):
+        shape = getattr(like, name).shape
+        count = int(np.prod(shape))
+        values[name] = theta[at : at + count].reshape(shape)
+        at += count
+    return Belief(**values)

@@ -1,0 +1,144 @@
+"""The learner: take a job, replay the journal, fit from the baseline, publish, register a challenger.
+
+Every version is trained from the baseline on replay, never from its parent's weights: the same journal range, recipe,
+seed and erasure epoch give the same digest, nothing drifts, and erasing someone never means replaying every night
+since. A learner killed in the middle goes on from its checkpoint, and a finished version it had not registered is
+found by its digest.
+"""
+
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from dayjob.endings import DayjobError, JobState, VersionStatus
+from dayjob.journal import jobs, versions
+from dayjob.journal.control import Control
+from dayjob.journal.join import window_of
+from dayjob.journal.readers import Reader
+from dayjob.journal.writes import person_mark
+from dayjob.learn.collect import Collected, collect
+from dayjob.learn.fit import Fitted, fit
+from dayjob.learn.recipes import RECIPES
+from dayjob.records import Job, Json, Policy, Version
+
+log = logging.getLogger("dayjob.learner")
+LEASE_S = 30.0
+SEED = 20261120  # every version's; a different seed would be a different digest
+
+
+class Learner:
+    """Does the learning jobs of a data directory, one at a time."""
+
+    def __init__(self, root: Path, control: Control, reader: Reader, *, threads: int, holder: str) -> None:
+        torch.set_num_threads(threads)
+        self.root = root
+        self.control = control
+        self.reader = reader
+        self.holder = holder
+        self.asked: dict[tuple[str, str], int] = {}  # decisions there were when a job was last asked for
+
+    def ask(self, policy: str, *, recipe: str | None = None, tenant: str = "default") -> Job:
+        """Ask for a job, as POST /v1/policies/{name}/learn does."""
+        spec = self.control.policy(tenant, policy).spec
+        return jobs.request_job(self.control, tenant, policy, recipe=recipe or str(spec["recipe"]))
+
+    def step(self, *, watch_counts: bool) -> bool:
+        """Do the oldest job; with ``watch_counts`` also ask for jobs that fell due. Whether anything was done."""
+        if watch_counts:
+            self._ask_where_due()
+        for job in jobs.unfinished(self.control):
+            if self.control.take_lease(f"learn/{job.tenant}/{job.policy}", self.holder, ttl_s=LEASE_S) is None:
+                continue
+            self._do(job)
+            return True
+        return False
+
+    def _ask_where_due(self) -> None:
+        """A job for each policy with ``learn_every`` newly closed decisions since its newest version."""
+        for policy in self.control.policies():
+            every = int(policy.spec.get("learn_every", 0))
+            if not every or self.control.pointers(policy.tenant, policy.name).frozen:
+                continue
+            key = (policy.tenant, policy.name)
+            decisions = self.reader.counts(*key).get("decisions", 0)
+            if decisions - self.asked.get(key, 0) < every:
+                continue  # too few even if all were closed: the count below reads rows, this one does not
+            since = self.control.versions(*key)[-1].to_seq
+            if self.reader.count_closed(*key, after=since, window=window_of(policy.spec), most=every) >= every:
+                self.asked[key] = decisions
+                self.ask(policy.name, tenant=policy.tenant)
+
+    def _do(self, job: Job) -> None:
+        try:
+            result = self._learn(job)
+        except DayjobError as error:
+            jobs.update_job(self.control, job, state=JobState.FAILED, progress=1.0, error=str(error))
+            return
+        except Exception as error:
+            log.exception("job %s failed", job.id)
+            reason = f"the learner failed ({type(error).__name__}: {error}): see its log, then ask again"
+            jobs.update_job(self.control, job, state=JobState.FAILED, progress=1.0, error=reason)
+            return
+        jobs.update_job(self.control, job, state=JobState.SUCCEEDED, progress=1.0, result=result)
+
+    def _learn(self, job: Job) -> Json:
+        """One night, on one page: read, fit, publish, register."""
+        control, tenant = self.control, job.tenant
+        policy = control.policy(tenant, job.policy)
+        jobs.update_job(control, job, state=JobState.RUNNING, progress=0.0)
+        until = self.reader.last_seq()
+        found = collect(self.reader, tenant, job.policy, spec=policy.spec, until=until, silent=control.silent_people())
+        fitted = fit(
+            found.replay,
+            shape=policy.spec["hidden"],
+            recipe=RECIPES[job.recipe],
+            seed=SEED,
+            checkpoint=self.root / "work" / f"{job.id}.safetensors",
+            progress=self._progress(job),
+        )
+        version = self._publish(policy, job, found, fitted)
+        return {"challenger": version.name, "decisions": len(found.replay), "stats": fitted.stats}
+
+    def _progress(self, job: Job) -> Callable[[float], None]:
+        """Report progress and keep the lease, at most once a second."""
+        last = 0.0
+
+        def say(share: float) -> None:
+            nonlocal last
+            now = time.monotonic()
+            if now - last < 1.0:
+                return
+            last = now
+            self.control.take_lease(f"learn/{job.tenant}/{job.policy}", self.holder, ttl_s=LEASE_S)
+            jobs.update_job(self.control, job, state=JobState.RUNNING, progress=share)
+
+        return say
+
+    def _publish(self, policy: Policy, job: Job, found: Collected, fitted: Fitted) -> Version:
+        """Weights to disk, then the row that makes them a waiting challenger, then who taught it."""
+        control, tenant, name = self.control, policy.tenant, policy.name
+        known = control.versions(tenant, name)
+        pointers = control.pointers(tenant, name)
+        manifest = versions.VersionManifest(
+            recipe=job.recipe, network=fitted.network, from_seq=found.from_seq, to_seq=found.to_seq, seed=SEED,
+            created_ms=int(time.time() * 1000), parent=pointers.champion,
+        )  # fmt: skip
+        stored = versions.publish(
+            self.root, tenant, name, number=known[-1].number + 1, weights=fitted.weights, manifest=manifest
+        )
+        same = next((version for version in known if version.digest == stored.digest), None)
+        if same is not None:
+            versions.remove(self.root, tenant, name, stored.version)
+            return same
+        version = Version(
+            tenant=tenant, policy=name, name=stored.version, number=known[-1].number + 1, parent=pointers.champion,
+            recipe=job.recipe, digest=stored.digest, from_seq=found.from_seq, to_seq=found.to_seq,
+            status=VersionStatus.WAITING, created_ms=manifest.created_ms, detail={"stats": fitted.stats},
+        )  # fmt: skip
+        secret = control.secret("journal")
+        control.set_taught(tenant, name, version.name, marks=[person_mark(secret, tenant, u) for u in found.users])
+        control.add_version(version)
+        return version

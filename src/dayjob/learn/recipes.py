@@ -1,0 +1,73 @@
+"""The recipes: how replay becomes weights. A frozen configuration each, chosen by type, looked up by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Debiased:
+    """Ours: a mixture click model and a strongly regularised correction of the caller's score, estimated jointly.
+
+    Ridge weights are per standardised feature, in units of one click's log-likelihood.
+    """
+
+    name: str = "debiased"
+    rank: int = 128  # principal directions of the contexts in which the similarity may change
+    bilinear_rank: int = 16  # the same where contexts and candidates are vectors of different lengths
+    ridges: tuple[float, ...] = (3000.0, 1000.0, 300.0, 100.0)  # of the many coefficients, strongest first
+    shared_ridge: float = 1.0  # of the few whitened and pair terms
+    examined_ridge: float = 30.0  # of the position effects on those who choose
+    user_ridge: float = 0.5  # of a user's own departure from the share that is pulled, in logits
+    folds: int = 3
+    steps: int = 40  # L-BFGS iterations of each fit
+    proof: float = 1.64  # standard errors by which held-out likelihood must beat the caller's order
+    value_proof: float = 1.0  # the same for the held-out value of the first choice
+    least_clicks: int = 200  # fewer teach nothing: the caller's order stays
+    user_share: float = 0.01  # a user weighs at most this share of the decisions, or least_user of them
+    least_user: int = 20
+    sharpness: tuple[float, ...] = (0.25, 0.35, 0.5, 0.7, 1.0, 1.4, 2.0, 2.8, 4.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Naive:
+    """Cross-entropy on clicks, every click believed; the network on top of the caller's score."""
+
+    name: str = "naive"
+    batch: int = 64  # decisions
+    passes: int = 1
+    rate: float = 1e-3  # Adam's
+    residual: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reinforce:
+    """Geospot's first learner as it was published, from scratch."""
+
+    name: str = "geospot-reinforce"
+    batch: int = 64
+    passes: int = 1
+    rate: float = 1e-3
+    kl_weight: float = 0.01
+    baseline_decay: float = 0.95  # a batch
+    average_decay: float = 0.99  # Polyak's, a batch
+    residual: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dpo:
+    """Geospot's second learner as it was published, from scratch."""
+
+    name: str = "geospot-dpo"
+    batch: int = 64
+    passes: int = 1
+    rate: float = 1e-3
+    beta: float = 0.1
+    residual: bool = False
+
+
+Recipe = Debiased | Naive | Reinforce | Dpo
+
+RECIPES: Mapping[str, Recipe] = MappingProxyType({recipe.name: recipe for recipe in (Debiased(), Naive(), Reinforce(), Dpo())})

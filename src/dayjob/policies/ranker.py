@@ -1,0 +1,159 @@
+"""The learned ranker at serving time: numpy alone, batch-first. :mod:`dayjob.policies.network` is the same in torch.
+
+    belief logit of candidate k   u_k = scale · s_k + inner · x·v_k + (xL)·(v_k R) + v_k·prior + pair_k·w + mlp(x, v_k, pair_k)
+    without a loss matrix         score_k = u_k
+    with one                      score_k = -sum_j softmax(sharpness · u)_j loss_kj / unit
+
+s is the caller's score, x the context, v the candidate. The first form believes, the second chooses: what is most probable and
+what is cheapest to be wrong with are kept apart. In version zero scale is 1 and all else 0, so it orders as the caller did.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from dayjob.endings import Damaged
+from dayjob.policies.protocol import F32, F64, Lists
+
+FORMAT = 1  # of the weights and the network's description
+Weights = Mapping[str, npt.NDArray[np.float32]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RankerSpec:
+    """The sizes of a ranker. ``hidden`` empty: no network on top of the linear terms."""
+
+    context_dim: int
+    candidate_dim: int
+    pair_dim: int = 0
+    hidden: tuple[int, ...] = (256, 256)
+
+    def to_json(self) -> dict[str, object]:
+        """What a version's manifest keeps."""
+        sizes = {"context_dim": self.context_dim, "candidate_dim": self.candidate_dim, "pair_dim": self.pair_dim}
+        return {"format": FORMAT, **sizes, "hidden": list(self.hidden)}
+
+    @staticmethod
+    def from_json(network: Mapping[str, object]) -> RankerSpec:
+        """The inverse of :meth:`to_json`. Raises Damaged for another format."""
+        if network.get("format") != FORMAT:
+            raise Damaged(f"this ranker has format {network.get('format')!r}, not {FORMAT}: serve it with its own dayjob")
+        sizes = {name: network[name] for name in ("context_dim", "candidate_dim", "pair_dim")}
+        hidden = network["hidden"]
+        if not isinstance(hidden, list) or not all(isinstance(size, int) for size in sizes.values()):
+            raise Damaged("the description of this ranker's network is not one that dayjob writes: learn it anew")
+        return RankerSpec(hidden=tuple(hidden), **sizes)  # type: ignore[arg-type]
+
+
+def zero_weights(spec: RankerSpec) -> dict[str, npt.NDArray[np.float32]]:
+    """Version zero: scale 1, every other term 0, no network. It orders exactly by the caller's score."""
+    return {
+        "scale": np.ones(1, np.float32),
+        "inner": np.zeros(1, np.float32),
+        "left": np.zeros((spec.context_dim, 0), np.float32),
+        "right": np.zeros((spec.candidate_dim, 0), np.float32),
+        "prior": np.zeros(spec.candidate_dim, np.float32),
+        "pair": np.zeros(spec.pair_dim, np.float32),
+        "sharpness": np.ones(1, np.float32),
+        "unit": np.zeros(1, np.float32),  # 0: a loss matrix is not looked at
+    }
+
+
+class NumpyRanker:
+    """A version of a ranker, ready to serve. Immutable; safe to share between threads.
+
+    ``network`` is :meth:`RankerSpec.to_json`. Raises Damaged when weights and description do not fit each other.
+    """
+
+    def __init__(self, weights: Weights, network: Mapping[str, object]) -> None:
+        self.spec = RankerSpec.from_json(network)
+        self._weights = {name: np.ascontiguousarray(value, dtype=np.float32) for name, value in weights.items()}
+        self._check()
+        w = self._weights
+        self._layers = _layers(w)
+        self._scale, self._inner = float(w["scale"][0]), float(w["inner"][0])
+        self._sharpness, self._unit = float(w["sharpness"][0]), float(w["unit"][0])
+
+    def score(self, lists: Lists) -> F64:
+        """Scores (B, K), higher first."""
+        utility_BK = self.utility(lists)
+        if lists.loss_BKK is None or self._unit == 0.0:
+            return utility_BK
+        return expected_loss_score(utility_BK, lists.loss_BKK, sharpness=self._sharpness, unit=self._unit)
+
+    def utility(self, lists: Lists) -> F64:
+        """Belief logits u (B, K): softmax(sharpness · u) is the probability that a candidate is the right one."""
+        w, candidate_BKE = self._weights, lists.candidate_BKE
+        # One vector per decision that every candidate is multiplied with: the context half is computed once.
+        with_BE = (lists.context_BD @ w["left"]) @ w["right"].T + w["prior"]
+        if self._inner:
+            with_BE = with_BE + np.float32(self._inner) * lists.context_BD
+        learned_BK = np.matmul(candidate_BKE, with_BE[:, :, None])[:, :, 0]
+        if self.spec.pair_dim:
+            learned_BK = learned_BK + lists.pair_BKP @ w["pair"]
+        if self._layers:
+            learned_BK = learned_BK + self._network(lists)
+        return self._scale * lists.base_BK + learned_BK
+
+    def _network(self, lists: Lists) -> F32:
+        w = self._weights
+        hidden = (lists.context_BD @ w["mlp.context"] + w["mlp.bias0"])[:, None, :] + lists.candidate_BKE @ w["mlp.candidate"]
+        if self.spec.pair_dim:
+            hidden = hidden + lists.pair_BKP @ w["mlp.pair"]
+        for weight, bias in self._layers[1:-1]:
+            hidden = np.maximum(hidden, 0.0) @ weight + bias
+        out: F32 = np.maximum(hidden, 0.0) @ self._layers[-1][0]
+        return out
+
+    def _check(self) -> None:
+        spec, w = self.spec, self._weights
+        rank = w["left"].shape[1] if "left" in w and w["left"].ndim == 2 else 0
+        wanted: dict[str, tuple[int, ...]] = {
+            **{name: (1,) for name in ("scale", "inner", "sharpness", "unit")},
+            "left": (spec.context_dim, rank),
+            "right": (spec.candidate_dim, rank),
+            "prior": (spec.candidate_dim,),
+            "pair": (spec.pair_dim,),
+        }
+        if "mlp.context" in w:
+            wanted |= network_shapes(spec)
+        found = {name: value.shape for name, value in w.items()}
+        if found != wanted:
+            raise Damaged(f"the weights of this ranker have shapes {found}, not {wanted}: learn it anew")
+        if w["inner"][0] and spec.context_dim != spec.candidate_dim:
+            raise Damaged("an inner product needs contexts and candidates of one length: learn this version anew")
+
+
+def network_shapes(spec: RankerSpec) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of the network's weights. The first layer is kept in its context, candidate and pair parts."""
+    first, *rest = spec.hidden
+    shapes: dict[str, tuple[int, ...]] = {
+        "mlp.context": (spec.context_dim, first),
+        "mlp.candidate": (spec.candidate_dim, first),
+        "mlp.pair": (spec.pair_dim, first),
+        "mlp.bias0": (first,),
+    }
+    for number, (before, after) in enumerate(zip(spec.hidden[:-1], rest, strict=True), start=1):
+        shapes |= {f"mlp.weight{number}": (before, after), f"mlp.bias{number}": (after,)}
+    return shapes | {"mlp.out": (spec.hidden[-1],)}
+
+
+def expected_loss_score(utility_BK: F64, loss_BKK: F64, *, sharpness: float, unit: float) -> F64:
+    """-E[loss of showing k first] / unit under the belief softmax(sharpness · u); ``loss_BKK`` rows shown, columns right."""
+    logit_BK = sharpness * (utility_BK - utility_BK.max(axis=1, keepdims=True))
+    belief_BK = np.exp(logit_BK)
+    belief_BK /= belief_BK.sum(axis=1, keepdims=True)
+    return np.asarray(-np.matmul(loss_BKK, belief_BK[:, :, None])[:, :, 0] / unit, dtype=np.float64)
+
+
+def _layers(weights: Weights) -> list[tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]]:
+    """(weight, bias) of each layer of the network, the last without a bias of use; empty when there is no network."""
+    if "mlp.out" not in weights:
+        return []
+    count = sum(name.startswith("mlp.weight") for name in weights)
+    middle = [(weights[f"mlp.weight{i}"], weights[f"mlp.bias{i}"]) for i in range(1, count + 1)]
+    return [(weights["mlp.candidate"], weights["mlp.bias0"]), *middle, (weights["mlp.out"], weights["mlp.bias0"])]

@@ -1,0 +1,51 @@
+"""Columns known before the click."""
+
+import numpy as np
+import pytest
+
+from dayjob.lab.bias import Crowd, crowd_log
+from dayjob.signals import features
+from dayjob.signals.features import crowding, learned_score, standardise
+
+
+def test_crowding_by_hand() -> None:
+    vectors = np.array([[1, 0], [2, 0], [0, 3]], np.float32)  # two along x, one along y
+    assert crowding(vectors, np.array([[0, 1, 2], [0, 2, -1], [1, -1, -1]])) == pytest.approx(
+        np.array([[0.5, 0.5, 0.0], [0.0, 0.0, 0.0], [0.0, 0.0, 0.0]])
+    )
+
+
+def test_crowding_in_parts_equals_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    vectors, rows = rng.normal(size=(50, 8)).astype(np.float32), rng.integers(-1, 50, size=(37, 5))
+    whole = crowding(vectors, rows)
+    monkeypatch.setattr(features, "ROWS_AT_ONCE", 7)
+    assert crowding(vectors, rows) == pytest.approx(whole, abs=1e-6)
+
+
+def test_standardised_columns_ignore_the_scale_and_the_level_of_a_list() -> None:
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=(40, 6, 2))
+    shown = np.ones((40, 6), bool)
+    base = standardise(x, shown)
+    moved = standardise(7.0 * x + rng.normal(size=(40, 1, 2)), shown)
+    assert moved == pytest.approx(base)
+    assert np.sqrt((base**2).mean(axis=(0, 1))) == pytest.approx([1.0, 1.0])
+
+
+def test_unknown_and_absent_are_zero_and_a_constant_says_nothing() -> None:
+    x = np.array([[[1.0, 5.0], [3.0, 5.0], [np.nan, 5.0], [9.0, 5.0]]])
+    out = standardise(x, np.array([[True, True, True, False]]))
+    assert out[0, :, 0] == pytest.approx([-1, 1, 0, 0])
+    assert not out[0, :, 1].any()
+
+
+def test_the_learned_score_uses_the_past_alone_and_finds_what_users_like() -> None:
+    log = crowd_log(np.random.default_rng(2), 1500, Crowd(blind=0.5), features=True)
+    score = learned_score(log.feature_BKF, log.click_B, log.shown_BK)
+    later = log.click_B.copy()
+    later[1000:] = (later[1000:] + 1) % log.width
+    assert score[:1000] == pytest.approx(learned_score(log.feature_BKF, later, log.shown_BK)[:1000])
+    assert not score[:250].any()  # nothing was known
+    utility = log.feature_BKF.sum(axis=2)
+    assert np.corrcoef(score[1000:].ravel(), utility[1000:].ravel())[0, 1] > 0.9
