@@ -26,7 +26,7 @@ def attempts(request: Request, replies: list[Reply], backoff: Backoff) -> tuple[
     def plan() -> Iterator[Any]:
         return (yield request)  # type: ignore[return-value]
 
-    steps, waits, answer = delivered(plan(), backoff, random.Random(0)), [], None  # type: ignore[arg-type]
+    steps, waits, answer = delivered(plan(), backoff, dice=random.Random(0)), [], None  # type: ignore[arg-type]
     left = iter(replies)
     while True:
         try:

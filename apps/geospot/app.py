@@ -70,7 +70,7 @@ class Geospot:
     rounds: Rounds = field(default_factory=Rounds)
 
 
-class TooLarge(ValueError):
+class TooLarge(Exception):
     """The body is larger than we take."""
 
 
@@ -134,7 +134,7 @@ async def simulated(request: Request) -> Response:
     """A simulated photo. Answers a round whose truth is kept here."""
     world = _spot(request).world
     photos = await anyio.to_thread.run_sync(lambda: world.photos(1, seed=secrets.randbits(63)))
-    found = shortlist(world, photos.context_ND[0], photos.candidate_NK[0], photos.similarity_NK[0])
+    found = shortlist(world, photos.context_ND[0], row_K=photos.candidate_NK[0], similarity_K=photos.similarity_NK[0])
     latitude, longitude = (float(degrees) for degrees in photos.place_N2[0])
     return JSONResponse(await _deal(request, found, truth=(latitude, longitude)))
 
@@ -157,7 +157,7 @@ async def answer(request: Request) -> Response:
         await spot.client.feedback(Feedback(decision=dealt.answer.id, kind="none"))
     else:
         await spot.client.feedback(dealt.answer.click(str(item)))
-    return JSONResponse(verdict_on(spot.world.gallery, dealt, item))
+    return JSONResponse(verdict_on(spot.world.gallery, dealt, item=item))
 
 
 async def pin(request: Request) -> Response:
@@ -219,7 +219,7 @@ async def _declared(spot: Geospot, call: Callable[[], Awaitable[Result]]) -> Res
 
 
 async def _send_truth(spot: Geospot, dealt: Round, truth: tuple[float, float]) -> None:
-    km = distances(spot.world.gallery, [one.id for one in dealt.answer.ranking], truth)
+    km = distances(spot.world.gallery, [one.id for one in dealt.answer.ranking], place=truth)
     await spot.client.feedback(dealt.answer.truth(relevance(km)))
 
 

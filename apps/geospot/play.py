@@ -168,7 +168,7 @@ async def _rounds(world: World, users: Users, *, rounds: int, seed: int) -> Asyn
 
 async def _one(client: AsyncClient, world: World, users: Users, each: Round, *, policy: str, started: float) -> Ended:
     photo = each.photo
-    found = shortlist(world, photo.context_ND[0], photo.candidate_NK[0], photo.similarity_NK[0])
+    found = shortlist(world, photo.context_ND[0], row_K=photo.candidate_NK[0], similarity_K=photo.similarity_NK[0])
     user = None if each.user == ANONYMOUS else f"simulated-{each.user}"
     answer = await client.rank(policy, found.context_D, candidates=candidates(world.gallery, found), user=user)
     at_s = time.perf_counter() - started

@@ -51,7 +51,7 @@ class Rounds:
 
 def told(gallery: Gallery, dealt: Round, *, truth: tuple[float, float], opening: str) -> pages.Json:
     """The truth, how far each guess was from it, and a sentence that begins with ``opening``."""
-    km = distances(gallery, [one.id for one in dealt.answer.ranking], truth)
+    km = distances(gallery, [one.id for one in dealt.answer.ranking], place=truth)
     best = min(km, key=lambda item: km[item])
     sentence = f"{opening} Closest was guess {dealt.answer.position(best)}: {pages.distance(km[best])} away."
     return {
@@ -62,14 +62,14 @@ def told(gallery: Gallery, dealt: Round, *, truth: tuple[float, float], opening:
     }
 
 
-def verdict_on(gallery: Gallery, dealt: Round, item: str | None) -> pages.Json:
+def verdict_on(gallery: Gallery, dealt: Round, *, item: str | None) -> pages.Json:
     """What to say after a pick (None: nothing was close). Only a simulated photo has a truth to show."""
     if dealt.truth is None:
         thanks = "Thank you, that is recorded." if item else "Thank you: that none is close is recorded too."
         return {"message": f"{thanks} If you know the exact place, drop a pin on the map."}
     if item is None:
         return told(gallery, dealt, truth=dealt.truth, opening="Recorded.")
-    km = distances(gallery, [one.id for one in dealt.answer.ranking], dealt.truth)
+    km = distances(gallery, [one.id for one in dealt.answer.ranking], place=dealt.truth)
     position, away = dealt.answer.position(item), pages.distance(km[item])
     answer = told(gallery, dealt, truth=dealt.truth, opening=f"Guess {position} is {away} off.")
     if item == answer["best"]:

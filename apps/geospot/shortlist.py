@@ -71,10 +71,10 @@ def row_of(item: str) -> int:
 def retrieve(world: World, context_D: F32) -> Shortlist:
     """The places most similar to one photo's unit vector, of the whole gallery."""
     row_NK, similarity_NK = nearest(context_D[None, :], world.gallery.embedding_GD, world.config.candidates)
-    return shortlist(world, context_D, row_NK[0], similarity_NK[0])
+    return shortlist(world, context_D, row_K=row_NK[0], similarity_K=similarity_NK[0])
 
 
-def shortlist(world: World, context_D: F32, row_K: I32, similarity_K: F32) -> Shortlist:
+def shortlist(world: World, context_D: F32, *, row_K: I32, similarity_K: F32) -> Shortlist:
     """What retrieval found, with the numbers that go with it."""
     pair_NKP, score_NK = world.pairs(similarity_K[None, :])
     return Shortlist(context_D=context_D, row_K=row_K, pair_KP=pair_NKP[0], score_K=score_NK[0])
@@ -94,7 +94,7 @@ def candidates(gallery: Gallery, found: Shortlist) -> list[Candidate]:
     ]
 
 
-def distances(gallery: Gallery, items: Sequence[str], place: tuple[float, float]) -> dict[str, float]:
+def distances(gallery: Gallery, items: Sequence[str], *, place: tuple[float, float]) -> dict[str, float]:
     """Kilometres of each item from ``place`` (latitude, longitude in degrees)."""
     coords = gallery.coords_G2[[row_of(item) for item in items]]
     return {item: float(km) for item, km in zip(items, haversine_km(coords, place), strict=True)}

@@ -1,3 +1,40 @@
-"""dayjob: a learning loop for deployed models."""
+"""dayjob: a learning loop for deployed models.
 
-__version__ = "0.1.0"
+It serves a model, remembers every decision and what came of it, turns that experience into new weights, and lets them
+take over only when the record proves them better. These are the public names; `dayjob.fakes` has small deterministic
+stand-ins for tests.
+"""
+
+from dayjob.client import (
+    ApiError,
+    AsyncClient,
+    Candidate,
+    Client,
+    Feedback,
+    LanguageSpec,
+    Ranked,
+    RankerSpec,
+    Ranking,
+    Unreachable,
+)
+from dayjob.endings import DayjobError, FeedbackState, OutcomeKind, Role, VerdictKind
+from dayjob.version import VERSION as __version__
+
+__all__ = [
+    "ApiError",
+    "AsyncClient",
+    "Candidate",
+    "Client",
+    "DayjobError",
+    "Feedback",
+    "FeedbackState",
+    "LanguageSpec",
+    "OutcomeKind",
+    "Ranked",
+    "RankerSpec",
+    "Ranking",
+    "Role",
+    "Unreachable",
+    "VerdictKind",
+    "__version__",
+]

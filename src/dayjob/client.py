@@ -143,7 +143,7 @@ class Client(_Api):
 
     def run(self, plan: Plan[Result]) -> Result:
         """Carries out a plan of `dayjob.client_calls`."""
-        steps = delivered(plan, self._backoff, self._dice)
+        steps = delivered(plan, self._backoff, dice=self._dice)
         answer: Reply | None = None
         while True:
             try:
@@ -202,7 +202,7 @@ class AsyncClient(_Api):
 
     async def run(self, plan: Plan[Result]) -> Result:
         """Carries out a plan of `dayjob.client_calls`."""
-        steps = delivered(plan, self._backoff, self._dice)
+        steps = delivered(plan, self._backoff, dice=self._dice)
         answer: Reply | None = None
         while True:
             try:

@@ -247,19 +247,16 @@ def _user_path(user: str) -> str:
     return f"/v1/users/{part(user, param='user')}"
 
 
-def _user(data: Any) -> UserRecord:
-    told = _object(data, "a user")
+def user(user: str) -> Plan[UserRecord]:
+    """All that is held about a user, and what learned from it."""
+    told = _object((yield from _json("GET", _user_path(user))), "a user")
     return read(UserRecord, told, versions=tuple(told.get("versions") or ()))
 
 
-def user(user: str) -> Plan[UserRecord]:
-    """All that is held about a user, and what learned from it."""
-    return _user((yield from _json("GET", _user_path(user))))
-
-
-def set_learning(user: str, *, learn: bool) -> Plan[UserRecord]:
-    """Whether this user's decisions may be learned from; they are served either way."""
-    return _user((yield from _json("PATCH", _user_path(user), {"learn": learn})))
+def set_learning(user: str, *, learn: bool) -> Plan[bool]:
+    """Says whether this user's decisions may be learned from (they are served either way); gives what holds now."""
+    told = _object((yield from _json("PATCH", _user_path(user), {"learn": learn})), "a user")
+    return bool(told.get("learn"))
 
 
 def erase_user(user: str) -> Plan[Erasure]:

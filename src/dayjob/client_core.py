@@ -79,7 +79,7 @@ class Backoff:
     longest_s: float = 5.0
     obey_s: float = 60.0
 
-    def wait_s(self, attempt: int, retry_after: str | None, dice: random.Random) -> float:
+    def wait_s(self, attempt: int, retry_after: str | None, *, dice: random.Random) -> float:
         """Seconds to wait before attempt ``attempt`` + 1 (counted from 0)."""
         whole = min(self.longest_s, self.first_s * 2.0**attempt)
         return max(whole * dice.uniform(0.5, 1.0), seconds_asked(retry_after))
@@ -114,7 +114,7 @@ def may_repeat(request: Request, reply: Reply) -> bool:
             return refused or unknown
 
 
-def delivered(plan: Plan[Result], backoff: Backoff, dice: random.Random) -> Plan[Result]:
+def delivered(plan: Plan[Result], backoff: Backoff, *, dice: random.Random) -> Plan[Result]:
     """``plan`` with its requests repeated by ``backoff`` and its errors raised: what remains to do is to carry out."""
     answer: Reply | None = None
     while True:
@@ -133,7 +133,7 @@ def _settled(request: Request, backoff: Backoff, dice: random.Random) -> Plan[Re
         assert reply is not None, "a request is answered by a reply"
         if 200 <= reply.status < 300 or request.repeat is Repeat.NEVER:
             return reply
-        wait_s = backoff.wait_s(attempt, reply.retry_after, dice)
+        wait_s = backoff.wait_s(attempt, reply.retry_after, dice=dice)
         if attempt >= backoff.retries or wait_s > backoff.obey_s or not may_repeat(request, reply):
             fail(request, reply, attempts=attempt + 1)
         yield Pause(seconds=wait_s)

@@ -91,6 +91,9 @@ def test_too_few_events_cannot_tell() -> None:
     reward[:6] = 1.0
     assert not estimates(without_model(reward, np.ones(5000)), alpha=0.05)["IPS"].told
     assert estimates(bandit(1000, 0)[0], alpha=0.05)["IPS"].told
+    # Plenty of clicks, but the log could do only a third of what the new policy does.
+    thin = without_model(np.ones(5000), np.full(5000, 1 / 3))
+    assert not estimates(thin, alpha=0.05)["IPS"].told
 
 
 def test_empirical_bernstein_worked_by_hand() -> None:

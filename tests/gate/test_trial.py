@@ -24,6 +24,7 @@ from dayjob.gate.trial import (
     grounds,
     observe,
     pair,
+    renew,
 )
 
 ALONE = -1
@@ -116,6 +117,30 @@ def test_one_person_cannot_carry_a_trial() -> None:
     crowd = click_batch(3000, gap=0.0, blind=0.65, people=600, seed=2)
     mixed = observe(heavy, crowd)
     assert max(mixed.user_spent_U) <= max(control.USER_FLOOR, control.USER_SHARE * mixed.evidence.weight) + 1e-9
+
+
+def test_the_cap_counts_earlier_batches() -> None:
+    # 3,000 others first: then one person may weigh 1 % of all, more than the floor of 20.
+    state = observe(TrialState(), click_batch(3000, gap=0.0, blind=0.0, people=2000, seed=4))
+    coin = np.ones(200, dtype=np.int64)
+    state = observe(state, from_clicks(coin, coin, user_N=np.full(200, 99_999)))
+    assert max(state.user_spent_U) == pytest.approx(0.01 * state.evidence.weight, rel=0.02)
+
+
+def test_a_renewed_trial_knows_people_and_no_evidence() -> None:
+    batch = click_batch(2300, gap=0.3, blind=0.65, people=100, seed=5)
+    first, rest = (
+        from_clicks(batch.low_N[part], batch.coin_N[part], user_N=batch.user_N[part])
+        for part in (slice(0, 2000), slice(2000, 2300))
+    )
+    before = observe(TrialState(), first)
+    fresh = renew(before, bound=BOUND_WITH_PULL)
+    assert fresh.evidence == Evidence()
+    assert (fresh.bound, fresh.user_U, fresh.user_pull_U) == (BOUND_WITH_PULL, before.user_U, before.user_pull_U)
+    assert set(fresh.user_spent_U) == {0.0}
+    # The same people again: known from the start, they add less noise than as strangers.
+    known, strangers = observe(renew(before), rest), observe(TrialState(), rest)
+    assert known.evidence.variance < 0.75 * strangers.evidence.variance
 
 
 @settings(max_examples=4, deadline=None)

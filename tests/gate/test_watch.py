@@ -116,9 +116,24 @@ def test_pairs_roll_back_and_say_so() -> None:
     alarm = finding(state, alpha=0.05)
     assert alarm.rollback
     assert "600 pairs" in alarm.reason
-    assert alarm.e_needed == pytest.approx(40.0)
+    assert alarm.e_needed == pytest.approx(60.0)
     flipped = observe_pairs(WatchState(least_chance=0.03), from_clicks(-old_wins, coin, user_N=np.full(600, NAMELESS)))
     assert not finding(flipped, alpha=0.05).rollback
+
+
+@pytest.mark.parametrize(
+    ("arms_e", "pairs_e", "rolls"), [(4.0, 0.0, False), (4.1, -1.0, True), (2.0, 2.09, False), (2.1, 2.0, True)]
+)
+def test_the_three_ways_share_alpha(arms_e: float, pairs_e: float, rolls: bool) -> None:
+    # log(3 / .05) = 4.094.
+    state = WatchState(
+        least_chance=0.1,
+        arms=Onset(count=5, log_e=arms_e, peak=max(0.0, arms_e)),
+        pairs=Onset(count=5, log_e=pairs_e, peak=max(0.0, pairs_e)),
+    )
+    alarm = finding(state, alpha=0.05)
+    assert alarm.rollback is rolls
+    assert alarm.e_both == pytest.approx(math.exp(arms_e + pairs_e))
 
 
 def test_round_trip() -> None:

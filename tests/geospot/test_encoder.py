@@ -2,6 +2,9 @@
 
 import io
 import json
+import struct
+import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,34 +14,10 @@ from geospot.encoder import MAX_PIXELS, WORKING_EDGE, NoPhoto, load_image_encode
 from geospot.gallery import geoclip_folder
 from PIL import Image
 from safetensors.torch import load_file, save_file
-from transformers import CLIPConfig, CLIPModel, CLIPVisionModelWithProjection
+from transformers import CLIPModel
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
-SIZE = 28  # pixels a side of the tiny tower, in four patches
-
-
-def save_clip(folder: Path, *, projection: int = 768, vision_only: bool = False) -> Path:
-    """A tiny CLIP in Hugging Face format: the whole model as a hub has it, or its image tower alone."""
-    torch.manual_seed(3)
-    tower = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
-    vision = tower | {"patch_size": 14, "image_size": SIZE, "projection_dim": projection}
-    text = tower | {"vocab_size": 16, "projection_dim": projection, "bos_token_id": 0, "eos_token_id": 2}
-    model = CLIPModel(CLIPConfig(projection_dim=projection, text_config=text, vision_config=vision))
-    if vision_only:
-        alone = CLIPVisionModelWithProjection(model.config.vision_config)
-        alone.load_state_dict({k: v for k, v in model.state_dict().items() if k.startswith("vis")})
-        alone.save_pretrained(folder)
-    else:
-        model.save_pretrained(folder)
-    CLIPImageProcessorPil(size={"shortest_edge": SIZE}, crop_size={"height": SIZE, "width": SIZE}).save_pretrained(
-        folder
-    )
-    return folder
-
-
-@pytest.fixture(scope="module")
-def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_clip(tmp_path_factory.mktemp("clip"))
+SaveClip = Callable[..., Path]
 
 
 def photo(seed: int, size: tuple[int, int] = (64, 48)) -> Image.Image:
@@ -70,12 +49,12 @@ def test_embeddings_are_geoclips_own(clip: Path) -> None:
     assert abs(float(z_ND[0] @ z_ND[1])) < 0.999999  # two photos, two embeddings
 
 
-def test_the_tower_alone_is_enough(clip: Path, tmp_path: Path) -> None:
+def test_the_tower_alone_is_enough(clip: Path, save_clip: SaveClip, tmp_path: Path) -> None:
     alone = load_image_encoder(str(save_clip(tmp_path / "tower", vision_only=True)))
     np.testing.assert_allclose(alone.encode([photo(1)]), load_image_encoder(str(clip)).encode([photo(1)]), atol=1e-6)
 
 
-def test_a_file_that_lacks_weights_is_refused(tmp_path: Path) -> None:
+def test_a_file_that_lacks_weights_is_refused(save_clip: SaveClip, tmp_path: Path) -> None:
     """transformers alone would fill the gap with random numbers."""
     folder = save_clip(tmp_path / "gap")
     weights = load_file(folder / "model.safetensors")
@@ -85,7 +64,7 @@ def test_a_file_that_lacks_weights_is_refused(tmp_path: Path) -> None:
         load_image_encoder(str(folder))
 
 
-def test_another_clip_is_refused(tmp_path: Path) -> None:
+def test_another_clip_is_refused(save_clip: SaveClip, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="gives 512 numbers a photo, GeoCLIP takes 768"):
         load_image_encoder(str(save_clip(tmp_path / "other", projection=512)))
 
@@ -151,12 +130,12 @@ def test_damaged_photos_are_refused() -> None:
 
 
 def test_a_bomb_is_refused_by_its_header() -> None:
-    bomb = as_bytes(Image.new("1", (10_000, MAX_PIXELS // 10_000 + 1)), "PNG")
-    assert len(bomb) < 50_000
-    with pytest.raises(NoPhoto, match="at most 50 megapixels"):
-        open_photo(bomb)
-    with pytest.raises(NoPhoto):  # beyond Pillow's own limit too
-        open_photo(as_bytes(Image.new("1", (20_000, 20_000)), "PNG"))
+    honest = as_bytes(photo(1), "PNG")
+    for side in (MAX_PIXELS // 10_000 + 1, 100_000, 2**31 - 1):  # beyond our limit, and beyond Pillow's own
+        header = b"IHDR" + struct.pack(">II", 10_000, side) + honest[24:29]
+        bomb = honest[:12] + header + struct.pack(">I", zlib.crc32(header)) + honest[33:]
+        with pytest.raises(NoPhoto, match="at most 50 megapixels" if side < 100_000 else "JPEG"):
+            open_photo(bomb)
 
 
 def test_photos_come_upright_small_and_without_metadata() -> None:

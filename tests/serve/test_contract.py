@@ -179,9 +179,11 @@ def test_another_method_is_405_and_says_which_there_are(http, method, path, allo
 
 @pytest.mark.parametrize(
     "path",
-    ["/v1/policies/none", "/v1/policies/none/versions", "/v1/policies/none/report", "/v1/jobs/none"]
-    + ["/v1/export?policy=none&format=decisions"],
-)
+    [
+        "/v1/policies/none", "/v1/policies/none/versions", "/v1/policies/none/report", "/v1/jobs/none",
+        "/v1/export?policy=none&format=decisions",
+    ],
+)  # fmt: skip
 def test_an_unknown_name_is_404(http, path):
     error_of(http.get(path), 404)
 

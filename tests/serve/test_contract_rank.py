@@ -151,13 +151,17 @@ def test_a_question_that_does_not_fit_is_422(http, change):
 
 
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999"])
-def test_numbers_are_finite(http, number):
-    policy = declare(http)
-    for place in ('"context": {"features": [1, 2, %s]}, "candidates": [{"id": "a", "features": [1, 2, 3]}]',
-                  '"context": {"features": [1, 2, 3]}, "candidates": [{"id": "a", "features": [1, 2, 3], "score": %s}]',
-                  '"context": {"features": [1, 2, 3]}, "candidates": [{"id": "a", "features": [1, %s, 3]}]'):  # fmt: skip
-        body = f'{{"policy": "{policy}", {place % number}}}'
-        error_of(http.post("/v1/rank", content=body.encode(), headers={"Content-Type": "application/json"}), 422)
+@pytest.mark.parametrize(
+    "place",
+    [
+        '"context": {"features": [1, 2, %s]}, "candidates": [{"id": "a", "features": [1, 2, 3]}]',
+        '"context": {"features": [1, 2, 3]}, "candidates": [{"id": "a", "features": [1, 2, 3], "score": %s}]',
+        '"context": {"features": [1, 2, 3]}, "candidates": [{"id": "a", "features": [1, %s, 3]}]',
+    ],
+)
+def test_numbers_are_finite(http, place, number):
+    body = f'{{"policy": "{declare(http)}", {place % number}}}'
+    error_of(http.post("/v1/rank", content=body.encode(), headers={"Content-Type": "application/json"}), 422)
 
 
 def test_an_unknown_policy_is_404(http):
@@ -260,7 +264,7 @@ def test_without_a_catalog_candidates_are_needed(http):
 
 
 def published_propensity(row: dict[str, Any]) -> list[float]:
-    """The definition, from the journal: with probability e position 1 uniform, else the policy's; then Plackett-Luce."""
+    """By the definition: position 1 uniform with probability e, else by the policy; then Plackett-Luce."""
     score_K, temperature, epsilon = np.array(row["score"]), row["temperature"], row["epsilon"]
     left = list(range(len(score_K)))
     slot_of = {item: slot for slot, item in enumerate(row["candidates"])}

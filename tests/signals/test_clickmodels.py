@@ -12,7 +12,9 @@ from dayjob.signals.clickmodels import Cells, EMConfig, cells, fit_position, fit
 
 
 def reference_position_em(log: ClickLog, passes: int) -> tuple[dict[int, float], list[float]]:
-    """The position-based model's EM as the reference implementation runs it: session by session, 1 click in 5 to start."""
+    """The position-based model's EM as the reference implementation runs it: session by session, 1 click in 5 to
+    start.
+    """
     attraction: dict[int, float] = {}
     examination = [0.2] * log.width
     for _ in range(passes):
@@ -99,7 +101,9 @@ def test_em_never_loses_likelihood() -> None:
 
 @pytest.mark.parametrize("queries", [200, 2000])
 def test_trust_bias_of_the_literature_is_recovered(queries: int) -> None:
-    """Also where every item is seen some nine times, at which estimating each item's relevance goes wrong by a third."""
+    """Also where every item is seen some nine times, at which estimating each item's relevance goes wrong by a
+    third.
+    """
     model = fit_trust(cells(trust_log(np.random.default_rng(4), queries=queries)))
     known = model.item_V[::20]
     anchored = model.anchored(known, relevance(queries)[known])

@@ -162,7 +162,8 @@ export class WorldMap {
     this.active = item;
     for (const mark of this.svg.querySelectorAll(".place-mark")) mark.classList.toggle("on", mark.dataset.item === item);
     const mark = this.svg.querySelector(".place-mark.on");
-    if (mark) mark.parentNode.append(mark); // drawn last, so on top
+    // drawn last, so on top; a node that moves under the pointer loses its click, so only where it must
+    if (mark && mark !== mark.parentNode.lastChild) mark.parentNode.append(mark);
   }
 
   units(event) {

@@ -8,7 +8,7 @@ from dayjob.policies.protocol import Ranker
 RECIPES = ("debiased", "naive", "geospot-reinforce", "geospot-dpo")
 
 
-def load_ranker(root: Path, tenant: str, policy: str, version: str, *, digest: str) -> Ranker:
+def load_ranker(root: Path, tenant: str, policy: str, version: str, digest: str) -> Ranker:
     """A verified version, ready to serve. Raises Damaged."""
     from dayjob.policies.ranker import NumpyRanker
 

@@ -6,12 +6,14 @@ import signal
 import sys
 import threading
 import uuid
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
+from dayjob.cli.assemble import load_ranker
 from dayjob.config import Config, load_config
 from dayjob.endings import Invalid
 from dayjob.gate.judge import Judge
@@ -26,8 +28,9 @@ def gate(data: DataOption = None, follow: FollowOption = False) -> None:
     """Judge closed decisions: once, or for as long as it runs."""
     settings, stop = _prepare(data)
     judge = Judge(
-        Control(settings.data), Reader(settings.data), holdback=settings.holdback, holder=f"judge-{uuid.uuid4()}"
-    )
+        Control(settings.data), Reader(settings.data), load_ranker=partial(load_ranker, settings.data),
+        holdback=settings.holdback, holder=f"judge-{uuid.uuid4()}",
+    )  # fmt: skip
     while not stop.is_set():
         judged = judge.step()
         if not judged:

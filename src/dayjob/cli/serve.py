@@ -60,6 +60,9 @@ def serve(
             timeout_graceful_shutdown=DRAIN_S, loop="uvloop", http="httptools", lifespan="on", server_header=False,
         )
     )  # fmt: skip
+    for number in (signal.SIGTERM, signal.SIGINT):
+        # uvicorn raises the signal once more when it has drained: that is a good end, with status 0.
+        signal.signal(number, lambda *_: setattr(server, "should_exit", True))
     threading.Thread(target=_announce, args=(server, settings), daemon=True).start()
     helpers.start()
     try:
@@ -100,7 +103,7 @@ def assemble(settings: Config, keys: tuple[Key, ...]) -> Service:
         store=store,
         reader=Reader(root),
         control=control,
-        load_ranker=lambda tenant, policy, version, digest: load_ranker(root, tenant, policy, version, digest=digest),
+        load_ranker=lambda tenant, policy, version, digest: load_ranker(root, tenant, policy, version, digest),
         poll_s=settings.poll_s,
     )
     return Service(

@@ -53,23 +53,36 @@ class Docket:
         return cls(**made)
 
     def fits(self, pointers: Pointers) -> bool:
-        """Whether this is the pair that the pointers name."""
+        """Whether these are the versions that the pointers name."""
+        return self.tries(pointers) and self.rival == rival_of(pointers)
+
+    def tries(self, pointers: Pointers) -> bool:
+        """Whether this is the pair on trial that the pointers name."""
         return (self.challenger, self.champion) == (pointers.challenger, pointers.champion)
 
 
+def rival_of(pointers: Pointers) -> str | None:
+    """What the champion replaced: the watch compares them, and a rollback returns to it."""
+    return None if pointers.champion == pointers.baseline else pointers.previous or pointers.baseline
+
+
 def reopen(docket: Docket, pointers: Pointers, *, metric: str, least_chance: float) -> Docket:
-    """A docket for the pair that the pointers name. ``least_chance``: the holdback's, 0 for no watch over it."""
+    """A docket for the versions that the pointers name: evidence on a pair that is no more is void.
+
+    ``least_chance``: the holdback's, 0 for no watch over it.
+    """
+    rival = rival_of(pointers)
+    kept = docket.watch if docket.champion == pointers.champion and docket.rival == rival else None
+    if kept is None and rival is not None and least_chance > 0:
+        kept = WatchState(least_chance=least_chance)
+    if docket.tries(pointers) and (docket.trial is None) == (pointers.challenger is None):
+        return replace(docket, rival=rival, watch=kept)
     budget = docket.budget
-    abandoned = docket.trial is not None and docket.trial.evidence.count > 0
-    if abandoned and not docket.fits(pointers):
+    if docket.trial is not None and docket.trial.evidence.count > 0:
         budget = budget.decide(promoted=False)
     state = None
     if pointers.challenger is not None:
         state = TrialState(bound=BOUND_WITH_PULL if metric == "km" else BOUND)
-    rival = None if pointers.champion == pointers.baseline else pointers.previous or pointers.baseline
-    kept = docket.watch if docket.champion == pointers.champion and docket.rival == rival else None
-    if kept is None and rival is not None and least_chance > 0:
-        kept = WatchState(least_chance=least_chance)
     return replace(
         docket, challenger=pointers.challenger, champion=pointers.champion, trial=state, closed=0, stake=0.0,
         budget=budget, rival=rival, watch=kept,

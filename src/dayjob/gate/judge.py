@@ -11,28 +11,35 @@ the order they were made, each once closed, so that neither a fast nor a slow ou
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import apsw
 
 from dayjob.endings import DayjobError, FeedbackState, Fenced, PolicyKind, VerdictKind, VersionStatus
 from dayjob.gate import watch
+from dayjob.gate.desk import Desk
 from dayjob.gate.docket import Docket, observe, reopen, rule, trial_point
 from dayjob.gate.elond import Elond
-from dayjob.gate.report import Desk, build_report, read_feedback, version_points
+from dayjob.gate.report import FEEDBACK_EVERY, Analysis, analyse, curve_points, is_due, read_feedback, version_points
+from dayjob.gate.screening import NEWEST, LoadRanker, screen
 from dayjob.gate.verdict import VerdictResult
-from dayjob.journal.control import Control, add_point, add_verdict, put_state
+from dayjob.journal.control import Control, add_point, add_verdict, put_state, put_status
 from dayjob.journal.join import window_of
 from dayjob.journal.readers import Reader, cursor_of
-from dayjob.records import Joined, Json, Lease, Pointers, Policy, Verdict
+from dayjob.records import Joined, Json, Lease, Pointers, Policy, Verdict, Version
 from dayjob.signals.detector import Feedback
 
 log = logging.getLogger("dayjob.judge")
 LEASE_S = 10.0
 PAGES_A_STEP = 20  # judged between two looks at the other policies
 REPORT_S = 1.0
-FEEDBACK_EVERY = 250  # closed decisions between two looks at what the clicks can teach
+BARRED = (VersionStatus.ROLLED_BACK, VersionStatus.TAINTED, VersionStatus.DAMAGED)  # never promoted by themselves
+
+
+def wall_ms() -> int:
+    """Milliseconds since the epoch."""
+    return int(time.time() * 1000)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -45,6 +52,8 @@ class Case:
     looked_at: int = 0
     desk: Desk = field(default_factory=Desk)
     reported_s: float = 0.0
+    analysis: Analysis | None = None
+    screened: tuple[str, Json] | None = None  # the challenger on trial, and what the log says of it
     lag: int = 0
 
     @property
@@ -56,11 +65,16 @@ class Case:
 class Judge:
     """Judges every ranker of a data directory. ``holdback``: the least chance of the baseline role, 0 for none."""
 
-    def __init__(self, control: Control, reader: Reader, *, holdback: float, holder: str) -> None:
+    def __init__(
+        self, control: Control, reader: Reader, *, load_ranker: LoadRanker, holdback: float, holder: str,
+        now_ms: Callable[[], int] = wall_ms,
+    ) -> None:  # fmt: skip
         self.control = control
         self.reader = reader
+        self.load_ranker = load_ranker
         self.holdback = holdback
         self.holder = holder
+        self.now_ms = now_ms
         self.cases: dict[tuple[str, str], Case] = {}
 
     def step(self) -> int:
@@ -100,7 +114,7 @@ class Judge:
         recent = [s for s in self.reader.recent(*key, desk.lines.maxlen or 0) if s.seq <= docket.cursor]
         if recent:
             pages = self.reader.joined(
-                *key, window=window_of(policy.spec), now_ms=_now_ms(), cursor=cursor_of(recent[0].seq - 1),
+                *key, window=window_of(policy.spec), now_ms=self.now_ms(), cursor=cursor_of(recent[0].seq - 1),
                 until=docket.cursor,
             )  # fmt: skip
             for page in pages:
@@ -108,15 +122,19 @@ class Judge:
         return Case(docket=docket, token=lease.token, desk=desk, said=read_feedback(desk), looked_at=desk.closed)
 
     def _call_next(self, policy: Policy, case: Case, lease: Lease) -> Pointers:
-        """Put the newest waiting challenger on trial when none is; void the evidence of a pair that is no more."""
+        """Put the newest waiting challenger on trial when none is; void the evidence of a pair that is no more.
+
+        The pointers that it returns are frozen by the file ``freeze`` too.
+        """
         key = (policy.tenant, policy.name)
         pointers = self.control.pointers(*key)
-        if pointers.challenger is None and not pointers.frozen:
-            waiting = [v.name for v in self.control.versions(*key) if v.status is VersionStatus.WAITING]
-            if waiting:
-                self.control.set_status(*key, waiting[:-1], VersionStatus.SUPERSEDED)
-                self.control.set_status(*key, waiting[-1:], VersionStatus.TRIAL)
-                pointers = self.control.move(*key, change={"challenger": waiting[-1]}, generation=pointers.generation)
+        pointers = replace(pointers, frozen=pointers.frozen or self.control.freeze_file())
+        change, status = _turn(pointers, self.control.versions(*key))
+        if change:
+            with self.control.fenced(lease) as db:
+                for name, stands in status.items():
+                    put_status(db, *key, name=name, status=stands)
+                pointers = _move(db, pointers, change)
         if not case.docket.fits(pointers):
             case.docket = reopen(case.docket, pointers, metric=str(policy.spec["metric"]), least_chance=self.holdback)
             with self.control.fenced(lease) as db:
@@ -127,7 +145,7 @@ class Judge:
         """Judge what closed since, page by page, until a decision that is still open or a verdict."""
         judged = 0
         pages = self.reader.joined(
-            policy.tenant, policy.name, window=window_of(policy.spec), now_ms=_now_ms(),
+            policy.tenant, policy.name, window=window_of(policy.spec), now_ms=self.now_ms(),
             cursor=cursor_of(case.docket.cursor),
         )  # fmt: skip
         case.lag = 0
@@ -143,7 +161,10 @@ class Judge:
         return judged
 
     def _hear(self, policy: Policy, case: Case, lease: Lease, *, pointers: Pointers, closed: Sequence[Joined]) -> bool:
-        """Take in closed decisions, commit, and say whether a verdict moved the pointers."""
+        """Take in closed decisions, commit, and say whether a verdict moved the pointers.
+
+        While a policy is frozen evidence is kept and no challenger is decided; a freeze never stops a rollback.
+        """
         case.desk.add(closed, policy.spec, reader=self.reader)
         if case.desk.closed - case.looked_at >= FEEDBACK_EVERY:
             case.said, case.looked_at = read_feedback(case.desk), case.desk.closed
@@ -154,7 +175,7 @@ class Judge:
             done = True
             if alarm is not None and alarm.rollback:
                 docket = self._roll_back(db, docket, pointers, reason=alarm.reason)
-            elif result is not None and result.final:
+            elif result is not None and result.final and not pointers.frozen:
                 docket = self._close(db, docket, pointers, result)
             else:
                 done = False
@@ -171,14 +192,15 @@ class Judge:
         challenger = str(docket.challenger)
         promoted = result.kind is VerdictKind.PROMOTE
         evidence = trial_point(docket, result)
-        _say(db, pointers, challenger=challenger, champion=docket.champion, kind=result.kind, reason=result.reason,
-             evidence=evidence)  # fmt: skip
+        self._say(db, pointers, challenger=challenger, champion=docket.champion, kind=result.kind,
+                  reason=result.reason, evidence=evidence)  # fmt: skip
         status = {VerdictKind.PROMOTE: VersionStatus.CHAMPION, VerdictKind.REJECT: VersionStatus.REJECTED}
-        _set_status(db, pointers, challenger, status.get(result.kind, VersionStatus.HELD))
+        _stands(db, pointers, challenger, status.get(result.kind, VersionStatus.HELD))
         change: dict[str, str | None] = {"challenger": None}
         if promoted:
-            _set_status(db, pointers, docket.champion, VersionStatus.RETIRED)
-            change |= {"champion": challenger, "previous": docket.champion}
+            _stands(db, pointers, docket.champion, VersionStatus.RETIRED)
+            tainted = _status(db, pointers, docket.champion) is VersionStatus.TAINTED
+            change |= {"champion": challenger, "previous": None if tainted else docket.champion}
         moved = _move(db, pointers, change)
         decided = replace(docket, budget=docket.budget.decide(promoted=promoted), trial=None)
         return reopen(decided, moved, metric="", least_chance=self.holdback)
@@ -186,15 +208,46 @@ class Judge:
     def _roll_back(self, db: apsw.Connection, docket: Docket, pointers: Pointers, *, reason: str) -> Docket:
         """Withdraw a champion that was proven worse, in the open transaction."""
         target = docket.rival or pointers.baseline
-        _say(db, pointers, challenger=docket.champion, champion=target, kind=VerdictKind.ROLLBACK, reason=reason,
-             evidence={})  # fmt: skip
-        _set_status(db, pointers, docket.champion, VersionStatus.ROLLED_BACK)
+        if _status(db, pointers, target) is VersionStatus.TAINTED:
+            target = pointers.baseline
+        self._say(db, pointers, challenger=docket.champion, champion=target, kind=VerdictKind.ROLLBACK,
+                  reason=reason, evidence={})  # fmt: skip
+        _stands(db, pointers, docket.champion, VersionStatus.ROLLED_BACK)
         if pointers.challenger is not None:
-            _set_status(db, pointers, pointers.challenger, VersionStatus.WAITING)
-        _set_status(db, pointers, target, VersionStatus.CHAMPION)
+            _stands(db, pointers, pointers.challenger, VersionStatus.WAITING)
+        _stands(db, pointers, target, VersionStatus.CHAMPION)
         previous = pointers.baseline if target != pointers.baseline else None
         moved = _move(db, pointers, {"champion": target, "previous": previous, "challenger": None})
         return reopen(docket, moved, metric="", least_chance=self.holdback)
+
+    def _say(
+        self, db: apsw.Connection, pointers: Pointers, *, challenger: str, champion: str, kind: VerdictKind,
+        reason: str, evidence: Json,
+    ) -> None:  # fmt: skip
+        verdict = Verdict(
+            tenant=pointers.tenant, policy=pointers.policy, challenger=challenger, champion=champion, kind=kind,
+            reason=reason, evidence=evidence, at_ms=self.now_ms(), by="gate",
+        )  # fmt: skip
+        add_verdict(db, verdict)
+
+    def _screen(self, policy: Policy, case: Case) -> Json:
+        """What the log, as it was when the trial began, says of the challenger: shown, never deciding."""
+        name = case.docket.challenger
+        if name is None:
+            return {}
+        if case.screened is None or case.screened[0] != name:
+            key = (policy.tenant, policy.name)
+            version = self.control.version(*key, name)
+            ranker = self.load_ranker(*key, name, version.digest)
+            recent = [s for s in self.reader.recent(*key, NEWEST) if s.seq <= case.docket.cursor]
+            pages = self.reader.joined(
+                *key, window=window_of(policy.spec), now_ms=self.now_ms(),
+                cursor=cursor_of(recent[0].seq - 1 if recent else case.docket.cursor), until=case.docket.cursor,
+            )  # fmt: skip
+            closed = [joined for page in pages for joined in page if joined.closed_seq is not None]
+            bias = None if case.analysis is None else case.analysis.bias
+            case.screened = (name, screen(ranker, closed, policy.spec, reader=self.reader, bias=bias))
+        return {name: case.screened[1]}
 
     def _report(self, policy: Policy, case: Case, lease: Lease) -> None:
         """Write the report, at most once a second."""
@@ -208,7 +261,7 @@ class Judge:
             "judged_through": docket.cursor,
             "lag": case.lag,
             "trial": None if result is None else trial_point(docket, result) | {"reason": result.reason},
-            "estimates": {},
+            "estimates": self._screen(policy, case),
             "watch": None
             if docket.watch is None
             else {
@@ -217,13 +270,39 @@ class Judge:
                 "decisions": docket.watch.arms.count,
             },
         }
-        body = build_report(case.said, gate=gate)
+        fresh = case.analysis is None or is_due(case.analysis, case.desk, now_s=now)
+        if fresh or case.analysis is None:
+            case.said, case.looked_at = read_feedback(case.desk), case.desk.closed
+            case.analysis = analyse(case.desk, case.said, policy.spec, now_s=now)
+        body = {**case.analysis.body, "gate": gate}
         with self.control.fenced(lease) as db:
             put_state(db, policy.tenant, policy.name, name="report", state=body)
+            if fresh:
+                for name, point in curve_points(body, docket.cursor).items():
+                    add_point(db, policy.tenant, policy.name, name=name, point=point)
 
 
-def _now_ms() -> int:
-    return int(time.time() * 1000)
+def _turn(pointers: Pointers, versions: Sequence[Version]) -> tuple[dict[str, str | None], dict[str, VersionStatus]]:
+    """Whose turn it is: the pointers to move, and where versions stand then. Nothing to do: nothing in both.
+
+    A version left on trial without a pointer to it (whoever moved the pointer was killed) waits like the others. One
+    whose content was rolled back before does not get another turn under a new name.
+    """
+    status = {version.name: version.status for version in versions}
+    change: dict[str, str | None] = {}
+    if status.get(pointers.challenger or "") in BARRED:
+        change["challenger"] = None
+    if status.get(pointers.previous or "") is VersionStatus.TAINTED:
+        change["previous"] = None
+    if change.get("challenger", pointers.challenger) is not None or pointers.frozen:
+        return change, {}
+    barred = {version.digest for version in versions if version.status in BARRED}
+    turn = [v for v in versions if v.status in (VersionStatus.WAITING, VersionStatus.TRIAL) and v.number]
+    fresh = [version.name for version in turn if version.digest not in barred]
+    after = {version.name: VersionStatus.SUPERSEDED for version in turn}
+    if not fresh:
+        return change, after if change else {}
+    return change | {"challenger": fresh[-1]}, after | {fresh[-1]: VersionStatus.TRIAL}
 
 
 def _closed_prefix(page: Sequence[Joined]) -> list[Joined]:
@@ -235,23 +314,16 @@ def _closed_prefix(page: Sequence[Joined]) -> list[Joined]:
     return out
 
 
-def _say(
-    db: apsw.Connection, pointers: Pointers, *, challenger: str, champion: str, kind: VerdictKind, reason: str,
-    evidence: Json,
-) -> None:  # fmt: skip
-    verdict = Verdict(
-        tenant=pointers.tenant, policy=pointers.policy, challenger=challenger, champion=champion, kind=kind,
-        reason=reason, evidence=evidence, at_ms=_now_ms(), by="gate",
-    )  # fmt: skip
-    add_verdict(db, verdict)
+def _stands(db: apsw.Connection, pointers: Pointers, name: str, status: VersionStatus) -> None:
+    put_status(db, pointers.tenant, pointers.policy, name=name, status=status)
 
 
-def _set_status(db: apsw.Connection, pointers: Pointers, name: str, status: VersionStatus) -> None:
-    """Say where a version stands; the baseline always stands where it stands."""
-    db.execute(
-        "UPDATE versions SET status=? WHERE tenant=? AND policy=? AND name=? AND number>0",
-        (status.value, pointers.tenant, pointers.policy, name),
-    )
+def _status(db: apsw.Connection, pointers: Pointers, name: str) -> VersionStatus | None:
+    """Where a version stands, as the open transaction sees it."""
+    row = db.execute(
+        "SELECT status FROM versions WHERE tenant=? AND policy=? AND name=?", (pointers.tenant, pointers.policy, name)
+    ).fetchone()
+    return None if row is None else VersionStatus(row[0])
 
 
 def _move(db: apsw.Connection, pointers: Pointers, change: dict[str, str | None]) -> Pointers:

@@ -201,6 +201,16 @@ class TrialState:
         return cls(**plain | {"evidence": Evidence.from_dict(fields["evidence"])})
 
 
+def renew(state: TrialState, *, bound: float | None = None) -> TrialState:
+    """No evidence, but all that the past says of positions and people: where the next trial or a watch may begin.
+
+    Predictable, so it costs nothing in validity: the pull of position 1 does not depend on who is on trial.
+    """
+    kept = state.bound if bound is None else bound
+    fresh = (0.0,) * len(state.user_U)
+    return replace(state, bound=kept, evidence=Evidence(), user_spent_U=fresh)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Residuals:
     """What is bet on: values less the pull, divided by the bound, in [-1, 1]; and the weight of each."""

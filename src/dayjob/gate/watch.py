@@ -10,8 +10,9 @@
 
 H0: the champion is never worse. A champion may also turn bad later (people change, the attack begins), and evidence
 gathered in good times must not have to be paid back: the wealth is spread over starting points, E_t = sum_s q_s
-prod_{s<=i<=t} (1 + l x_i) + sum_{s>t} q_s, a mixture of e-processes and so one itself. By Ville, and a union over the
-two tests, a champion that is never worse is rolled back with probability <= alpha in its whole life.
+prod_{s<=i<=t} (1 + l x_i) + sum_{s>t} q_s, a mixture of e-processes and so one itself. No decision enters both tests,
+so in decision order their product is an e-process too, and sees what neither has proven alone. By Ville, and a union
+over the two and their product, a champion that is never worse is rolled back with probability <= alpha in its life.
 """
 
 import math
@@ -159,29 +160,41 @@ def observe_pairs(state: WatchState, batch: Observations) -> WatchState:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Alarm:
-    """Whether to roll back, why, and the evidence of both tests against 2 / alpha."""
+    """Whether to roll back, why, and the evidence of both tests and of their product against 3 / alpha."""
 
     rollback: bool
     reason: str
     e_arms: float
     e_pairs: float
+    e_both: float
     e_needed: float
 
 
 def finding(state: WatchState, *, alpha: float) -> Alarm:
-    """Roll back when either test has proven the champion worse; each has half of ``alpha``."""
-    limit = math.log(2.0 / alpha)
+    """Roll back when a test, or both together, have proven the champion worse; each of the three has alpha / 3.
+
+    Ask when both tests have seen the same decisions: their product is taken as it stands now.
+    """
+    limit = math.log(3.0 / alpha)
+    both = state.arms.log_e + state.pairs.log_e
     if state.pairs.peak >= limit:
         reason = f"Proven worse than the version it replaced, by {state.pairs.count:,} pairs"
     elif state.arms.peak >= limit:
         reason = f"Proven worse than the baseline holdback, by the rewards of {state.arms.count:,} decisions"
+    elif both >= limit:
+        reason = (
+            f"Proven worse than what it replaced, by {state.pairs.count:,} pairs and the rewards of "
+            f"{state.arms.count:,} decisions together"
+        )
     else:
         reason = "Not shown to be worse than what it replaced"
-    e_arms, e_pairs = (math.exp(min(onset.peak, 700.0)) for onset in (state.arms, state.pairs))
+    e_arms, e_pairs, e_both = (math.exp(min(e, 700.0)) for e in (state.arms.peak, state.pairs.peak, both))
+    told = f"evidence {e_pairs:.3g} from pairs, {e_arms:.3g} from the holdback, {e_both:.3g} from both now"
     return Alarm(
-        rollback=max(state.arms.peak, state.pairs.peak) >= limit,
-        reason=f"{reason} (evidence {e_pairs:.3g} from pairs, {e_arms:.3g} from the holdback, {2 / alpha:.3g} needed).",
+        rollback=max(state.arms.peak, state.pairs.peak, both) >= limit,
+        reason=f"{reason} ({told}; {3 / alpha:.3g} needed).",
         e_arms=e_arms,
         e_pairs=e_pairs,
-        e_needed=2.0 / alpha,
+        e_both=e_both,
+        e_needed=3.0 / alpha,
     )

@@ -132,6 +132,7 @@ HELD = Table(
     indexes=(
         ("held_id", ("tenant", "id"), True),
         ("held_decision", ("tenant", "decision"), False),
+        ("held_session", ("tenant", "session"), False),
         ("held_key", ("tenant", "key_id"), False),
         ("held_received", ("received_ms",), False),
     ),

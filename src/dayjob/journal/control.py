@@ -16,20 +16,27 @@ import apsw
 
 from dayjob.endings import Fenced, NotFound, PolicyKind, StorageFull, VerdictKind, VersionStatus
 from dayjob.journal.columns import CONTROL_TABLES, POINTERS, POLICIES, VERDICTS, VERSIONS
-from dayjob.journal.rows import connect, dumps, loads, migrate
+from dayjob.journal.rows import connect, dumps, loads, make_root, open_database
 from dayjob.records import Json, Lease, Pointers, Policy, Verdict, Version
 
 FULL = "the disk is full: nothing was changed; free some space and try again"
+REFUSED = "the disk refuses to be written: nothing was changed; check it and try again"
+DISK_ERRORS = (apsw.FullError, apsw.IOError, apsw.CantOpenError, apsw.ReadOnlyError)
 
 
 class Control:
     """The control store of one data directory; safe to share between threads."""
 
     def __init__(self, root: Path) -> None:
-        root.mkdir(parents=True, exist_ok=True)
+        make_root(root)
         self.root = root
         self._local = threading.local()
-        migrate(self.db(), CONTROL_TABLES)
+        try:
+            self._local.db = open_database(root / "control.db", CONTROL_TABLES)
+        except DISK_ERRORS:
+            # Opening takes a little room too, and whoever comes to roll back must get in.
+            self._free()
+            self._local.db = open_database(root / "control.db", CONTROL_TABLES)
 
     def db(self) -> apsw.Connection:
         """This thread's connection."""
@@ -41,7 +48,7 @@ class Control:
 
     @contextmanager
     def write(self) -> Iterator[apsw.Connection]:
-        """One short transaction. A full disk frees the ballast and is retried by whoever asked."""
+        """One short transaction. Raises StorageFull, with nothing changed, when the disk refuses it."""
         db = self.db()
         try:
             db.execute("BEGIN IMMEDIATE")
@@ -50,8 +57,8 @@ class Control:
         except BaseException as error:
             if db.in_transaction:
                 db.execute("ROLLBACK")
-            if isinstance(error, apsw.FullError):
-                raise StorageFull(FULL) from error
+            if isinstance(error, DISK_ERRORS):
+                raise StorageFull(FULL if isinstance(error, apsw.FullError) else f"{REFUSED} ({error})") from error
             raise
 
     def write_or_free(self, work: Callable[[apsw.Connection], None]) -> None:
@@ -60,9 +67,20 @@ class Control:
             with self.write() as db:
                 work(db)
         except StorageFull:
-            (self.root / "ballast").unlink(missing_ok=True)
+            self._free()
             with self.write() as db:
                 work(db)
+
+    def _free(self) -> None:
+        (self.root / "ballast").unlink(missing_ok=True)
+
+    def freeze_file(self) -> str:
+        """What the file ``freeze`` in the data directory says: "", "champion" or "baseline" (promise 7)."""
+        try:
+            text = (self.root / "freeze").read_text().strip()
+        except OSError:
+            return ""
+        return "baseline" if text == "baseline" else "champion"
 
     def change_count(self) -> int:
         """A number that differs once another connection has written: cheap to poll."""
@@ -148,12 +166,10 @@ class Control:
             db.execute(VERSIONS.insert("INSERT OR IGNORE"), version_row(version))
 
     def set_status(self, tenant: str, policy: str, names: Sequence[str], status: VersionStatus) -> None:
-        """Say where versions stand."""
+        """Say where versions stand; one that learned from someone since erased stays tainted (promise 8)."""
         with self.write() as db:
-            db.executemany(
-                "UPDATE versions SET status=? WHERE tenant=? AND policy=? AND name=?",
-                [(status.value, tenant, policy, name) for name in names],
-            )
+            for name in names:
+                put_status(db, tenant, policy, name=name, status=status)
 
     def versions(self, tenant: str, policy: str) -> list[Version]:
         """All versions of a policy, oldest first."""
@@ -178,7 +194,8 @@ class Control:
         now = int(time.time() * 1000)
         with self.write() as db:
             row = db.execute("SELECT holder, token, until_ms FROM leases WHERE name=?", (name,)).fetchone()
-            if row is not None and row[0] != holder and int(row[2]) > now:
+            # A lease that ends later than any could is from before the clock was set back.
+            if row is not None and row[0] != holder and now < int(row[2]) <= now + int(ttl_s * 1000):
                 return None
             token = 1 if row is None else int(row[1]) + (row[0] != holder)
             until = now + int(ttl_s * 1000)
@@ -251,6 +268,14 @@ class Control:
             db.executemany(
                 "INSERT OR IGNORE INTO lessons VALUES (?, ?, ?, ?)", [(tenant, policy, version, mark) for mark in marks]
             )
+
+
+def put_status(db: apsw.Connection, tenant: str, policy: str, *, name: str, status: VersionStatus) -> None:
+    """Say where a version stands, inside a transaction: the baseline and the tainted stand where they stand."""
+    db.execute(
+        "UPDATE versions SET status=? WHERE tenant=? AND policy=? AND name=? AND number>0 AND status<>?",
+        (status.value, tenant, policy, name, VersionStatus.TAINTED.value),
+    )
 
 
 def put_state(db: apsw.Connection, tenant: str, policy: str, *, name: str, state: Json) -> None:

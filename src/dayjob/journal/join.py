@@ -107,7 +107,8 @@ def closing(
 ) -> StoredOutcome | int | None:
     """What closed a decision: its first closing outcome inside the window, -1 for the window's end, None while open.
 
-    The answer does not depend on when it is asked: an outcome that came after the window never closes.
+    The answer does not depend on when it is asked: an outcome that came after the window never closes. Only a decision
+    from the future, made before a clock was set right, closes at once: it must not keep all that follows from judgment.
     """
     deadline = decision.at_ms + window.length_ms
     first = min(
@@ -117,7 +118,7 @@ def closing(
     )
     if first is not None:
         return first
-    return -1 if now_ms > deadline else None
+    return -1 if now_ms > deadline or decision.at_ms > now_ms + window.length_ms else None
 
 
 def join(

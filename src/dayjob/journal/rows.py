@@ -1,5 +1,6 @@
 """Records to rows and back: one function each way for each table, and the database settings both files share."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -39,14 +40,51 @@ def connect(path: Path, *, write: bool) -> apsw.Connection:
     return connection
 
 
-def migrate(connection: apsw.Connection, tables: tuple[Table, ...]) -> None:
-    """Bring a database to this schema. Raises SchemaMismatch, changing nothing, when it was written by a newer one."""
+def make_root(root: Path) -> None:
+    """Make a data directory, its name durable in each parent: a journal in a lost directory is a lost journal."""
+    missing = [part for part in (root, *root.parents) if not part.exists()]
+    root.mkdir(parents=True, exist_ok=True)
+    for part in missing:
+        descriptor = os.open(part.parent, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def open_database(path: Path, tables: tuple[Table, ...]) -> apsw.Connection:
+    """Open a database of ours for writing, at this schema.
+
+    Raises SchemaMismatch when a newer program wrote it: then it was only read, and not a byte of it is changed.
+    """
+    if path.exists():
+        reading = connect(path, write=False)
+        try:
+            _check_schema(reading)
+        finally:
+            reading.close()
+    connection = connect(path, write=True)
+    try:
+        _migrate(connection, tables)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _check_schema(connection: apsw.Connection) -> int:
     found = int(connection.pragma("user_version"))
     if found > SCHEMA_VERSION:
         raise SchemaMismatch(
             f"this data directory has schema {found}, this program knows {SCHEMA_VERSION}: upgrade dayjob, or restore "
             "a backup taken with this version"
         )
+    return found
+
+
+def _migrate(connection: apsw.Connection, tables: tuple[Table, ...]) -> None:
+    """Bring a database to this schema, whole or not at all."""
+    found = _check_schema(connection)
     if found == SCHEMA_VERSION:
         return
     with connection:

@@ -1,11 +1,13 @@
 """The embedded journal: one file, one writer thread, group commit.
 
 Promise 1, acknowledged means durable: a future resolves only after the commit that holds its write was synced
-(WAL, ``synchronous=FULL``). A failed sync acknowledges nothing and closes the journal for writing.
+(WAL, ``synchronous=FULL``). A failed sync acknowledges nothing and closes the journal for writing. On a full disk
+nothing is written until there is room again, and the ballast is left to whoever must move a pointer (`control`).
 Promise 2, one id, one effect: decided inside the transaction (`writes`); one bad write never rolls back its batch.
 """
 
 import asyncio
+import contextlib
 import fcntl
 import os
 import queue
@@ -22,7 +24,7 @@ import apsw
 from dayjob.endings import Conflict, DayjobError, Overloaded, StorageFull
 from dayjob.journal import erase, writes
 from dayjob.journal.columns import JOURNAL_TABLES
-from dayjob.journal.rows import connect, migrate
+from dayjob.journal.rows import connect, make_root, open_database
 from dayjob.journal.writes import FindSpec, Transaction
 from dayjob.records import CatalogItem, Decision, Outcome, Written
 
@@ -53,19 +55,23 @@ class Store:
     """The journal of one data directory. Raises Conflict when another server holds the directory."""
 
     def __init__(self, root: Path, *, secret: bytes, find_spec: FindSpec, config: StoreConfig = StoreConfig()) -> None:
-        root.mkdir(parents=True, exist_ok=True)
+        make_root(root)
         self.root = root
         self._lock = _lock(root)
         self._config = config
         self._secret = secret
         self._find_spec = find_spec
-        self._db = connect(root / "journal.db", write=True)
-        migrate(self._db, JOURNAL_TABLES)
+        try:
+            self._db = open_database(root / "journal.db", JOURNAL_TABLES)
+        except BaseException:
+            os.close(self._lock)
+            raise
         row = self._db.execute("SELECT n FROM counts WHERE tenant='' AND policy='' AND what='seq'").fetchone()
         self._seq = int(row[0]) if row else 0
         self._queue: queue.Queue[_Item | None] = queue.Queue(maxsize=config.queue_limit)
         self._broken = False
-        self._ballast()
+        self._full = False
+        self._fill_ballast()
         self._thread = threading.Thread(target=self._run, name="journal-writer", daemon=True)
         self._thread.start()
 
@@ -117,7 +123,8 @@ class Store:
         self._queue.put(None)
         self._thread.join()
         if not self._broken:
-            self._checkpoint()
+            with contextlib.suppress(apsw.Error):
+                self._db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
         self._db.close()
         os.close(self._lock)
 
@@ -158,6 +165,7 @@ class Store:
         try:
             if self._broken:
                 raise StorageFull(BROKEN)
+            self._wait_for_room()
             self._db.execute("BEGIN IMMEDIATE")
             results = [self._one(tx, item) for item in batch]
             self._count(tx)
@@ -174,7 +182,7 @@ class Store:
         self._db.execute("SAVEPOINT one")
         try:
             result = item.work(tx)
-        except (apsw.FullError, apsw.IOError, apsw.CorruptError):
+        except (apsw.FullError, apsw.IOError, apsw.CorruptError, apsw.ReadOnlyError, apsw.CantOpenError):
             raise
         except Exception as error:
             self._db.execute("ROLLBACK TO one")
@@ -201,7 +209,7 @@ class Store:
             except apsw.Error:
                 self._broken = True
         if isinstance(error, apsw.FullError):
-            (self.root / "ballast").unlink(missing_ok=True)
+            self._full = True
             return StorageFull(FULL)
         if isinstance(error, apsw.IOError) and getattr(error, "extendedresult", 0) in _SYNC_FAILURES:
             self._broken = True
@@ -209,9 +217,6 @@ class Store:
         if isinstance(error, DayjobError):
             return error
         return StorageFull(f"the journal could not be written ({error}): check the disk; nothing was acknowledged")
-
-    def _checkpoint(self) -> None:
-        self._db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
 
     def scrub(self) -> "Future[None]":
         """Empty the log file after an erasure: no deleted byte stays in it. Beside the writer, which may go on."""
@@ -229,8 +234,20 @@ class Store:
         else:
             done.set_result(None)
 
-    def _ballast(self) -> None:
-        """Keep some bytes that the first full disk gives back, so that a rollback can always be written."""
+    def _wait_for_room(self) -> None:
+        """After a full disk, write again only once more is free than the ballast holds: what the ballast gave back for
+        a rollback is the rollback's. Raises StorageFull until then."""
+        if not self._full:
+            return
+        disk = os.statvfs(self.root)
+        missing = 0 if (self.root / "ballast").exists() else self._config.ballast_bytes
+        if disk.f_bavail * disk.f_frsize < missing + self._config.ballast_bytes:
+            raise StorageFull(FULL)
+        self._full = False
+        self._fill_ballast()
+
+    def _fill_ballast(self) -> None:
+        """Keep some bytes that a full disk gives back, so that a rollback can always be written."""
         path = self.root / "ballast"
         if self._config.ballast_bytes and not path.exists():
             try:
@@ -262,6 +279,8 @@ def _resolve(batch: list[_Item], results: list[Any]) -> None:
     by_loop: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[Any], Any]]] = {}
     for item, result in zip(batch, results, strict=True):
         if isinstance(item.resolve, Future):
+            if not item.resolve.set_running_or_notify_cancel():
+                continue  # whoever asked has gone; what was written stays written
             if isinstance(result, BaseException):
                 item.resolve.set_exception(result)
             else:
@@ -269,7 +288,7 @@ def _resolve(batch: list[_Item], results: list[Any]) -> None:
         elif item.loop is not None:
             by_loop.setdefault(item.loop, []).append((item.resolve, result))
     for loop, pairs in by_loop.items():
-        if not loop.is_closed():
+        with contextlib.suppress(RuntimeError):  # the loop was closed: nobody waits any more
             loop.call_soon_threadsafe(_settle, pairs)
 
 

@@ -88,22 +88,28 @@ def put_vectors(tx: Transaction, tenant: str, digests: Sequence[bytes], blobs: S
 
 
 def _release(tx: Transaction, decision: Decision) -> None:
-    """Move outcomes that came before their decision into the journal; those that do not fit it are dropped."""
-    held = tx.db.execute(
-        HELD.select("WHERE tenant=? AND decision=? ORDER BY seq"), (decision.tenant, decision.id)
-    ).fetchall()
+    """Move outcomes that came before their decision or session into the journal; what does not fit is dropped."""
+    waits = "tenant=? AND (decision=? OR (decision IS NULL AND session=?))"
+    names = (decision.tenant, decision.id, decision.session)
+    held = tx.db.execute(HELD.select(f"WHERE {waits} ORDER BY seq"), names).fetchall()
     if not held:
         return
     for row in held:
-        outcome = replace(row_outcome(row).record, policy=decision.policy)
-        if _misfit(tx, outcome, decision) is None:
-            tx.db.execute(OUTCOMES.insert(), outcome_row(tx.next_seq(), outcome))
-            tx.counts[outcome.tenant, outcome.policy, outcome.kind.value] += 1
-    tx.db.execute("DELETE FROM held WHERE tenant=? AND decision=?", (decision.tenant, decision.id))
+        outcome = row_outcome(row).record
+        if not _foreign(outcome, decision.user) and _misfit(tx, outcome, decision) is None:
+            _record(tx, replace(outcome, policy=decision.policy, user=outcome.user or decision.user))
+    tx.db.execute(f"DELETE FROM held WHERE {waits}", names)
+
+
+def _foreign(outcome: Outcome, user: str | None) -> bool:
+    """Whether a key that speaks for one person speaks of another's decision."""
+    return outcome.user is not None and user is not None and outcome.user != user
 
 
 def _misfit(tx: Transaction, outcome: Outcome, decision: Decision) -> str | None:
     kind, spec = tx.find_spec(decision.tenant, decision.policy)
+    if outcome.decision is None:
+        return fit(outcome, kind=kind, shown=(), known=(), spec=spec)
     shown = served_ids(decision.candidates, decision.ranking)
     return fit(outcome, kind=kind, shown=shown, known=(c.id for c in decision.candidates), spec=spec)
 
@@ -136,7 +142,7 @@ def append_outcome(tx: Transaction, outcome: Outcome) -> Written:
     if row is None:
         return _FOREIGN if _elsewhere(tx, tenant, outcome.decision) else _hold(tx, outcome)
     decision = row_decision(row).record
-    if outcome.user is not None and decision.user is not None and outcome.user != decision.user:
+    if _foreign(outcome, decision.user):
         return _FOREIGN
     misfit = _misfit(tx, outcome, decision)
     if misfit is not None:
@@ -172,8 +178,12 @@ def _append_to_session(tx: Transaction, outcome: Outcome) -> Written:
     ).fetchone()
     if row is None:
         return _hold(tx, outcome)
-    if outcome.user is not None and row[1] is not None and outcome.user != row[1]:
+    if _foreign(outcome, row[1]):
         return _FOREIGN
+    kind, spec = tx.find_spec(outcome.tenant, row[0])
+    misfit = fit(outcome, kind=kind, shown=(), known=(), spec=spec)
+    if misfit is not None:
+        return Written(receipt=Receipt.REFUSED, seq=0, message=misfit)
     return _record(tx, replace(outcome, policy=row[0], user=outcome.user or row[1]))
 
 

@@ -37,6 +37,8 @@ ROLLBACKS = (
         Damage(name=f"click value -30 %, honest, {pairs:.0%} pairs", old=0.5, new=0.35, blind=0.0, pairs=pairs)
         for pairs in (0.0, 0.1, 0.2)
     ),
+    Damage(name="click value -30 %, honest, 35% pairs", old=0.5, new=0.35, blind=0.0, pairs=0.35),
+    Damage(name="the same, bad only after 5,000, 35 % pairs", old=0.5, new=0.35, blind=0.0, pairs=0.35, turn=5000),
     Damage(name="the same, bad only after 5,000, 20 % pairs", old=0.5, new=0.35, blind=0.0, pairs=0.2, turn=5000),
     *(
         Damage(name=f"nearly never right, 65 % blind, {pairs:.0%} pairs", old=0.3, new=0.05, blind=0.65, pairs=pairs)

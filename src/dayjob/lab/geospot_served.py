@@ -111,7 +111,7 @@ def measure(
     for name in served:
         ranker = None
         if versions[name].number:
-            ranker = load_ranker(data, TENANT, "geospot", name, digest=versions[name].digest)
+            ranker = load_ranker(data, TENANT, "geospot", name, versions[name].digest)
         greedy[name] = held_out_km(world, held_out, ranker)
     promotions = [
         {"challenger": v.challenger, "champion": v.champion, "kind": v.kind.value, "evidence": v.evidence}

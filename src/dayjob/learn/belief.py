@@ -23,13 +23,15 @@ PULL_AT_PRIOR = 0.1  # the same for each position
 PULL_START = 0.5  # logit at which the share of pulled clicks starts
 SCORE_RIDGE = 0.1
 HISTORY = 12  # L-BFGS pairs
+ROUND = 8  # iterations between looks at the gain
+SETTLED = 0.3  # nats of the whole objective: a round that gains less is the last
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Belief:
     """Coefficients of a :class:`Design`, and how clicks come about: see :func:`mixture_log_likelihood`.
 
-    ``user_U`` is each user's departure from ``pull_logit``; its last entry, 0, is for anonymous ones.
+    ``user_U`` is each user's departure from ``pull_logit``; who is anonymous has none.
     """
 
     coefficient: Tensor
@@ -83,7 +85,7 @@ def start(design: Design, events: Events) -> Belief:
         pull_logit=torch.tensor(PULL_START, dtype=torch.float64),
         pull_at_K=-torch.arange(width, dtype=torch.float64),
         examined_K=torch.zeros(width, dtype=torch.float64),
-        user_U=torch.zeros(events.users + 1, dtype=torch.float64),
+        user_U=torch.zeros(events.users, dtype=torch.float64),
     )
 
 
@@ -102,19 +104,29 @@ def fit_belief(
     strength[0], strength[1 : design.shared] = SCORE_RIDGE, recipe.shared_ridge
     theta = _flatten(replace(first, coefficient=first.coefficient * free)).requires_grad_(True)
     optimizer = torch.optim.LBFGS(
-        [theta], max_iter=recipe.steps, history_size=HISTORY, line_search_fn="strong_wolfe", tolerance_grad=1e-4
+        [theta],
+        max_iter=ROUND,
+        history_size=HISTORY,
+        line_search_fn="strong_wolfe",
+        tolerance_grad=1e-4,
+        tolerance_change=1e-9,
     )
 
     def closure() -> float:
         belief = _unflatten(theta.detach(), first)
         value, gradient = _penalty(belief, strength, recipe)
-        more, slope = _negative_log_likelihood(design, events, rows, belief)
+        more, slope = _negative_log_likelihood(design, events, rows, belief, own=ridge is not None)
         gradient = gradient + slope
         gradient[: len(free)] *= free
         theta.grad = gradient
         return value + more
 
-    optimizer.step(closure)
+    before = float("inf")
+    for _ in range(0, recipe.steps, ROUND):
+        now = float(optimizer.step(closure))  # the value at the start of the round
+        if before - now < SETTLED:
+            break
+        before = now
     return _unflatten(theta.detach(), first)
 
 
@@ -123,7 +135,7 @@ def log_likelihoods(design: Design, events: Events, rows: Tensor, belief: Belief
     """(log-likelihood of the click or truth, probability that it was a choice, utilities (., K)) of the decisions ``rows``."""
     likelihood, choice, utility = [], [], []
     coefficient = belief.coefficient.float()
-    for _, at, v_BKR in design.chunks(rows):
+    for at, v_BKR in design.chunks(rows):
         utility_BK = design.utility(coefficient, at, v_BKR)
         total_B, chosen_B = _log_likelihood(design, events, at, utility_BK, belief)
         likelihood.append(total_B)
@@ -135,11 +147,12 @@ def log_likelihoods(design: Design, events: Events, rows: Tensor, belief: Belief
 def _log_likelihood(
     design: Design, events: Events, at: Tensor, utility_BK: Tensor, belief: Belief
 ) -> tuple[Tensor, Tensor]:
+    user_U = torch.cat([belief.user_U, belief.user_U.new_zeros(1)])
     total_B, chosen_B = mixture_log_likelihood(
         utility_BK,
         events.shown_BK[at],
         events.click_B[at],
-        pull_logit_B=(belief.pull_logit + belief.user_U[events.user_B[at]]).to(utility_BK.dtype),
+        pull_logit_B=(belief.pull_logit + user_U[events.user_B[at]]).to(utility_BK.dtype),
         pull_at_K=belief.pull_at_K.to(utility_BK.dtype),
         examined_K=belief.examined_K.to(utility_BK.dtype),
     )
@@ -149,19 +162,24 @@ def _log_likelihood(
     return torch.where(truth_B >= 0, told_B, total_B), torch.where(truth_B >= 0, 0.0, chosen_B)
 
 
-def _negative_log_likelihood(design: Design, events: Events, rows: Tensor, belief: Belief) -> tuple[float, Tensor]:
+def _negative_log_likelihood(
+    design: Design, events: Events, rows: Tensor, belief: Belief, *, own: bool
+) -> tuple[float, Tensor]:
     """Weighted sum over ``rows``, and its gradient laid out as :func:`_flatten` does."""
     coefficient = belief.coefficient.float()
     leaves = [getattr(belief, name).clone().requires_grad_(True) for name in _CLICK_NAMES]
     live = replace(belief, **dict(zip(_CLICK_NAMES, leaves, strict=True)))
     value, slope = 0.0, torch.zeros(design.shared + design.own, dtype=torch.float64)
-    for _, at, v_BKR in design.chunks(rows):
+    for at, v_BKR in design.chunks(rows):
         utility_BK = design.utility(coefficient, at, v_BKR).requires_grad_(True)
         total_B, _ = _log_likelihood(design, events, at, utility_BK, live)
         loss = -(events.weight_B[at] * total_B).sum()
         loss.backward()  # type: ignore[no-untyped-call]
         assert utility_BK.grad is not None
-        slope += design.gradient(utility_BK.grad, at, v_BKR)
+        if own:
+            slope += design.gradient(utility_BK.grad, at, v_BKR)
+        else:
+            slope[: design.shared] += design.shared_gradient(utility_BK.grad, at)
         value += float(loss.detach())
     slopes = [torch.zeros_like(leaf) if leaf.grad is None else leaf.grad for leaf in leaves]
     return value, torch.cat([slope, *(one.reshape(-1) for one in slopes)])

@@ -24,6 +24,8 @@ from dayjob.learn.replay import Replay
 from dayjob.policies.ranker import RankerSpec, zero_weights
 
 CHUNK = 4096  # decisions a pass: 20 MB of gathered components
+BLOCK = 256  # decisions whose products stay in the processor's cache
+GATHERED_MOST = 100_000_000  # numbers: components gathered once up to here (400 MB), for each pass anew beyond
 POWERS = (0.5, 1.0)  # of the whitening
 SAMPLE = 20_000  # decisions from which directions and spreads are taken
 TINY = 1e-12
@@ -51,6 +53,7 @@ class Design:
     mean_D: Tensor
     mean_E: Tensor
     floor_D: Tensor  # principal variances over the smallest kept, empty where contexts and candidates differ
+    gathered_BKR: Tensor  # v_VR of each candidate; empty where that would be too large
 
     @property
     def shared(self) -> int:
@@ -66,30 +69,38 @@ class Design:
     def __len__(self) -> int:
         return len(self.score_BK)
 
-    def chunks(self, rows: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:
-        """(indices into ``rows``, decisions, components of their candidates) in chunks."""
+    def chunks(self, rows: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """(decisions, components of their candidates) of ``rows`` in chunks."""
         for start in range(0, len(rows), CHUNK):
             at = rows[start : start + CHUNK]
-            yield torch.arange(start, start + len(at)), at, self.v_VR[self.candidate_BK[at]]
+            yield at, self.gathered_BKR[at] if len(self.gathered_BKR) else self.v_VR[self.candidate_BK[at]]
 
     def utility(self, coefficient: Tensor, at: Tensor, v_BKR: Tensor) -> Tensor:
         """Utilities (b, K) of the decisions ``at``; their candidates' components are given."""
         few = coefficient[: self.shared]
         plain_BK = self.score_BK[at] * few[0] + self.shared_BKS[at] @ few[1:]
-        return plain_BK + torch.bmm(v_BKR, self._query(coefficient, at)[:, :, None])[:, :, 0]
+        if not coefficient[self.shared :].any():
+            return plain_BK
+        query_BR = self._query(coefficient, at)
+        starts = range(0, len(at), BLOCK)
+        own = [(v_BKR[i : i + BLOCK] * query_BR[i : i + BLOCK, None, :]).sum(2) for i in starts]
+        return plain_BK + torch.cat(own)
 
-    def gradient(self, pull_BK: Tensor, at: Tensor, v_BKR: Tensor) -> Tensor:
-        """The gradient in the coefficients when that in the utilities of the decisions ``at`` is ``pull_BK``."""
-        back_BR = torch.bmm(pull_BK[:, None, :], v_BKR)[:, 0, :]
+    def gradient(self, slope_BK: Tensor, at: Tensor, v_BKR: Tensor) -> Tensor:
+        """The gradient in the coefficients when that in the utilities of the decisions ``at`` is ``slope_BK``."""
+        back_BR = torch.bmm(slope_BK[:, None, :], v_BKR)[:, 0, :]
         x_BM = self.x_BM[at]
         products = (x_BM * back_BR).sum(0) if self.same else (x_BM.T @ back_BR).flatten()
-        few = [(pull_BK * self.score_BK[at]).sum()[None], torch.einsum("bk,bks->s", pull_BK, self.shared_BKS[at])]
-        return torch.cat([*few, back_BR.sum(0), products])
+        return torch.cat([self.shared_gradient(slope_BK, at), back_BR.sum(0), products])
+
+    def shared_gradient(self, slope_BK: Tensor, at: Tensor) -> Tensor:
+        """The part of :meth:`gradient` that belongs to the caller's score and the shared terms."""
+        score = (slope_BK * self.score_BK[at]).sum()[None]
+        return torch.cat([score, slope_BK.flatten() @ self.shared_BKS[at].flatten(0, 1)])
 
     def all_utilities(self, coefficient: Tensor) -> Tensor:
         """Utilities (B, K) of every decision."""
-        parts = [self.utility(coefficient, at, v) for _, at, v in self.chunks(torch.arange(len(self)))]
-        return torch.cat(parts)
+        return torch.cat([self.utility(coefficient, at, v) for at, v in self.chunks(torch.arange(len(self)))])
 
     def _query(self, coefficient: Tensor, at: Tensor) -> Tensor:
         """(b, R): what the components of a candidate are multiplied with."""
@@ -150,7 +161,9 @@ def make_design(replay: Replay, recipe: Debiased) -> Design:
         shared.append(along_V2[candidate_BK])
     shared_BKS, spread_S = _unit_spread(torch.cat(shared, dim=2), real_BK, recent)
     score_BK1, spread = _unit_spread(torch.from_numpy(replay.base_BK)[:, :, None], real_BK, recent)
+    small = candidate_BK.numel() * v_VR.shape[1] <= GATHERED_MOST
     return Design(
+        gathered_BKR=(v_VR / v_spread)[candidate_BK] if small else v_VR[:0],
         score_BK=score_BK1[:, :, 0],
         shared_BKS=shared_BKS,
         x_BM=x_BM / x_spread,

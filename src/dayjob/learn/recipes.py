@@ -70,4 +70,6 @@ class Dpo:
 
 Recipe = Debiased | Naive | Reinforce | Dpo
 
-RECIPES: Mapping[str, Recipe] = MappingProxyType({recipe.name: recipe for recipe in (Debiased(), Naive(), Reinforce(), Dpo())})
+RECIPES: Mapping[str, Recipe] = MappingProxyType(
+    {recipe.name: recipe for recipe in (Debiased(), Naive(), Reinforce(), Dpo())}
+)

@@ -41,7 +41,9 @@ class RankerSpec:
     def from_json(network: Mapping[str, object]) -> RankerSpec:
         """The inverse of :meth:`to_json`. Raises Damaged for another format."""
         if network.get("format") != FORMAT:
-            raise Damaged(f"this ranker has format {network.get('format')!r}, not {FORMAT}: serve it with its own dayjob")
+            raise Damaged(
+                f"this ranker has format {network.get('format')!r}, not {FORMAT}: serve it with its own dayjob"
+            )
         sizes = {name: network[name] for name in ("context_dim", "candidate_dim", "pair_dim")}
         hidden = network["hidden"]
         if not isinstance(hidden, list) or not all(isinstance(size, int) for size in sizes.values()):
@@ -101,7 +103,9 @@ class NumpyRanker:
 
     def _network(self, lists: Lists) -> F32:
         w = self._weights
-        hidden = (lists.context_BD @ w["mlp.context"] + w["mlp.bias0"])[:, None, :] + lists.candidate_BKE @ w["mlp.candidate"]
+        hidden = (lists.context_BD @ w["mlp.context"] + w["mlp.bias0"])[:, None, :] + lists.candidate_BKE @ w[
+            "mlp.candidate"
+        ]
         if self.spec.pair_dim:
             hidden = hidden + lists.pair_BKP @ w["mlp.pair"]
         for weight, bias in self._layers[1:-1]:

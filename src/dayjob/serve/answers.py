@@ -8,7 +8,7 @@ from uuid import UUID
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, JsonValue
 
-from dayjob.endings import FeedbackState, JobState, OutcomeKind, PolicyKind, Receipt, Role, VerdictKind, VersionStatus
+from dayjob.endings import FeedbackState, JobState, OutcomeKind, PolicyKind, Receipt, VerdictKind, VersionStatus
 
 Json = dict[str, JsonValue]
 
@@ -49,7 +49,7 @@ class RankResponse(Answered):
     id: UUID
     policy: str
     version: str
-    role: Role
+    role: Literal["champion", "trial", "baseline"]
     role_propensity: float
     log_propensity: float
     token: str | None = None

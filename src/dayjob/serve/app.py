@@ -2,14 +2,15 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+import re
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from typing import Any
 
-from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.datastructures import State
 from starlette.responses import Response
-from starlette.routing import Route as StarletteRoute
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.routing import Router
+from starlette.types import Message, Receive, Scope, Send
 
 from dayjob.serve.call import Access, Endpoint, Service, answer
 from dayjob.serve.openapi import document
@@ -29,41 +30,74 @@ SECURITY_HEADERS = (
 EXPIRE_EVERY_S = 5.0
 
 
-class Guarded:
-    """Every answer carries the security headers."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """A path of the table: what matches it, and the endpoint of each method."""
 
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
+    pattern: re.Pattern[str]
+    endpoints: Mapping[str, Endpoint]
+
+
+class App:
+    """ASGI: finds a request's endpoint; every answer carries the security headers.
+
+    A fixed path is found in one look, a path with names in it by its pattern: the hot routes never wait for the others.
+    """
+
+    def __init__(self, service: Service) -> None:
+        self.state = State({"service": service, "document": document(ROUTES)})
+        self._fixed: dict[str, dict[str, Endpoint]] = {}
+        named: dict[str, dict[str, Endpoint]] = {}
+        for route in ROUTES:
+            table = named if "{" in route.path else self._fixed
+            table.setdefault(route.path, {})[route.method] = _endpoint(route, service)
+        self._named = [Place(pattern=_pattern(path), endpoints=endpoints) for path, endpoints in named.items()]
+        self._lifetime = Router(lifespan=lifespan)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
+        scope["app"] = self
+        if scope["type"] == "lifespan":
+            await self._lifetime(scope, receive, send)
+            return
         if scope["type"] != "http":
-            await self.app(scope, receive, send)
+            await send({"type": "websocket.close"})
             return
 
         async def guarded(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] = [*message.get("headers", []), *SECURITY_HEADERS]
+                message["headers"] = [*message.get("headers", ()), *SECURITY_HEADERS]
             await send(message)
 
-        await self.app(scope, receive, guarded)
+        endpoints, scope["path_params"] = self._find(scope["path"])
+        method = "GET" if scope["method"] == "HEAD" else scope["method"]
+        endpoint = endpoints.get(method)
+        if endpoint is None:
+            await _no_such_route(scope, endpoints)(scope, receive, guarded)
+        else:
+            await endpoint(scope, receive, guarded)
+
+    def _find(self, path: str) -> tuple[Mapping[str, Endpoint], dict[str, str]]:
+        """The endpoints of a path by method, none where it does not exist, and the names in it."""
+        fixed = self._fixed.get(path)
+        if fixed is not None:
+            return fixed, {}
+        for place in self._named:
+            found = place.pattern.fullmatch(path)
+            if found is not None:
+                return place.endpoints, found.groupdict()
+        return {}, {}
 
 
-def create_app(service: Service) -> Starlette:
+def create_app(service: Service) -> App:
     """The application over one data directory."""
-    routes = [
-        StarletteRoute(route.path, _endpoint(route, service), methods=[route.method], name=route.handler.__name__)
-        for route in ROUTES
-    ]
-    app = Starlette(
-        routes=routes,
-        lifespan=lifespan,
-        exception_handlers={HTTPException: no_such_route},  # type: ignore[dict-item]
-    )
-    app.state.service = service
-    app.state.document = document(ROUTES)
-    app.add_middleware(Guarded)
-    return app
+    return App(service)
+
+
+def _pattern(path: str) -> re.Pattern[str]:
+    """A path's pattern. A person's name may hold anything, slashes too; every other name is one part of the path."""
+    open_names = path.replace("{user}", "(?P<user>.+)")
+    return re.compile(re.sub(r"{(\w+)}", r"(?P<\1>[^/]+)", open_names), re.DOTALL)
 
 
 def _endpoint(route: Route, service: Service) -> Endpoint:
@@ -74,7 +108,7 @@ def _endpoint(route: Route, service: Service) -> Endpoint:
 
 
 @contextlib.asynccontextmanager
-async def lifespan(app: Starlette) -> AsyncIterator[None]:
+async def lifespan(app: App) -> AsyncIterator[None]:
     """Follow the pointers while the server runs; finish every queued write before it ends."""
     service: Service = app.state.service
     hub = service.hub
@@ -99,14 +133,13 @@ async def expire(service: Service) -> None:
             await asyncio.wrap_future(service.hub.store.expire_held(before))
 
 
-async def no_such_route(request: Request, error: HTTPException) -> Response:
-    """Starlette's own 404 and 405 in our error shape."""
-    message = {
-        404: f"there is nothing at {request.url.path}: /openapi.json lists every route",
-        405: f"{request.method} is not for {request.url.path}: /openapi.json lists every route",
-    }.get(error.status_code, str(error.detail))
-    body = {"error": {"message": message, "type": "not_found_error", "param": None, "code": None}}
-    response = answer(body, error.status_code)
-    for name, value in (error.headers or {}).items():
-        response.headers[name] = value
+def _no_such_route(scope: Mapping[str, Any], endpoints: Mapping[str, Endpoint]) -> Response:
+    """404, or 405 where the path exists for other methods."""
+    if not endpoints:
+        status, message = 404, f"there is nothing at {scope['path']}: /openapi.json lists every route"
+    else:
+        status, message = 405, f"{scope['method']} is not for {scope['path']}: /openapi.json lists every route"
+    response = answer({"error": {"message": message, "type": "not_found_error", "param": None, "code": None}}, status)
+    if endpoints:
+        response.headers["Allow"] = ", ".join(sorted(endpoints))
     return response

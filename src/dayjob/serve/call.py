@@ -170,13 +170,16 @@ class Endpoint:
         return await self.handler(Call(service=self.service, request=request, principal=principal, body=body))
 
     def _principal(self, request: Request) -> Principal:
-        headers = HeaderMap(request)
-        service = self.service
         if self.access.scope is None:
             return NOBODY
-        if self.access.token_opens and service.keys and not headers.get("authorization") and not headers.get("cookie"):
-            return NOBODY
-        principal = identify(service.keys, headers, secret=service.token_secret, now_s=int(time.time()))
+        headers, service = HeaderMap(request), self.service
+        try:
+            principal = identify(service.keys, headers, secret=service.token_secret, now_s=int(time.time()))
+        except Forbidden:
+            # A browser that holds a token may carry cookies of others: the token speaks, not they.
+            if self.access.token_opens and service.keys and "authorization" not in headers:
+                return NOBODY
+            raise
         require(principal, self.access.scope)
         return principal
 

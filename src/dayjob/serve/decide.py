@@ -6,10 +6,11 @@ ranking and its propensity replay exactly.
 
 import hashlib
 import hmac
+import os
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
-from uuid import UUID
 
 import numpy as np
 import numpy.typing as npt
@@ -60,13 +61,8 @@ def question(request: RankRequest, serving: Serving, *, max_candidates: int) -> 
     context = vectors.pack(context_D)
     context_D = vectors.unpack(context, len(context_D))
     if request.candidates is None:
-        return _from_catalog(request, serving, context, context_D)
-    if len(request.candidates) > max_candidates:
-        raise Invalid(
-            f"{len(request.candidates)} candidates are more than the limit of {max_candidates}: send fewer, or raise "
-            "max_candidates",
-            param="candidates",
-        )
+        return _from_catalog(request, serving, context, context_D, max_candidates=max_candidates)
+    _check_count(len(request.candidates), max_candidates, "candidates")
     dim = int(spec["candidate_dim"])
     given = [candidate.vector_D for candidate in request.candidates]
     if all(vector is not None for vector in given):
@@ -90,7 +86,16 @@ def question(request: RankRequest, serving: Serving, *, max_candidates: int) -> 
     )
 
 
-def _from_catalog(request: RankRequest, serving: Serving, context: bytes, context_D: F32) -> Question:
+def _check_count(count: int, most: int, param: str) -> None:
+    if count > most:
+        raise Invalid(
+            f"{count} candidates are more than the limit of {most}: send fewer, or raise max_candidates", param=param
+        )
+
+
+def _from_catalog(
+    request: RankRequest, serving: Serving, context: bytes, context_D: F32, *, max_candidates: int
+) -> Question:
     catalog, spec = serving.catalog, serving.spec
     if catalog is None:
         raise Invalid(
@@ -98,7 +103,9 @@ def _from_catalog(request: RankRequest, serving: Serving, context: bytes, contex
         )
     if catalog.vector_NE.shape[1] != len(context_D):
         raise Invalid("searching the catalog needs context_dim equal to candidate_dim: send candidates instead")
-    slots = catalog.nearest(context_D, request.k or min(10, len(catalog.ids)))
+    shown = request.k or min(len(catalog.ids), max_candidates)
+    _check_count(shown, max_candidates, "k")
+    slots = catalog.nearest(context_D, shown)
     candidate_KE = catalog.vector_NE[slots]
     pair_KP, base_K = similarity_pair(context_D, candidate_KE, scale=float(spec["similarity_scale"]))
     metas = [catalog.metas[slot] for slot in slots]
@@ -236,12 +243,31 @@ def seed_of(secret: bytes, tenant: str, decision_id: str) -> int:
     return int.from_bytes(hmac.digest(secret, f"{tenant}\0{decision_id}".encode(), "sha256")[:8], "little")
 
 
-def new_id(now_ms: int, entropy: bytes) -> str:
-    """A UUIDv7 from a time and ten random bytes."""
-    value = (now_ms & ((1 << 48) - 1)) << 80 | int.from_bytes(entropy[:10], "big")
-    value = value & ~(0xF << 76) | (0x7 << 76)
-    value = value & ~(0x3 << 62) | (0x2 << 62)
-    return str(UUID(int=value))
+class Entropy:
+    """Random bytes of the operating system, drawn many at a time: the call costs more than the bytes."""
+
+    def __init__(self) -> None:
+        self._ready = deque[bytes]()
+
+    def ten(self) -> bytes:
+        """Ten bytes that nobody else gets."""
+        while True:
+            try:
+                return self._ready.popleft()
+            except IndexError:
+                drawn = os.urandom(10 * ENTROPY_AHEAD)
+                self._ready.extend(drawn[at : at + 10] for at in range(0, len(drawn), 10))
+
+
+ENTROPY_AHEAD = 256
+ENTROPY = Entropy()
+
+
+def new_id(now_ms: int) -> str:
+    """A UUIDv7 of a time."""
+    value = (now_ms & ((1 << 48) - 1)) << 80 | int.from_bytes(ENTROPY.ten(), "big")
+    digits = f"{value & ~(0xF << 76 | 0x3 << 62) | 0x7 << 76 | 0x2 << 62:032x}"
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

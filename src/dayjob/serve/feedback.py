@@ -2,7 +2,6 @@
 
 import asyncio
 import hashlib
-import os
 import time
 from typing import Any
 
@@ -29,6 +28,8 @@ CODES = {
 }
 TYPES = {409: "conflict_error", 410: "gone_error", 422: "invalid_request_error", 403: "permission_error"}
 
+NEEDS_KEY = "feedback without a key needs the token that came with the ranking; send it, or Authorization: Bearer KEY"
+
 
 async def feedback(call: Call) -> Response:
     """Record outcomes; the answer leaves after they are durable."""
@@ -42,6 +43,8 @@ async def feedback(call: Call) -> Response:
                 response.headers["Retry-After"] = "60"
             return response
         return answer(receipt, status)
+    if call.principal is NOBODY and not any(isinstance(item, FeedbackItem) and item.token for item in sent):
+        raise Unauthenticated(NEEDS_KEY)
     receipts = await asyncio.gather(*(_one_or_fault(call, item) for item in sent))
     return answer({"items": receipts})
 
@@ -59,18 +62,18 @@ async def _one_or_fault(call: Call, item: FeedbackItem | Invalid) -> Json:
 
 async def _one(call: Call, item: FeedbackItem) -> Json:
     principal = _speaker(call, item)
-    now_ms = call.hub.now_ms()
+    now_ms, value = call.hub.now_ms(), _value(item)
     outcome = Outcome(
         tenant=principal.tenant,
-        id=str(item.id) if item.id is not None else new_id(now_ms, os.urandom(10)),
-        body_digest=_digest(item),
+        id=str(item.id) if item.id is not None else new_id(now_ms),
+        body_digest=_digest(item, value),
         policy="",
         decision=None if item.decision is None else str(item.decision),
         session=item.session,
         kind=item.kind,
         item=item.item,
         position=item.position,
-        value=_value(item),
+        value=value,
         text=item.text,
         source=item.source,
         user=principal.user,
@@ -96,7 +99,7 @@ def _speaker(call: Call, item: FeedbackItem) -> Principal:
     principal = call.principal
     if item.token is None:
         if principal is NOBODY:
-            raise Unauthenticated("feedback without a key needs the token that came with the ranking")
+            raise Unauthenticated(NEEDS_KEY)
         return principal
     by_token = check_token(
         call.service.token_secret, item.token, decision=item.decision, kind=item.kind, now_s=int(time.time())
@@ -114,7 +117,10 @@ def _value(item: FeedbackItem) -> Any:
     return item.value if item.value is None or isinstance(item.value, float) else str(item.value)
 
 
-def _digest(item: FeedbackItem) -> bytes:
+def _digest(item: FeedbackItem, value: Any) -> bytes:
     """A digest of the parsed body, the token left out: it may be renewed."""
-    body = item.model_dump(mode="json", exclude={"token", "id"})
+    at = None if item.at is None else item.at.timestamp()
+    body = (
+        item.decision, item.session, item.kind, item.item, item.position, value, item.text, at, item.source
+    )  # fmt: skip
     return hashlib.blake2b(orjson.dumps(body, option=orjson.OPT_SORT_KEYS), digest_size=16).digest()

@@ -30,6 +30,11 @@ LoadRanker = Callable[[str, str, str, str], Ranker]
 log = logging.getLogger("dayjob.serve")
 RECENT = 400  # lists that calibrate the exploration
 FIRST_CALIBRATION = 20
+CLOCK_SET_RIGHT_MS = 60_000
+
+
+def _wall_ms() -> int:
+    return int(time.time() * 1000)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,12 +91,15 @@ class Hub:
     freeze_file: str = ""
     damaged: dict[str, str] = field(default_factory=dict)
     silent: set[tuple[str, str]] = field(default_factory=set)  # (tenant, user) who are never learned from
+    wall_ms: Callable[[], int] = field(default_factory=lambda: _wall_ms)
     clock_ms: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def now_ms(self) -> int:
-        """Milliseconds since the epoch, never backwards."""
-        self.clock_ms = max(self.clock_ms, int(time.time() * 1000))
+        """Milliseconds since the epoch, never backwards: unless the clock was far ahead and has been set right."""
+        now = self.wall_ms()
+        if not now < self.clock_ms < now + CLOCK_SET_RIGHT_MS:
+            self.clock_ms = now
         return self.clock_ms
 
     def of(self, tenant: str, policy: str) -> Live:
@@ -111,7 +119,7 @@ class Hub:
             self._refresh()
 
     def _refresh(self) -> None:
-        self.freeze_file = _freeze_file(self.root)
+        self.freeze_file = self.control.freeze_file()
         self.silent = self.control.silent_people()
         for policy in self.control.policies():
             key = (policy.tenant, policy.name)
@@ -215,16 +223,8 @@ class Hub:
             await asyncio.sleep(self.poll_s)
             try:
                 changes = self.control.change_count()
-                if changes != self.changes or _freeze_file(self.root) != self.freeze_file:
+                if changes != self.changes or self.control.freeze_file() != self.freeze_file:
                     await asyncio.to_thread(self.refresh)
                     self.changes = changes
             except Exception:
                 log.exception("following the pointers failed; the versions that serve go on")
-
-
-def _freeze_file(root: Path) -> str:
-    try:
-        text = (root / "freeze").read_text().strip()
-    except OSError:
-        return ""
-    return "baseline" if text == "baseline" else "champion"

@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
-import dayjob
+from dayjob.version import VERSION
 from dayjob.serve.answers import ErrorAnswer
 from dayjob.serve.call import JSON
 from dayjob.serve.fields import POLICY_NAME_PATTERN
@@ -38,7 +38,7 @@ def document(table: Sequence[Route]) -> dict[str, Any]:
         "openapi": "3.1.0",
         "info": {
             "title": "dayjob",
-            "version": dayjob.__version__,
+            "version": VERSION,
             "description": "A learning loop for deployed models.",
         },
         "paths": paths,

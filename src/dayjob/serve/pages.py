@@ -6,11 +6,10 @@ is said to be absent. ``replay.json`` beside the scripts is written by ``dayjob 
 """
 
 import asyncio
-import functools
 import math
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Self
 from urllib.parse import parse_qs
@@ -24,6 +23,7 @@ from dayjob.journal.jobs import unfinished
 from dayjob.records import Json
 from dayjob.serve.auth import Principal, Scope, find_key, identify, login_cookie, logout_cookie, require
 from dayjob.serve.call import Call, HeaderMap, answer
+from dayjob.serve.curves import SERIES, changes, earned, positions, thin
 from dayjob.serve.policies import EMPTY_REPORT
 from dayjob.serve.views import policy_view, verdict_view, version_view
 
@@ -33,16 +33,11 @@ STATIC_TYPES = {
     ".txt": "text/plain",
 }  # fmt: skip
 REPLAY = HERE / "static" / "replay.json"
-SERIES = ("versions", "position", "trial", "feedback", "learning", "health")
-BIAS = ("alpha", "alpha_low", "alpha_high", "beta", "beta_low", "beta_high")
-POINTS = 240  # of one curve: more than a plot has room for
-LEAST_DECISIONS = 25  # behind one point of a curve of rewards: fewer are noise
-CURVE_POINTS = 60
-LATELY = 5  # points of a curve that "lately" means
 LOGIN_S = 12 * 3600
-SILENT_S = 20.0  # a judge writes a report every second
+SILENT_S = 20.0  # after the end of the lease that a living judge renews at every step
 LITTLE_DISK = 0.05  # share of free disk below which the page warns
 GIGA = 1 << 30
+TOO_LONG = 1e9  # from here on a number is written with its power of ten
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 
@@ -100,6 +95,8 @@ def number(value: Any, digits: int = 3) -> str:
     """
     if value is None or isinstance(value, str) or not math.isfinite(value):
         return "–"
+    if abs(value) >= TOO_LONG:
+        return f"{value:.1e}"
     return f"{value:,.0f}" if abs(value) >= 10**digits else f"{value:.{digits}g}"
 
 
@@ -111,6 +108,16 @@ def signed(value: Any) -> str:
 def percent(value: Any) -> str:
     """A share as a percentage."""
     return "–" if value is None or not math.isfinite(value) else f"{value:.1%}".replace(".0%", "%")
+
+
+def progress(trial: Json) -> float:
+    """How far the evidence is from 1 to what is needed, on a logarithmic scale, in [0, 1].
+
+    >>> progress({"e_value": 10.0, "e_needed": 100.0}), progress({"e_value": 0.2, "e_needed": 40.0})
+    (0.5, 0.0)
+    """
+    value, needed = trial.get("e_value") or 1.0, trial.get("e_needed") or math.inf
+    return max(0.0, min(1.0, math.log(value) / math.log(needed)))
 
 
 def when(text: str) -> str:
@@ -127,90 +134,13 @@ TEMPLATES = jinja2.Environment(
     trim_blocks=True, lstrip_blocks=True,
 )  # fmt: skip
 TEMPLATES.filters |= {
-    "count": count, "number": number, "signed": signed, "percent": percent, "when": when,
+    "count": count, "number": number, "signed": signed, "percent": percent, "progress": progress, "when": when,
 }  # fmt: skip
 
 
 def _page(template: str, status: int = 200, **values: object) -> Response:
     body = TEMPLATES.get_template(template).render(**values)
     return Response(body, status_code=status, media_type="text/html", headers={"cache-control": "no-store"})
-
-
-# ---- curves ----------------------------------------------------------------------------------------------------------
-
-
-def thin(points: Sequence[Json], *, name: str) -> list[Json]:
-    """A curve with no more points than a plot has room for. Rewards are merged by their counts, other points picked.
-
-    The last point of each trial stays: it holds the verdict.
-    """
-    if name == "versions":
-        return _merged(points)
-    step = max(1, math.ceil(len(points) / POINTS))
-    last = len(points) - 1
-    return [
-        point
-        for at, point in enumerate(points)
-        if at % step == step - 1 or at == last or point.get("challenger") != points[at + 1].get("challenger")
-    ]
-
-
-def _merged(points: Sequence[Json]) -> list[Json]:
-    total = sum(one["n"] for point in points for one in point["versions"].values())
-    enough = max(LEAST_DECISIONS, total / CURVE_POINTS)
-    out: list[Json] = []
-    room = 0.0
-    for point in points:
-        if room <= 0:
-            out.append({"seq": point["seq"], "versions": {}})
-            room = enough
-        out[-1]["seq"] = point["seq"]
-        for version, one in point["versions"].items():
-            out[-1]["versions"][version] = _joined(out[-1]["versions"].get(version), one)
-            room -= one["n"]
-    return out
-
-
-def _joined(old: Json | None, new: Json) -> Json:
-    """Two means as one; ``error`` (mean distance from the truth) where both know it."""
-    if old is None:
-        return dict(new)
-    n = old["n"] + new["n"]
-    means = ("reward", "error") if "error" in old and "error" in new else ("reward",)
-    return {"n": n} | {mean: (old["n"] * old[mean] + new["n"] * new[mean]) / n for mean in means}
-
-
-def earned(points: Sequence[Json]) -> list[Json]:
-    """What each version earned over a thinned curve, and lately: the plot's numbers, in the order of first service."""
-    found: dict[str, list[Json]] = {}
-    for point in points:
-        for version, one in point["versions"].items():
-            found.setdefault(version, []).append(one)
-    return [
-        {
-            "version": version,
-            "all": functools.reduce(_joined, each),
-            "lately": functools.reduce(_joined, each[-LATELY:]),
-        }
-        for version, each in found.items()
-    ]
-
-
-def changes(points: Sequence[Json], *, name: str) -> list[Json]:
-    """The points at which a named value became another."""
-    known = [point for point in points if point.get(name) is not None]
-    return [point for at, point in enumerate(known) if at == 0 or point[name] != known[at - 1][name]]
-
-
-def positions(report: Json) -> list[Json]:
-    """Each position's share of the clicks and what the click model says of it; None where it says nothing."""
-    columns = {"share": report["feedback"].get("share_at") or []}
-    columns |= {name: (report.get("bias") or {}).get(name) or [] for name in BIAS}
-    width = max(len(values) for values in columns.values())
-    return [
-        {"position": at + 1} | {name: values[at] if at < len(values) else None for name, values in columns.items()}
-        for at in range(width)
-    ]
 
 
 # ---- handlers --------------------------------------------------------------------------------------------------------
@@ -284,6 +214,7 @@ def _policy(call: Call, principal: Principal) -> Response:
         trials=curves["trial"],
         states=changes(curves["feedback"], name="state")[::-1],
         learned=curves["learning"],
+        shares=curves["position"],
         job=next((job for job in unfinished(control) if (job.tenant, job.policy) == (tenant, name)), None),
         health=_health(call, tenant),
         keys=bool(call.service.keys),
@@ -308,7 +239,7 @@ def _overview(call: Call, tenant: str, name: str) -> Json:
     hub = call.hub
     view = policy_view(hub, tenant, name)
     report = EMPTY_REPORT | (hub.control.state(tenant, name, "report") or {})
-    made_ms = report.get("made_ms")
+    idle_s = _judge_idle_s(call, tenant, name)
     live = hub.live.get((tenant, name))
     serves = view["baseline"] if view["serves"] == "baseline" else view["champion"]
     return view | {
@@ -317,10 +248,17 @@ def _overview(call: Call, tenant: str, name: str) -> Json:
         "really": serves if live is None else live.serving.champion,
         "wanted": serves,
         "frozen_by_file": bool(hub.freeze_file),
-        "silent_s": None if made_ms is None else max(0.0, time.time() - made_ms / 1000),
-        "silent": made_ms is None or time.time() - made_ms / 1000 > SILENT_S,
+        "silent_s": idle_s,
+        "silent": idle_s is None or idle_s > SILENT_S,
         "judged_kind": view["kind"] == PolicyKind.RANKER.value,
     }
+
+
+def _judge_idle_s(call: Call, tenant: str, name: str) -> float | None:
+    """Seconds since the judge's lease of a policy ended, 0 while it holds, None where there never was one."""
+    asked = "SELECT until_ms FROM leases WHERE name=?"
+    row = call.hub.control.db().execute(asked, (f"judge/{tenant}/{name}",)).fetchone()
+    return None if row is None else max(0.0, time.time() - row[0] / 1000)
 
 
 def _health(call: Call, tenant: str) -> Json:

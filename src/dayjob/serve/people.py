@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import orjson
+from pydantic import TypeAdapter, ValidationError
 from starlette.responses import Response, StreamingResponse
 
 from dayjob.endings import Invalid, VersionStatus
@@ -13,8 +14,10 @@ from dayjob.journal.plain import decision_view, outcome_view
 from dayjob.journal.readers import START
 from dayjob.serve.auth import speaks_for
 from dayjob.serve.call import NDJSON, Call, answer
+from dayjob.serve.fields import Name
 from dayjob.serve.wire import UserPatch, parse
 
+NAME: TypeAdapter[str] = TypeAdapter(Name)
 FORMATS = ("chat", "preference", "openai-dpo", "decisions")
 
 
@@ -43,7 +46,14 @@ async def _lines(call: Call, policy: str) -> AsyncIterator[bytes]:
 
 
 def _person(call: Call) -> str:
-    user = speaks_for(call.principal, call.path("user"))
+    named = call.path("user")
+    try:
+        NAME.validate_python(named)
+    except ValidationError:
+        raise Invalid(
+            "a person's name is 1 to 256 characters, none of them a control character", param="user"
+        ) from None
+    user = speaks_for(call.principal, named)
     assert user is not None, "the path always names one"
     return user
 

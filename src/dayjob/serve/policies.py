@@ -35,6 +35,9 @@ async def put_policy(call: Call) -> Response:
     """Declare a policy, or change its settings; its kind and dimensions never change."""
     name = call.path("name")
     spec = parse_policy_spec(call.body)
+    known = {policy.name: policy for policy in call.hub.control.policies(call.tenant)}
+    if name in known and known[name].kind.value != spec.kind:
+        raise Conflict(f"policy {name!r} exists as a {known[name].kind.value}: its kind cannot change; use a new name")
     if isinstance(spec, LanguageSpec):
         raise Invalid(
             "this server has no language engine configured: declare a ranker, or name a base in dayjob.toml",
@@ -43,7 +46,6 @@ async def put_policy(call: Call) -> Response:
     _check_name(name)
     _check_recipe(call, spec)
     declared: Json = spec.model_dump(mode="json")
-    known = {policy.name: policy for policy in call.hub.control.policies(call.tenant)}
     if name in known:
         old = known[name].spec
         changed = [field for field in FIXED if old.get(field) != declared[field]]

@@ -1,18 +1,22 @@
 """POST /v1/rank."""
 
-import os
+import asyncio
 import uuid
 
 import numpy as np
 from starlette.responses import Response
 
-from dayjob.endings import Conflict, Erased, Receipt
+from dayjob.endings import Conflict, DayjobError, Erased, Receipt, Role
 from dayjob.journal.writes import append_decision
 from dayjob.records import Decision, Json
 from dayjob.serve.auth import mint_token, speaks_for
 from dayjob.serve.call import Call, answer
 from dayjob.serve.decide import Asker, Shares, body_digest, decide, new_id, question, seed_of
 from dayjob.serve.wire import RankRequest, parse
+
+NEW_ID = "send a new id, or the first body again"
+# The best order is the champion's own: only the journal says that it was asked for without exploring.
+ROLE = {role: role.value for role in Role} | {Role.BEST: Role.CHAMPION.value}
 
 
 async def rank(call: Call) -> Response:
@@ -22,15 +26,23 @@ async def rank(call: Call) -> Response:
     user = speaks_for(call.principal, request.user)
     live = hub.of(call.tenant, request.policy)
     serving = live.serving
-    asked = question(request, serving, max_candidates=service.settings.max_candidates)
+    digest = body_digest(request)
+    try:
+        asked = question(request, serving, max_candidates=service.settings.max_candidates)
+    except DayjobError:
+        # A retry gets its first answer although the catalog was replaced since.
+        first = await _first(call, request, digest)
+        if first is None:
+            raise
+        return answer(rank_answer(call, first))
     now_ms = hub.now_ms()
-    decision_id = str(request.id) if request.id is not None else new_id(now_ms, os.urandom(10))
+    decision_id = str(request.id) if request.id is not None else new_id(now_ms)
     asker = Asker(
         tenant=call.tenant,
         id=decision_id,
         user=user,
         session=request.session,
-        body_digest=body_digest(request),
+        body_digest=digest,
         at_ms=now_ms,
         learn=user is None or (call.tenant, user) not in hub.silent,
     )
@@ -49,12 +61,22 @@ async def rank(call: Call) -> Response:
     )
     written = await hub.store.asubmit(lambda tx: append_decision(tx, decision, asked.blobs))
     if written.receipt is Receipt.CONFLICT:
-        raise Conflict(f"{written.message}: send a new id, or the first body again")
+        raise Conflict(f"{written.message}: {NEW_ID}")
     if written.receipt is Receipt.ERASED:
         raise Erased(written.message)
     if written.first is None:
         live.observe(np.frombuffer(decision.score, "<f8"))
     return answer(rank_answer(call, written.first or decision))
+
+
+async def _first(call: Call, request: RankRequest, digest: bytes) -> Decision | None:
+    """The decision that this very request made before, if it did. Raises Conflict where another request did."""
+    if request.id is None:
+        return None
+    stored = await asyncio.to_thread(call.hub.reader.decision, call.tenant, str(request.id))
+    if stored is not None and stored.record.body_digest != digest:
+        raise Conflict(f"this id was used with another body: {NEW_ID}")
+    return None if stored is None else stored.record
 
 
 def rank_answer(call: Call, decision: Decision) -> Json:
@@ -70,7 +92,7 @@ def rank_answer(call: Call, decision: Decision) -> Json:
         "id": decision.id,
         "policy": decision.policy,
         "version": decision.version,
-        "role": decision.role.value,
+        "role": ROLE[decision.role],
         "role_propensity": decision.role_propensity,
         "log_propensity": decision.log_propensity,
         "token": token,

@@ -75,7 +75,7 @@ def read_log(path: Path, progress: Callable[[int], None] | None = None) -> LogFi
     if not path.is_file():
         raise Invalid(f"{path} is no file: name a CSV or JSONL log of shown lists and clicks.")
     with path.open("rb") as raw:
-        stream: BinaryIO = gzip.open(raw) if path.name.endswith(".gz") else raw  # type: ignore[assignment]
+        stream: BinaryIO | gzip.GzipFile = gzip.GzipFile(fileobj=raw) if path.name.endswith(".gz") else raw
         told = (lambda: progress(raw.tell())) if progress is not None else (lambda: None)
         lines = _lines(stream, told)
         first = next(lines, b"")
@@ -87,7 +87,7 @@ def read_log(path: Path, progress: Callable[[int], None] | None = None) -> LogFi
     return builder.finish()
 
 
-def _lines(stream: BinaryIO, told: Callable[[], None]) -> Iterator[bytes]:
+def _lines(stream: BinaryIO | gzip.GzipFile, told: Callable[[], None]) -> Iterator[bytes]:
     for number, line in enumerate(stream):
         if number % 10_000 == 0:
             told()
@@ -118,19 +118,12 @@ def _add_list(row: dict[str, Any], number: int, builder: "_Builder") -> None:
     marks = _clicked(row, shown, number)
     scores = _numbers(row.get("score"), shown, "scores", number)
     propensities = _numbers(row.get("propensity"), shown, "propensity", number)
-    facts = _Facts.of(row, number)
+    place = builder.start(number, _Facts.of(row, number))
     for position, item in enumerate(shown):
         if isinstance(item, dict | list) or item is None:
             raise Invalid(f'line {number}: an id in "shown" must be text or a number, not {item!r}.')
-        builder.add(
-            number,
-            str(item),
-            position,
-            clicked=position in marks,
-            score=scores[position],
-            propensity=propensities[position],
-            facts=facts,
-        )
+        builder.add(place, str(item), position, clicked=position in marks, score=scores[position],
+                    propensity=propensities[position])  # fmt: skip
 
 
 def _clicked(row: dict[str, Any], shown: list[Any], number: int) -> set[int]:
@@ -150,7 +143,7 @@ def _clicked(row: dict[str, Any], shown: list[Any], number: int) -> set[int]:
 def _place(one: Any, shown: list[Any], number: int) -> int:
     if isinstance(one, bool) or not isinstance(one, int) or not 1 <= one <= len(shown):
         raise Invalid(
-            f'line {number}: clicked {one!r} is no id in "shown" and no position from 1 to {len(shown)}; null is no click.'
+            f'line {number}: clicked {one!r} is neither an id in "shown" nor a position from 1 to {len(shown)}.'
         )
     return one - 1
 
@@ -181,14 +174,17 @@ def _read_csv(first: bytes, lines: Iterator[bytes], builder: "_Builder") -> None
         position = _number(cell["position"], "position", number)
         if position != int(position) or not 0 <= position <= LONGEST:
             raise Invalid(f"line {number}: position {cell['position']!r} must be a whole number from 1 to {LONGEST}.")
+        key = number if alone else cell["list"]
+        place = builder.place(key)
+        if place is None:
+            place = builder.start(key, _Facts.of(cell, number))
         builder.add(
-            number if alone else cell["list"],
+            place,
             cell["item"],
             int(position),
             clicked=_mark(cell["clicked"], "clicked", number),
             score=_number(cell.get("score", ""), "score", number),
             propensity=_number(cell.get("propensity", ""), "propensity", number),
-            facts=_Facts.of(cell, number),
         )
 
 
@@ -198,7 +194,7 @@ def _delimiter(first: bytes) -> str:
 
 def _header(header: list[str]) -> dict[str, int]:
     names = [h.strip().lower() for h in header]
-    at = {}
+    at: dict[str, int] = {}
     for name, synonyms in SYNONYMS.items():
         found = next((names.index(s) for s in synonyms if s in names), None)
         if found is not None and found not in at.values():
@@ -253,18 +249,20 @@ class _Builder:
     def note(self, text: str) -> None:
         self._notes.append(text)
 
-    def add(
-        self, key: Any, item: str, position: int, *, clicked: bool, score: float, propensity: float, facts: _Facts
-    ) -> None:
-        row = self._lists.get(key)
-        if row is None:
-            row = self._lists[key] = len(self._lists)
-            user = self._users.setdefault(facts.user, len(self._users)) if facts.user else FILLER
-            self._user_B.append(user)
-            self._reward_B.append(facts.reward)
-            self._explored_B.append(facts.explored)
-            self._at_B.append(facts.at)
-            self._names.append((facts.query, facts.first, facts.truth))
+    def place(self, key: Any) -> int | None:
+        """The row of a list that was started, None of a new one."""
+        return self._lists.get(key)
+
+    def start(self, key: Any, facts: _Facts) -> int:
+        row = self._lists[key] = len(self._lists)
+        self._user_B.append(self._users.setdefault(facts.user, len(self._users)) if facts.user else FILLER)
+        self._reward_B.append(facts.reward)
+        self._explored_B.append(facts.explored)
+        self._at_B.append(facts.at)
+        self._names.append((facts.query, facts.first, facts.truth))
+        return row
+
+    def add(self, row: int, item: str, position: int, *, clicked: bool, score: float, propensity: float) -> None:
         code = (self._names[row][0], item)
         self._list_I.append(row)
         self._item_I.append(self._items.setdefault(code, len(self._items)))

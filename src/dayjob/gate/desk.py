@@ -1,0 +1,128 @@
+"""The newest closed decisions of one policy as arrays: a report costs the same after a year as after a day."""
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from dayjob.endings import OutcomeKind, Role
+from dayjob.gate.evidence import closing_outcome, relevance, slot_of, slots_of, success, user_number
+from dayjob.journal.readers import Reader
+from dayjob.records import Decision, Joined, Json
+from dayjob.signals.clicklog import ClickLog
+
+F64 = npt.NDArray[np.float64]
+I64 = npt.NDArray[np.int64]
+WINDOW = 8_000  # newest closed decisions that a report looks at
+ABSENT = -1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """One closed decision as a report needs it: R places shown."""
+
+    seq: int
+    version: str
+    role: Role
+    key_R: tuple[int, ...]  # numbers of the items shown
+    click: int  # 0-based place, -1 none
+    truth: int  # 0-based place of what is right, -1 unknown
+    success: float
+    propensity_R: F64
+    intervened: bool
+    first: int  # number of the serving version's best item
+    first_by_caller: int  # number of the caller's best item
+    user: int
+    score_R: F64
+    feature_RF: F64
+
+
+@dataclass(slots=True, kw_only=True)
+class Desk:
+    """The newest closed decisions of one policy."""
+
+    lines: deque[Line] = field(default_factory=lambda: deque(maxlen=WINDOW))
+    closed: int = 0
+
+    def add(self, closed: Sequence[Joined], spec: Json, *, reader: Reader) -> None:
+        """Take in more closed decisions, in order; those that were only looked up (``best``) are left out."""
+        for joined in closed:
+            if joined.stored.record.role is not Role.BEST:
+                self.closed += 1
+                self.lines.append(line_of(joined, spec, reader=reader))
+
+    def log(self) -> ClickLog:
+        """The newest decisions as a click log, lists padded to the longest."""
+        return click_log(list(self.lines))
+
+
+def line_of(joined: Joined, spec: Json, *, reader: Reader) -> Line:
+    """One closed decision as a line."""
+    decision = joined.stored.record
+    slot_R = slots_of(decision)
+    score_K, base_K = np.frombuffer(decision.score, "<f8"), np.frombuffer(decision.base, "<f8")
+    click, truth = _places(joined, slot_R)
+    number_K = [user_number(candidate.id) for candidate in decision.candidates]
+    return Line(
+        seq=joined.stored.seq, version=decision.version, role=decision.role,
+        key_R=tuple(number_K[slot] for slot in slot_R), click=click, truth=truth, success=success(joined, spec),
+        propensity_R=np.frombuffer(decision.propensity, "<f8"), intervened=decision.intervened,
+        first=number_K[int(np.argmax(score_K))], first_by_caller=number_K[int(np.argmax(base_K))],
+        user=user_number(decision.user), score_R=score_K[slot_R],
+        feature_RF=_features(decision, spec, reader=reader)[slot_R],
+    )  # fmt: skip
+
+
+def _places(joined: Joined, slot_R: I64) -> tuple[int, int]:
+    """(clicked place, place of what is right), -1 for none."""
+    found = closing_outcome(joined)
+    if found is None:
+        return ABSENT, ABSENT
+    known_K = relevance(joined.stored.record, found.record)
+    slot = slot_of(joined.stored.record, found.record) if known_K is None else int(known_K.argmax())
+    places = np.flatnonzero(slot_R == slot)
+    place = int(places[0]) if len(places) else ABSENT
+    if known_K is not None:
+        return ABSENT, place
+    return (place if found.record.kind in (OutcomeKind.CLICK, OutcomeKind.ACCEPT) else ABSENT), ABSENT
+
+
+def _features(decision: Decision, spec: Json, *, reader: Reader) -> F64:
+    """What was known of each candidate (K, F): the caller's score, likeness to the other candidates, the pair."""
+    k = len(decision.candidates)
+    pair_KP = np.frombuffer(decision.pair, "<f4").astype(np.float64).reshape(k, int(spec["pair_dim"]))
+    digests = [candidate.digest for candidate in decision.candidates]
+    vector_KE = reader.get_many(decision.tenant, digests, dim=int(spec["candidate_dim"])).astype(np.float64)
+    unit_KE = vector_KE / np.maximum(np.linalg.norm(vector_KE, axis=1, keepdims=True), np.finfo(np.float64).tiny)
+    crowd_K = (unit_KE @ unit_KE.sum(axis=0) - 1.0) / max(k - 1, 1)
+    return np.column_stack([np.frombuffer(decision.base, "<f8"), crowd_K, pair_KP])
+
+
+def click_log(lines: Sequence[Line]) -> ClickLog:
+    """Lines as a click log."""
+    rows, width = len(lines), max((len(line.key_R) for line in lines), default=1)
+    columns = lines[0].feature_RF.shape[1] if lines else 0
+    item_BK = np.full((rows, width), ABSENT, np.int64)
+    click_BK = np.zeros((rows, width), bool)
+    score_BK, propensity_BK = np.full((rows, width), np.nan), np.full((rows, width), np.nan)
+    feature_BKF = np.zeros((rows, width, columns))
+    for b, line in enumerate(lines):
+        n = len(line.key_R)
+        item_BK[b, :n], score_BK[b, :n], propensity_BK[b, :n] = line.key_R, line.score_R, line.propensity_R
+        feature_BKF[b, :n] = line.feature_RF
+        if line.click >= 0:
+            click_BK[b, line.click] = True
+    return ClickLog(
+        item_BK=item_BK,
+        click_BK=click_BK,
+        propensity_BK=propensity_BK,
+        intervened_B=np.array([line.intervened for line in lines], bool),
+        first_B=np.array([line.first for line in lines], np.int64),
+        user_B=np.array([line.user for line in lines], np.int64),
+        score_BK=score_BK,
+        truth_B=np.array([line.truth for line in lines], np.int64),
+        reward_B=np.full(rows, np.nan),
+        feature_BKF=feature_BKF,
+    )

@@ -1,0 +1,153 @@
+// The plots of one policy, from the JSON of its report and its series. Where nothing is known nothing is drawn.
+/* global uPlot */
+import { across, along, axis, chart, colour, line, percent, short, signed } from "./chart.js";
+import { everyLook } from "./live.js";
+
+const policy = document.querySelector("[data-policy]").dataset.policy;
+const LINES = ["v1", "v2", "v3", "v4", "v5", "v6"]; // colours of the stylesheet, in the order of first service
+const plots = Object.fromEntries(["position", "shares", "effect", "evidence", "reward", "error", "learning"].map((name) => [name, chart(name)]));
+const x = { time: false };
+
+everyLook(async () => {
+  const base = `/v1/policies/${encodeURIComponent(policy)}`;
+  const [report, found] = await Promise.all([read(`${base}/report`), read(`${base}/series`)]);
+  if (!report || !found) return;
+  position(report);
+  shares((found.series.position ?? []).filter((one) => one.share_at?.length));
+  trial(found.series.trial ?? []);
+  versions(found.series.versions ?? []);
+  learning(found.series.learning ?? []);
+});
+
+async function read(address) {
+  const answer = await fetch(address, { cache: "no-store" });
+  return answer.ok ? answer.json() : null;
+}
+
+function position(report) {
+  const share = report.feedback.share_at ?? [];
+  if (!share.length) return plots.position.clear();
+  const { beta = [], beta_low: low = [], beta_high: high = [], predicted } = report.bias ?? {};
+  const upTo = (values) => share.map((_, at) => values[at] ?? null);
+  const model = predicted ?? beta;
+  const label = predicted ? "click model" : "pull of the position (β)";
+  const bars = uPlot.paths.bars({ size: [0.62, 72], radius: 0.12 });
+  const options = () => ({
+    scales: { x: { ...x, range: [0.4, share.length + 0.6] }, y: { range: (u, min, max) => [0, Math.max(0.1, max * 1.08)] } },
+    axes: [along("position", { splits: () => share.map((_, at) => at + 1) }), axis({ say: percent, size: 56 })],
+    series: [
+      { label: "position", value: (u, value, at, index) => (index === null ? "" : short(value)) },
+      line("share of the clicks", "v1", { say: percent, idle: "", paths: bars, fill: `${colour("v1")}66`, width: 1 }),
+      ...(model.length ? [line(label, "accent", { say: percent, idle: "", points: { show: true, size: 7 } })] : []),
+      ...(low.length && !predicted ? [line("95 % from", "accent", { say: percent, idle: "", width: 0 }), line("to", "accent", { say: percent, idle: "", width: 0 })] : []),
+    ],
+    bands: low.length && !predicted ? [{ series: [4, 3], fill: `${colour("accent")}2e` }] : [],
+  });
+  const rows = [share, ...(model.length ? [upTo(model)] : []), ...(low.length && !predicted ? [upTo(low), upTo(high)] : [])];
+  plots.position.draw(`${share.length} ${rows.length} ${label}`, options, [share.map((_, at) => at + 1), ...rows]);
+}
+
+function shares(points) {
+  const enough = points.length > 1;
+  document.querySelector('[data-plot="shares"]').hidden = !enough;
+  if (!enough) return;
+  const places = points.at(-1).share_at.slice(0, 3).map((_, at) => at);
+  const options = () => ({
+    scales: { x, y: { range: (u, min, max) => [0, Math.max(0.1, max * 1.08)] } },
+    axes: [along("number in the journal"), axis({ say: percent, size: 56 })],
+    series: [
+      { label: "at", value: (u, value, at, index) => short(index === null ? u.data[0].at(-1) : value) },
+      ...places.map((at) => line(`position ${at + 1}`, LINES[at], { say: percent })),
+    ],
+  });
+  const rows = places.map((at) => points.map((one) => one.share_at[at] ?? null));
+  plots.shares.draw(`${places}`, options, [points.map((one) => one.seq), ...rows]);
+}
+
+function trial(points) {
+  const end = points.at(-1);
+  const ours = points.filter((one) => one.challenger === end.challenger && one.champion === end.champion && one.judged > 0);
+  const known = ours.filter((one, at) => ours[at + 1]?.judged !== one.judged);
+  if (!known.length) {
+    plots.effect.clear();
+    plots.evidence.clear();
+    return;
+  }
+  const column = (name) => known.map((one) => one[name]);
+  const alone = { points: { show: known.length < 3 } };
+  const effect = () => ({
+    scales: { x },
+    axes: [along("judged decisions"), axis({ say: signed, size: 62 })],
+    series: [
+      { label: "judged", value: (u, value, at, index) => short(index === null ? u.data[0].at(-1) : value) },
+      line("effect", "v1", { say: signed, ...alone }),
+      line("from", "v1", { say: signed, width: 1, dash: [2, 3], ...alone }),
+      line("to", "v1", { say: signed, width: 1, dash: [2, 3], ...alone }),
+    ],
+    bands: [{ series: [3, 2], fill: `${colour("v1")}26` }],
+    hooks: { draw: [across([[0, "quiet"]])] },
+  });
+  plots.effect.draw(`${known.length < 3}`, effect, [column("judged"), column("effect"), column("low"), column("high")]);
+  const tens = (value) => Math.log10(Math.max(value, 1e-3));
+  const back = (value) => short(10 ** value);
+  const evidence = () => ({
+    scales: { x, y: { range: (u, min, max) => [Math.min(0, min), max + 0.15] } },
+    axes: [along("judged decisions"), axis({ size: 62, splits: (u, at, min, max) => steps(min, max), say: back })],
+    series: [
+      { label: "judged", value: (u, value, at, index) => short(index === null ? u.data[0].at(-1) : value) },
+      line("evidence", "v1", { say: back, ...alone }),
+      line("needed", "good", { say: back, dash: [6, 4] }),
+    ],
+  });
+  plots.evidence.draw(`${known.length < 3}`, evidence, [column("judged"), column("e_value").map(tens), column("e_needed").map(tens)]);
+}
+
+/** 1, 3, 10, 30 ... between two powers of ten; fewer where they would be many. */
+function steps(min, max) {
+  const every = max - min > 5 ? Math.ceil((max - min) / 5) : 0;
+  const out = [];
+  for (let power = Math.floor(min); power <= max; power += every || 1) {
+    out.push(power);
+    if (!every) out.push(power + Math.log10(3));
+  }
+  return out.filter((each) => each >= min && each <= max);
+}
+
+function versions(points) {
+  const names = [...new Set(points.flatMap((point) => Object.keys(point.versions)))];
+  if (!names.length) return plots.reward.clear();
+  const stroke = (name, at) => (name.startsWith("v0-") ? "quiet" : LINES[at % LINES.length]);
+  const drawn = (plot, what, say) => {
+    const column = (name) => points.map((point) => point.versions[name]?.[what] ?? null);
+    const few = points.length < 3;
+    const options = () => ({
+      scales: { x },
+      axes: [along("number in the journal"), axis({ size: 56, say })],
+      series: [
+        { label: "at", value: (u, value, at, index) => short(index === null ? u.data[0].at(-1) : value) },
+        ...names.map((name, at) => line(name, stroke(name, at), { say, points: { show: few } })),
+      ],
+    });
+    plot.draw(`${names} ${few}`, options, [points.map((point) => point.seq), ...names.map(column)]);
+  };
+  drawn(plots.reward, "reward", short);
+  const truth = points.some((point) => Object.values(point.versions).some((one) => Number.isFinite(one.error)));
+  document.querySelector('[data-plot="error"]').hidden = !truth;
+  if (truth) drawn(plots.error, "error", short);
+}
+
+function learning(points) {
+  if (!points.length) return plots.learning.clear();
+  const column = (name) => points.map((one) => one[name] ?? null);
+  const alone = { points: { show: points.length < 3 } };
+  const options = () => ({
+    scales: { x, reward: {} },
+    axes: [along("number in the journal"), axis({ size: 56, label: "KL, nats" }), axis({ scale: "reward", side: 1, size: 50, label: "reward", grid: { show: false } })],
+    series: [
+      { label: "at", value: (u, value, at, index) => short(index === null ? u.data[0].at(-1) : value) },
+      line("KL moved", "v2", alone),
+      line("reward", "v1", { scale: "reward", ...alone }),
+    ],
+  });
+  plots.learning.draw(`${points.length < 3}`, options, [column("seq"), column("kl"), column("reward")]);
+}

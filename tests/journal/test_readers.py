@@ -1,0 +1,127 @@
+"""Reading while the writer writes: whole transactions, in order, in short reads; and damage that is said."""
+
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from dayjob.endings import Damaged, OutcomeKind
+from dayjob.fakes import fake_decision, fake_id, fake_outcome, find_fake_spec
+from dayjob.journal.join import Window
+from dayjob.journal.readers import PAGE, Reader, cursor_of, seq_of
+from dayjob.journal.store import Store, StoreConfig
+
+WINDOW = Window(length_ms=60_000)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    config = StoreConfig(ballast_bytes=0)
+    opened = Store(tmp_path, secret=b"s" * 32, find_spec=find_fake_spec, config=config)
+    yield opened
+    opened.close()
+
+
+def fill(store: Store, count: int) -> None:
+    futures = [store.append_decision(*fake_decision(number)) for number in range(1, count + 1)]
+    assert all(future.result().seq for future in futures)
+
+
+def test_cursors_name_the_last_sequence_number_seen() -> None:
+    assert seq_of(cursor_of(0)) == 0
+    assert seq_of(cursor_of(10**15)) == 10**15
+
+
+def test_a_long_read_is_made_of_short_ones_and_misses_nothing(store: Store, tmp_path: Path) -> None:
+    fill(store, 2 * PAGE + 3)
+    pages = list(Reader(tmp_path).joined("t", "p", window=WINDOW, now_ms=0))
+    assert [len(page) for page in pages] == [PAGE, PAGE, 3]
+    assert [j.stored.seq for page in pages for j in page] == list(range(1, 2 * PAGE + 4))
+
+
+def test_a_reader_sees_growing_prefixes(store: Store, tmp_path: Path) -> None:
+    stop = threading.Event()
+
+    def write() -> None:
+        number = 0
+        while not stop.is_set():
+            number += 1
+            store.append_decision(*fake_decision(number))
+            store.append_outcome(fake_outcome(10**6 + number, fake_id(number), OutcomeKind.CLICK)).result()
+
+    writing = threading.Thread(target=write)
+    writing.start()
+    try:
+        reader, cursor, seen = Reader(tmp_path), "s0", []
+        end = time.monotonic() + 1.0
+        while time.monotonic() < end:
+            page, cursor = reader.decisions("t", "p", cursor=cursor)
+            seen += [stored.seq for stored in page]
+    finally:
+        stop.set()
+        writing.join()
+    page, _ = reader.decisions("t", "p", cursor=cursor, limit=10**6)
+    seen += [stored.seq for stored in page]
+    everything, _ = reader.decisions("t", "p", limit=10**6)
+    assert seen == [stored.seq for stored in everything]
+    assert len(seen) > 20
+
+
+def test_a_reader_does_not_hold_the_log_file_open_between_pages(store: Store, tmp_path: Path) -> None:
+    fill(store, PAGE + 1)
+    pages = Reader(tmp_path).joined("t", "p", window=WINDOW, now_ms=0)
+    next(pages)
+    store.scrub().result(2)  # would wait for a reader inside a transaction
+    assert (tmp_path / "journal.db-wal").stat().st_size == 0
+    assert len(next(pages)) == 1
+
+
+def test_a_missing_vector_is_said_and_never_made_up(store: Store, tmp_path: Path) -> None:
+    fill(store, 1)
+    digest = fake_decision(1)[0].candidates[0].digest
+    store.submit(lambda tx: tx.db.execute("DELETE FROM vectors WHERE digest=?", (digest,))).result()
+    with pytest.raises(Damaged, match="restore"):
+        Reader(tmp_path).get_many("t", [digest], dim=2)
+
+
+def test_a_decision_whose_columns_disagree_is_damage(store: Store, tmp_path: Path) -> None:
+    fill(store, 1)
+    store.submit(lambda tx: tx.db.execute("UPDATE decisions SET candidate_digests=x'00'")).result()
+    with pytest.raises(Damaged, match="candidates"):
+        Reader(tmp_path).decision("t", fake_id(1))
+
+
+def test_closed_decisions_are_counted_up_to_a_limit(store: Store, tmp_path: Path) -> None:
+    now = int(time.time() * 1000)
+    for number in range(1, 7):
+        decision, blobs = fake_decision(number)
+        at_ms = now - 120_000 if number <= 2 else now
+        store.append_decision(replace(decision, at_ms=at_ms), blobs).result()
+    for number, kind in ((3, OutcomeKind.CLICK), (4, OutcomeKind.THUMB), (1, OutcomeKind.CLICK)):
+        outcome = replace(fake_outcome(100 + number, fake_id(number), kind), value=1.0, received_ms=now)
+        store.append_outcome(outcome).result()
+    reader = Reader(tmp_path)
+    assert reader.count_closed("t", "p", after=0, window=WINDOW, most=100) == 3
+    assert reader.count_closed("t", "p", after=0, window=WINDOW, most=2) == 2
+    assert reader.count_closed("t", "p", after=2, window=WINDOW, most=100) == 1
+    assert reader.count_closed("t", "nobody", after=0, window=WINDOW, most=100) == 0
+
+
+def test_what_many_threads_read_is_the_same(store: Store, tmp_path: Path) -> None:
+    fill(store, 50)
+    reader, found = Reader(tmp_path), []
+
+    def read() -> None:
+        for _ in range(20):
+            found.append(tuple(stored.seq for stored in reader.decisions("t", "p")[0]))
+
+    threads = [threading.Thread(target=read) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert set(found) == {tuple(range(1, 51))}
+    assert len(found) == 80

@@ -1,0 +1,141 @@
+"""Thousands of requests made from the published document: never a 5xx, and every answer is one the document names."""
+
+import base64
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import httpx2
+import pytest
+import requests
+import schemathesis
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from dayjob.lab.server import Server, running
+from dayjob.serve.openapi import document
+from dayjob.serve.routes import ROUTES
+
+SCHEMA = schemathesis.openapi.from_dict(document(ROUTES))
+CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
+RANKER = {"kind": "ranker", "context_dim": 2, "candidate_dim": 2, "pair_dim": 1}
+OPERATIONS = [(method.upper(), path) for path, methods in document(ROUTES)["paths"].items() for method in methods]
+A_FEW, MANY = 14, 550
+USERS, SESSIONS, ITEMS = ("u1", "u2"), ("s1",), ("a", "b", "c")
+
+
+LINE = st.fixed_dictionaries(
+    {"id": st.text(max_size=4)},
+    optional={
+        "features": st.lists(st.floats() | st.integers(), max_size=3),
+        "features_b64": st.binary(max_size=9).map(lambda raw: base64.b64encode(raw).decode()),
+        "meta": st.dictionaries(st.text(max_size=3), st.none() | st.integers() | st.text(max_size=3), max_size=2),
+    },
+)
+
+
+@schemathesis.serializer("application/x-ndjson")
+def ndjson(_context: Any, value: Any) -> bytes:
+    """The text as it is."""
+    return value if isinstance(value, bytes) else str(value).encode("utf-8", "surrogatepass")
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with running(tmp_path_factory.mktemp("fuzz") / "data", environ={"DAYJOB_MAX_CANDIDATES": "50"}) as one:
+        yield one
+
+
+@pytest.fixture(scope="module")
+def world(server: Server) -> dict[str, list[str]]:
+    """A server that has seen something: policies, a catalog, decisions, outcomes, a job. Real values by field."""
+    with httpx2.Client(base_url=server.url, timeout=20) as http:
+        for name in ("geo", "bare"):
+            assert http.put(f"/v1/policies/{name}", json=RANKER).status_code == 201
+        lines = "\n".join(json.dumps({"id": one, "features": [n, 1]}) for n, one in enumerate(ITEMS))
+        headers = {"Content-Type": "application/x-ndjson"}
+        assert http.put("/v1/policies/geo/catalog", content=lines.encode(), headers=headers).status_code == 200
+        asked = {"policy": "geo", "context": {"features": [1, 0]}, "user": "u1", "session": "s1"}
+        decisions = [http.post("/v1/rank", json=asked).json()["id"] for _ in range(8)]
+        told = [
+            http.post("/v1/feedback", json={"decision": one, "kind": "click", "position": 1}).json()["id"]
+            for one in decisions[:4]
+        ]
+        job = http.post("/v1/policies/geo/learn", json={}).json()["job"]
+    return {
+        "name": ["geo", "bare"], "policy": ["geo", "bare"], "user": [*USERS], "session": [*SESSIONS], "job": [job],
+        "item": [*ITEMS], "decision": decisions, "id": [*decisions, *told, *ITEMS], "to": ["v0-baseline"],
+        "version": ["v0-baseline"], "value": [*told, 1.0, 0.5], "features": [[1, 0], [0.5, 2]], "pair": [[0.5]],
+        "format": ["decisions"], "recipe": ["naive"],
+    }  # fmt: skip
+
+
+def made_real(value: Any, world: dict[str, list[Any]], dice: st.DataObject) -> Any:
+    """Now and then what the server knows in place of what was generated, so that requests get further."""
+    if isinstance(value, Mapping):
+        return {
+            name: dice.draw(st.sampled_from(world[name]))
+            if name in world and dice.draw(st.integers(0, 3))
+            else made_real(inner, world, dice)
+            for name, inner in value.items()
+        }
+    return [made_real(each, world, dice) for each in value] if isinstance(value, list) else value
+
+
+def fuzz(server: Server, world: dict[str, list[Any]], method: str, path: str, *, examples: int) -> Counter[int]:
+    """Sends so many generated requests of one operation, fitting ones and others, and checks each answer; how many had which status."""
+    operation = SCHEMA[path][method]
+    fitting = operation.as_strategy(generation_mode=schemathesis.GenerationMode.POSITIVE)
+    kinds = [fitting]
+    if operation.body or operation.query:
+        kinds.append(operation.as_strategy(generation_mode=schemathesis.GenerationMode.NEGATIVE))
+    statuses: Counter[int] = Counter()
+    with requests.Session() as session:
+
+        @settings(
+            max_examples=examples, deadline=None, database=None, phases=[Phase.generate], derandomize=True,
+            suppress_health_check=list(HealthCheck),
+        )  # fmt: skip
+        @given(case=st.one_of(kinds), dice=st.data())
+        def one(case: schemathesis.Case, dice: st.DataObject) -> None:
+            case.path_parameters = made_real(case.path_parameters, world, dice)
+            case.query = made_real(case.query, world, dice)
+            case.body = made_real(case.body, world, dice)
+            if path.endswith("/catalog") and dice.draw(st.booleans()):
+                case.body = "\n".join(json.dumps(made_real(line, world, dice)) for line in dice.draw(st.lists(LINE)))
+            answer = case.call(base_url=server.url, session=session, timeout=20)
+            statuses[answer.status_code] += 1
+            case.validate_response(answer, checks=CHECKS)
+
+        one()
+    return statuses
+
+
+def test_the_published_document_is_valid_openapi(server):
+    told = httpx2.get(f"{server.url}/openapi.json").json()
+    assert told == document(ROUTES)
+    assert told["openapi"].startswith("3.1")
+    SCHEMA.validate()
+
+
+@pytest.mark.parametrize(("method", "path"), OPERATIONS)
+def test_generated_requests_get_documented_answers(server, world, method, path):
+    statuses = fuzz(server, world, method, path, examples=A_FEW)
+    assert statuses.total() >= 1
+    assert path.endswith("/dream") or any(status < 300 for status in statuses), "no request got through"
+
+
+@pytest.mark.slow
+def test_ten_thousand_generated_requests(server, world):
+    began, statuses = time.monotonic(), Counter[int]()
+    for method, path in OPERATIONS:
+        statuses += fuzz(server, world, method, path, examples=MANY)
+    print(f"{statuses.total()} requests in {time.monotonic() - began:.0f} s: {dict(sorted(statuses.items()))}")
+    assert statuses.total() >= 10_000

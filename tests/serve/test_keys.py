@@ -1,0 +1,274 @@
+"""With keys: who may do what, over every route that is published; tenants, people and feedback tokens."""
+
+import json
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+import httpx2
+import pytest
+
+from dayjob.lab.server import Server, running
+from dayjob.serve.openapi import document
+from dayjob.serve.routes import ROUTES
+
+RANKER = {"kind": "ranker", "context_dim": 2, "candidate_dim": 2, "explore": {"changed_first": 0.0}}
+TWO = [{"id": "a", "features": [1, 0]}, {"id": "b", "features": [0, 1]}]
+KEYS = {
+    "admin": ("acme", ["admin"], None),
+    "infer": ("acme", ["infer"], None),
+    "feedback": ("acme", ["feedback"], None),
+    "learn": ("acme", ["learn"], None),
+    "ann": ("acme", ["infer", "feedback"], "ann"),
+    "rival": ("rival", ["admin"], None),
+}
+# (method, path, a body that fits, the scope that the contract asks for)
+CALLS = [
+    ("PUT", "/v1/policies/geo", RANKER, "admin"),
+    ("GET", "/v1/policies", None, "learn"),
+    ("GET", "/v1/policies/geo", None, "learn"),
+    ("PUT", "/v1/policies/geo/catalog", "ndjson", "admin"),
+    ("GET", "/v1/policies/geo/versions", None, "learn"),
+    ("POST", "/v1/policies/geo/learn", {}, "learn"),
+    ("POST", "/v1/policies/geo/dream", {}, "learn"),
+    ("POST", "/v1/policies/geo/rollback", {"to": "v0-baseline"}, "admin"),
+    ("POST", "/v1/policies/geo/promote", {"version": "v0-baseline", "reason": "try"}, "admin"),
+    ("POST", "/v1/policies/geo/freeze", {}, "admin"),
+    ("POST", "/v1/policies/geo/unfreeze", {}, "admin"),
+    ("GET", "/v1/policies/geo/report", None, "learn"),
+    ("GET", "/v1/policies/geo/series", None, "learn"),
+    ("GET", "/v1/jobs/none", None, "learn"),
+    ("POST", "/v1/rank", {"policy": "geo", "context": {"features": [1, 0]}, "candidates": TWO}, "infer"),
+    ("POST", "/v1/feedback", {"decision": str(uuid.uuid4()), "kind": "none"}, "feedback"),
+    ("GET", "/v1/export?policy=geo", None, "admin"),
+    ("GET", "/v1/users/bob", None, "feedback"),
+    ("PATCH", "/v1/users/bob", {"learn": True}, "feedback"),
+    ("DELETE", "/v1/users/bob", None, "feedback"),
+    ("GET", "/metrics", None, "admin"),
+    ("GET", "/openapi.json", None, "infer"),
+]
+OPEN = {("GET", "/healthz"), ("GET", "/readyz")}
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator["World"]:
+    root = tmp_path_factory.mktemp("keys")
+    lines = []
+    for key, (tenant, scopes, user) in KEYS.items():
+        lines += ["[[key]]", f'key = "{key}"', f'tenant = "{tenant}"', f"scopes = {json.dumps(scopes)}"]
+        lines += [f'user = "{user}"'] if user else []
+    (root / "keys.toml").write_text("\n".join(lines))
+    arguments = ("--no-learner", "--no-judge", "--keys", str(root / "keys.toml"))
+    with running(root / "data", arguments=arguments) as server, World(server) as one:
+        for key in ("admin", "rival"):
+            assert one.ask(key, "PUT", "/v1/policies/geo", body=RANKER).status_code == 201
+        yield one
+
+
+class World:
+    """A server with keys, and a client for each key."""
+
+    def __init__(self, server: Server) -> None:
+        self.server = server
+        self._clients: dict[str | None, httpx2.Client] = {}
+
+    def __enter__(self) -> "World":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for one in self._clients.values():
+            one.close()
+
+    def client(self, key: str | None) -> httpx2.Client:
+        if key not in self._clients:
+            headers = {} if key is None else {"Authorization": f"Bearer {key}"}
+            self._clients[key] = httpx2.Client(base_url=self.server.url, headers=headers, timeout=20)
+        return self._clients[key]
+
+    def ask(self, key: str | None, method: str, path: str, *, body: Any = None) -> httpx2.Response:
+        http = self.client(key)
+        if body == "ndjson":
+            line = json.dumps({"id": "a", "features": [1, 0]}).encode()
+            return http.request(method, path, content=line, headers={"Content-Type": "application/x-ndjson"})
+        return http.request(method, path, json=body)
+
+
+def rank(world: World, key: str, **body: Any) -> dict[str, Any]:
+    asked = {"policy": "geo", "context": {"features": [1, 0]}, "candidates": TWO} | body
+    answer = world.ask(key, "POST", "/v1/rank", body=asked)
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def tell(world: World, key: str | None, status: int, **outcome: Any) -> None:
+    answer = world.ask(key, "POST", "/v1/feedback", body=outcome)
+    assert answer.status_code == status, answer.text
+
+
+def test_every_published_route_is_among_the_calls_of_this_test():
+    told = {
+        (method.upper(), path)
+        for path, methods in document(ROUTES)["paths"].items()
+        for method in methods
+        if (method.upper(), path) not in OPEN
+    }
+    names = {"geo": "{name}", "none": "{job}", "bob": "{user}"}
+    called = {
+        (method, "/".join(names.get(part, part) for part in path.partition("?")[0].split("/")))
+        for method, path, _, _ in CALLS
+    }
+    assert told <= called
+
+
+@pytest.mark.parametrize(("method", "path", "body", "scope"), CALLS)
+def test_every_route_needs_a_key_of_its_scope(world, method, path, body, scope):
+    for key in (None, "stranger", "ADMIN"):
+        answer = world.ask(key, method, path, body=body)
+        assert answer.status_code == 401
+        assert answer.headers["www-authenticate"] == "Bearer"
+        assert answer.json()["error"]["type"] == "authentication_error"
+    for key in ("infer", "feedback", "learn"):
+        answer = world.ask(key, method, path, body=body)
+        assert (answer.status_code == 403) == (key != scope), (key, answer.text)
+    assert world.ask("admin", method, path, body=body).status_code not in (401, 403)
+
+
+@pytest.mark.parametrize(
+    "headers", [{"Authorization": "Basic admin"}, {"Authorization": "admin"}, {"X-Api-Key": "admin"}]
+)
+def test_a_key_counts_only_as_a_bearer(world, headers):
+    assert httpx2.get(f"{world.server.url}/v1/policies", headers=headers).status_code == 401
+
+
+@pytest.mark.parametrize(("method", "path"), sorted(OPEN))
+def test_health_is_open(world, method, path):
+    assert world.ask(None, method, path).status_code == 200
+
+
+def test_no_key_is_ever_said_or_logged(world):
+    answer = world.ask("very-secret-key", "GET", "/v1/policies")
+    assert "very-secret-key" not in answer.text
+    assert "very-secret-key" not in world.server.log.read_text()
+
+
+# ---- tenants -----------------------------------------------------------------------------------------------------
+
+
+def test_tenants_do_not_see_each_other(world):
+    decision = rank(world, "infer", user="bob")["id"]
+    assert rank(world, "rival")["id"] != decision
+    told = world.ask("rival", "GET", "/v1/users/bob").json()
+    assert (told["decisions"], told["held"]["decisions"]) == (0, [])
+    assert decision not in world.ask("rival", "GET", "/v1/export?policy=geo").text
+    assert world.ask("admin", "PUT", "/v1/policies/ours", body=RANKER).status_code == 201
+    assert world.ask("rival", "GET", "/v1/policies/ours").status_code == 404
+    job = world.ask("learn", "POST", "/v1/policies/ours/learn", body={}).json()["job"]
+    assert world.ask("learn", "GET", f"/v1/jobs/{job}").status_code == 200
+    assert world.ask("rival", "GET", f"/v1/jobs/{job}").status_code == 404
+
+
+def test_another_tenants_decision_is_403_and_its_id_is_free_here(world):
+    decision = rank(world, "infer")["id"]
+    tell(world, "rival", 403, decision=decision, kind="none")
+    assert rank(world, "rival", id=decision, k=1)["id"] == decision
+    tell(world, "rival", 201, decision=decision, kind="none")
+    tell(world, "feedback", 201, decision=decision, kind="click", item="b")
+
+
+# ---- people ------------------------------------------------------------------------------------------------------
+
+
+def test_a_key_of_one_person_speaks_for_that_person_only(world):
+    told = rank(world, "ann")
+    assert [each["user"] for each in world.ask("ann", "GET", "/v1/users/ann").json()["held"]["decisions"]][-1] == "ann"
+    assert rank(world, "ann", user="ann")["id"] != told["id"]
+    asked = {"policy": "geo", "context": {"features": [1, 0]}, "candidates": TWO, "user": "bob"}
+    assert world.ask("ann", "POST", "/v1/rank", body=asked).status_code == 403
+    for method, body in (("GET", None), ("PATCH", {"learn": False}), ("DELETE", None)):
+        assert world.ask("ann", method, "/v1/users/bob", body=body).status_code == 403
+    tell(world, "ann", 403, decision=rank(world, "infer", user="bob")["id"], kind="none")
+    tell(world, "ann", 201, decision=told["id"], kind="none")
+    tell(world, "feedback", 201, decision=told["id"], kind="none")
+
+
+# ---- tokens ------------------------------------------------------------------------------------------------------
+
+
+def test_a_token_gives_feedback_on_its_decision_without_a_key(world):
+    told = rank(world, "infer")
+    one = str(uuid.uuid4())
+    click = {"id": one, "decision": told["id"], "kind": "click", "item": "a", "token": told["token"]}
+    tell(world, None, 201, **click)
+    tell(world, None, 200, **click)
+    assert world.ask("feedback", "POST", "/v1/feedback", body=click | {"token": None}).status_code == 200
+    for kind, value in (("none", None), ("accept", None), ("reject", None), ("thumb", 1)):
+        tell(world, None, 201, decision=told["id"], kind=kind, value=value, token=told["token"])
+
+
+def test_a_browser_may_carry_other_cookies_beside_its_token(world):
+    told = rank(world, "infer")
+    body = {"decision": told["id"], "kind": "none", "token": told["token"]}
+    for cookie in ("session=1; theme=dark", "dayjob_login=worn-out"):
+        answer = world.client(None).post("/v1/feedback", json=body, headers={"Cookie": cookie})
+        assert answer.status_code == 201
+
+
+def test_a_token_opens_nothing_else(world):
+    told, other = rank(world, "infer"), rank(world, "infer")
+    token = told["token"]
+    tell(world, None, 403, decision=other["id"], kind="none", token=token)
+    tell(world, None, 403, session="s", kind="thumb", value=1, token=token)
+    for kind, more in (
+        ("reward", {"value": 1}), ("truth", {"item": "a"}), ("demonstration", {"item": "a"}),
+        ("retract", {"value": str(uuid.uuid4())}),
+    ):  # fmt: skip
+        tell(world, None, 403, decision=told["id"], kind=kind, token=token, **more)
+    for method, path, body, _ in CALLS:
+        if path != "/v1/feedback":
+            assert world.ask(token, method, path, body=body).status_code == 401
+
+
+def test_altered_and_foreign_tokens_are_403(world):
+    told = rank(world, "infer")
+    token = told["token"]
+    flipped = token[:-1] + ("A" if token[-1] != "A" else "B")
+    for bad in (flipped, token[:-2], token + "A", token + "=", "x", "é", token.swapcase()):
+        tell(world, None, 403, decision=told["id"], kind="none", token=bad)
+        tell(world, "feedback", 403, decision=told["id"], kind="none", token=bad)
+    tell(world, "rival", 403, decision=told["id"], kind="none", token=token)
+    tell(world, "feedback", 201, decision=told["id"], kind="none", token=token)
+
+
+def test_without_key_and_token_nothing_is_taken(world):
+    told = rank(world, "infer")
+    tell(world, None, 401, decision=told["id"], kind="none")
+    tell(world, None, 401, items=[{"decision": told["id"], "kind": "none"}])
+    body = {
+        "items": [
+            {"decision": told["id"], "kind": "none", "token": told["token"]},
+            {"decision": told["id"], "kind": "none"},
+        ]
+    }
+    answer = world.ask(None, "POST", "/v1/feedback", body=body)
+    assert [each["status"] for each in answer.json()["items"]] == [201, 401]
+
+
+# ---- the dashboard -----------------------------------------------------------------------------------------------
+
+
+def test_the_dashboard_asks_for_a_key_and_remembers_it_in_a_cookie(world):
+    with httpx2.Client(base_url=world.server.url) as http:
+        assert http.get("/").status_code == 401
+        assert http.post("/login", data={"key": "stranger"}).status_code == 401
+        answer = http.post("/login", data={"key": "admin"})
+        assert answer.status_code == 303
+        cookie = answer.headers["set-cookie"]
+        assert "HttpOnly" in cookie
+        assert "SameSite=Strict" in cookie
+        assert "admin" not in cookie
+        http.cookies.clear()
+        name, _, value = cookie.partition(";")[0].partition("=")
+        logged = {"Cookie": f"{name}={value}"}
+        assert http.get("/v1/policies", headers=logged).status_code == 200
+        assert http.get("/v1/policies", headers=logged | {"Origin": "http://evil.example"}).status_code == 403
+        assert http.get("/v1/policies", headers={"Cookie": f"{name}={value[:-2]}xx"}).status_code == 401
