@@ -51,6 +51,7 @@ SERVE_DOORS = {
     "dayjob.serve.call",
     "dayjob.serve.live",
     "dayjob.serve.metrics",
+    "dayjob.serve.protocol",
 }
 MAX_FILE_LINES, MAX_FUNCTION_LINES, MAX_PARAMETERS, MAX_POSITIONAL = 400, 69, 8, 2
 # Whose record it is: leads the arguments of everything that stores or serves, and counts as one name.

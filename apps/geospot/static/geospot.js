@@ -151,6 +151,7 @@ function settle(answer, chosen) {
   id("result-text").textContent = answer.message;
   id("result").hidden = false;
   id("none").hidden = true;
+  if (truth) id("places-hint").textContent = round.simulated ? "How far each was from the true place:" : "How far each was from your pin:";
   id("teach").hidden = !(truth && round.simulated && !answer.taught);
   id("pinbar").hidden = round.simulated || Boolean(truth);
   id("result").focus({ preventScroll: true });

@@ -24,6 +24,12 @@ WORDS = {
     FeedbackState.UNIDENTIFIABLE: "This log cannot say whether its clicks teach anything.",
     FeedbackState.TOO_FEW: "Too few clicks to tell whether they teach anything.",
 }
+NO_VERDICT = {
+    FeedbackState.INFORMATIVE: "Unknown until the share of people who look can be estimated (see bias).",
+    FeedbackState.UNINFORMATIVE: "No number of clicks like these would decide between two rankers.",
+    FeedbackState.UNIDENTIFIABLE: "Unknown until the log can tell position from item.",
+    FeedbackState.TOO_FEW: "Unknown until there are more clicks.",
+}
 PLOT_WIDTH, PLOT_HEIGHT, PLOT_POSITIONS = 680, 220, 20
 
 
@@ -124,11 +130,20 @@ def _print(result: Audit, console: Console, name: str) -> None:
     console.print("[bold]Ceiling[/]", highlight=False)
     say(f"  {result.ceiling.reason} Lever: {result.ceiling.lever.value}.")
     console.print()
-    table = Table("better by", "decisions", "days", title="A verdict at 80 % power would need")
+    if not verdict_possible(result):
+        console.print("[bold]Verdict[/]", highlight=False)
+        say(f"  {NO_VERDICT[result.feedback.state]}")
+        return
+    table = Table("better by", "decisions", "days", title="What a verdict would need")
     for need in result.needs:
         table.add_row(f"{need.effect:.0%}", amount(need.decisions), amount(need.days))
     console.print(table)
-    say("  Better by: how much oftener the new first choice is what those who look want.")
+    say("  At 80 % power. Better by: how much oftener the new first choice is what those who look want.")
+
+
+def verdict_possible(result: Audit) -> bool:
+    """Whether anything is known of the decisions a verdict would need."""
+    return any(math.isfinite(need.decisions) for need in result.needs)
 
 
 def counts(result: Audit) -> str:
@@ -175,6 +190,7 @@ def render(result: Audit, name: str) -> str:
         counts=counts(result),
         rows=rows_of_bias(result),
         plot=_plot(result),
+        no_verdict=None if verdict_possible(result) else NO_VERDICT[result.feedback.state],
         width=PLOT_WIDTH,
         height=PLOT_HEIGHT,
     )

@@ -27,6 +27,7 @@ from dayjob.serve.auth import Key, check_bind, parse_keys
 from dayjob.serve.call import Service
 from dayjob.serve.live import Hub
 from dayjob.serve.metrics import Metrics
+from dayjob.serve.protocol import LimitedProtocol
 
 DRAIN_S = 5
 RESTART_S = 1.0
@@ -57,7 +58,7 @@ def serve(
     server = uvicorn.Server(
         uvicorn.Config(
             create_app(service), host=settings.host, port=settings.port, log_level="warning", access_log=False,
-            timeout_graceful_shutdown=DRAIN_S, loop="uvloop", http="httptools", lifespan="on", server_header=False,
+            timeout_graceful_shutdown=DRAIN_S, loop="uvloop", http=LimitedProtocol, ws="none", lifespan="on", server_header=False,
         )
     )  # fmt: skip
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -7,8 +7,11 @@ is estimated for each person, shrunk towards the running mean of all: someone wh
 h = 1 and then adds no noise at all, without anybody deciding that their clicks do not count. How strongly to shrink is
 chosen by the past squared errors.
 
-The influence cap is a predictable weight: the weights of one person sum to at most max(FLOOR, SHARE * all weights so
-far). It does move what is judged: from the mean over decisions to the mean over decisions with capped people.
+The influence cap is a predictable weight: nobody gets more once their weights sum to max(FLOOR, share * all weights so
+far), where share is 1 %, or twice a fair part while fewer than 200 people were seen (never above 10 %), for else nobody
+could go on. The floor is low because evidence is gathered one person after the other: with a floor of 20 a single
+account could promote by its first 20 clicks. The cap does move what is judged: from the mean over decisions to the mean
+over decisions with capped people. Each nameless decision counts as a person of its own: names are what the cap rests on.
 
 All arrays carry ``_R`` independent trials, so that a simulation runs a thousand at once through the code that judges.
 """
@@ -21,8 +24,10 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
-USER_FLOOR = 20.0
+USER_FLOOR = 5.0
 USER_SHARE = 0.01
+FAIR_PARTS = 2.0
+FEWEST_PEOPLE = 20.0
 # A person's own history against the mean of all: 1, 1/4, 1/16 of an observation's weight each, or none.
 TRUST_E: Floats = np.array([1.0, 0.25, 0.0625, 0.0])
 # The pull of position 1 may change: the mean and the errors forget with a horizon of some 2,000 judged decisions.
@@ -47,6 +52,7 @@ class Past:
     mass_R: Floats
     loss_RE: Floats
     total_R: Floats
+    people_R: Floats
     user_pull_RU: Floats
     user_mass_RU: Floats
     user_spent_RU: Floats
@@ -60,6 +66,7 @@ class Past:
             mass_R=np.zeros(runs),
             loss_RE=np.zeros((runs, TRUST_E.size)),
             total_R=np.zeros(runs),
+            people_R=np.zeros(runs),
             user_pull_RU=np.zeros(table),
             user_mass_RU=np.zeros(table),
             user_spent_RU=np.zeros(table),
@@ -74,7 +81,8 @@ def plan(past: Past, slot_R: Ints) -> Plan:
     seen_R1 = past.user_mass_RU[row_R, slot_R][:, None]
     pull_RE = (TRUST_E * own_R1 + common_R1) / (TRUST_E * seen_R1 + 1.0)
     pull_R = pull_RE[row_R, past.loss_RE.argmin(axis=1)]
-    room_R = np.maximum(USER_FLOOR, USER_SHARE * past.total_R) - past.user_spent_RU[row_R, slot_R]
+    share_R = np.maximum(USER_SHARE, FAIR_PARTS / np.maximum(past.people_R, FEWEST_PEOPLE))
+    room_R = np.maximum(USER_FLOOR, share_R * past.total_R) - past.user_spent_RU[row_R, slot_R]
     weight_R = np.minimum(1.0, np.maximum(0.0, room_R))
     return Plan(pull_RE=pull_RE, pull_R=np.minimum(1.0, np.maximum(-1.0, pull_R)), weight_R=weight_R)
 
@@ -88,6 +96,8 @@ def settle(past: Past, made: Plan, *, slot_R: Ints, value_R: Floats, lean_R: Flo
     past.pull_R = KEEP * past.pull_R + agree_R
     past.mass_R = KEEP * past.mass_R + square_R
     past.total_R = past.total_R + made.weight_R
+    # Newcomers, and every nameless decision.
+    past.people_R = past.people_R + (past.user_spent_RU[row_R, slot_R] == 0.0)
     past.user_pull_RU[row_R, slot_R] += agree_R * known_R
     past.user_mass_RU[row_R, slot_R] += square_R * known_R
     past.user_spent_RU[row_R, slot_R] += made.weight_R * known_R

@@ -181,6 +181,7 @@ class TrialState:
     evidence: Evidence = field(default_factory=Evidence)
     pull: float = 0.0
     mass: float = 0.0
+    people: float = 0.0
     loss_E: tuple[float, ...] = (0.0, 0.0, 0.0, 0.0)
     user_U: tuple[int, ...] = ()
     user_pull_U: tuple[float, ...] = ()
@@ -191,7 +192,7 @@ class TrialState:
         """Numbers and lists of numbers only."""
         columns = ("loss_E", "user_U", "user_pull_U", "user_mass_U", "user_spent_U")
         plain: dict[str, Any] = {name: list(getattr(self, name)) for name in columns}
-        plain |= {name: getattr(self, name) for name in ("bound", "slots", "pull", "mass")}
+        plain |= {name: getattr(self, name) for name in ("bound", "slots", "pull", "mass", "people")}
         return plain | {"evidence": self.evidence.to_dict()}
 
     @classmethod
@@ -208,7 +209,7 @@ def renew(state: TrialState, *, bound: float | None = None) -> TrialState:
     """
     kept = state.bound if bound is None else bound
     fresh = (0.0,) * len(state.user_U)
-    return replace(state, bound=kept, evidence=Evidence(), user_spent_U=fresh)
+    return replace(state, bound=kept, evidence=Evidence(), people=0.0, user_spent_U=fresh)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -257,7 +258,7 @@ def _unpack(state: TrialState) -> tuple[Past, dict[int, int]]:
     past = Past.empty(1, state.slots)
     known = len(state.user_U)
     past.pull_R[0], past.mass_R[0], past.loss_RE[0] = state.pull, state.mass, state.loss_E
-    past.total_R[0] = state.evidence.weight
+    past.total_R[0], past.people_R[0] = state.evidence.weight, state.people
     past.user_pull_RU[0, :known] = state.user_pull_U
     past.user_mass_RU[0, :known] = state.user_mass_U
     past.user_spent_RU[0, :known] = state.user_spent_U
@@ -270,6 +271,7 @@ def _pack(state: TrialState, past: Past, slot_of: dict[int, int]) -> TrialState:
         state,
         pull=float(past.pull_R[0]),
         mass=float(past.mass_R[0]),
+        people=float(past.people_R[0]),
         loss_E=tuple(past.loss_RE[0].tolist()),
         user_U=tuple(sorted(slot_of, key=slot_of.__getitem__)),
         user_pull_U=tuple(past.user_pull_RU[0, :known].tolist()),

@@ -195,7 +195,7 @@ class Control:
         with self.write() as db:
             row = db.execute("SELECT holder, token, until_ms FROM leases WHERE name=?", (name,)).fetchone()
             # A lease that ends later than any could is from before the clock was set back.
-            if row is not None and row[0] != holder and now < int(row[2]) <= now + int(ttl_s * 1000):
+            if row is not None and row[0] != holder and now < int(row[2]) <= now + int(2 * ttl_s * 1000):
                 return None
             token = 1 if row is None else int(row[1]) + (row[0] != holder)
             until = now + int(ttl_s * 1000)
@@ -250,6 +250,15 @@ class Control:
         """Record a person's wish."""
         with self.write() as db:
             db.execute("INSERT OR REPLACE INTO people VALUES (?, ?, ?)", (tenant, user, int(learn)))
+
+    def forget(self, tenant: str, user: str) -> None:
+        """Drop a person's wish with their name; the log file is emptied, so that it does not stay there either."""
+        with self.write() as db:
+            db.execute("DELETE FROM people WHERE tenant=? AND user=?", (tenant, user))
+        try:
+            self.db().wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+        except apsw.Error as error:
+            raise StorageFull(f"the log file could not be emptied ({error}): try the erasure again") from error
 
     def silent_people(self) -> set[tuple[str, str]]:
         """The people, as (tenant, user), that are served but never learned from."""

@@ -142,9 +142,9 @@ def trust_study(seeds: Sequence[int], *, queries: int, draws: int) -> dict[str, 
         known = model.item_V[::20]
         anchored = model.anchored(known, relevance(queries)[known])
         rows.append(np.stack([anchored.alpha_K, anchored.beta_K, model.slope_K, model.offset_K]))
-        (slope_low, slope_high), (offset_low, offset_high) = trust_interval(log, seed=seed, draws=draws)
-        inside = [(slope_low <= slope) & (slope <= slope_high), (offset_low <= offset) & (offset <= offset_high)]
-        covered.append(np.stack(inside)[:, 1:])
+        low, high = trust_interval(log, seed=seed, draws=draws)
+        identified = np.stack([slope, offset])
+        covered.append(((low[2:] <= identified) & (identified <= high[2:]))[:, 1:])
         perplexities.append(perplexity(model.predict(log.item_BK), log)[0])
     found = np.stack(rows)
     truth = np.stack([ALPHA, BETA, slope, offset])

@@ -49,7 +49,7 @@ POWERS = tuple(
     for points in (1, 2, 5, 8)
     for label, named, people in (("without names", False, 300), ("300 people", True, 300), ("3,000 people", True, 3000))
 )
-# Heavy accounts add at most 1 % of the weight each; fresh ones add their share: 2 points worse stands 2 % of them.
+# Among 300 people a heavy account adds at most 1 % of the weight; fresh ones add their share of the traffic.
 ATTACKS = (
     *(
         replace(PEOPLE_BLIND, name=f"{accounts} heavy accounts, 10 %", gap=-0.02, puppets=0.1, puppet_accounts=accounts)

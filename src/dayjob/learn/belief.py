@@ -123,7 +123,7 @@ def fit_belief(
 
     before = float("inf")
     for _ in range(0, recipe.steps, ROUND):
-        now = float(optimizer.step(closure))  # the value at the start of the round
+        now = float(optimizer.step(closure))  # type: ignore[no-untyped-call]  # the value at the start of the round
         if before - now < SETTLED:
             break
         before = now
@@ -196,7 +196,7 @@ def _penalty(belief: Belief, strength: Tensor, recipe: Debiased) -> tuple[float,
         + recipe.examined_ridge * examined_K.square().sum() / 2
         + recipe.user_ridge * user_U.square().sum() / 2
     )
-    value.backward()  # type: ignore[no-untyped-call]
+    value.backward()
     return float(value.detach()), torch.cat([leaf.grad.reshape(-1) for leaf in leaves])
 
 

@@ -7,6 +7,7 @@ leads from the second to the first.
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -33,8 +34,7 @@ class Replay:
     - ``truth_B``: int16 *slot* that was right, where somebody said so, else -1.
     - ``user_B``: int32, -1 anonymous.
     - ``role_B``: int16, 0 champion, 1 trial, 2 baseline.
-    - ``loss_BKK``: float32 cost of choosing slot j (last axis) when slot i is right, or None. Symmetric costs such as km
-      have a zero diagonal.
+    - ``loss_BKK``: float32 cost of showing slot i first when slot j (last axis) is the right one, or None.
     """
 
     context_BD: F32
@@ -80,7 +80,7 @@ class Replay:
 
     def rows(self, index: npt.NDArray[np.integer] | slice) -> Replay:
         """The decisions at ``index``; candidate vectors are shared, not copied."""
-        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "vector_VE"}
+        values: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "vector_VE"}
         return replace(self, **{name: None if value is None else value[index] for name, value in values.items()})
 
     def check(self) -> Replay:

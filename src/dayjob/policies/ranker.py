@@ -99,7 +99,8 @@ class NumpyRanker:
             learned_BK = learned_BK + lists.pair_BKP @ w["pair"]
         if self._layers:
             learned_BK = learned_BK + self._network(lists)
-        return self._scale * lists.base_BK + learned_BK
+        utility_BK: F64 = self._scale * lists.base_BK + learned_BK
+        return utility_BK
 
     def _network(self, lists: Lists) -> F32:
         w = self._weights

@@ -21,12 +21,13 @@ def thin(points: Sequence[Json], *, name: str) -> list[Json]:
     """
     if name == "versions":
         return _merged(points)
-    step = max(1, math.ceil(len(points) / POINTS))
-    last = len(points) - 1
+    step, last = max(1, math.ceil(len(points) / POINTS)), len(points) - 1
     return [
         point
         for at, point in enumerate(points)
-        if at % step == step - 1 or at == last or point.get("challenger") != points[at + 1].get("challenger")
+        if at == last
+        or point.get("challenger") != points[at + 1].get("challenger")
+        or (at % step == step - 1 and point["seq"] != points[at + 1]["seq"])
     ]
 
 
@@ -35,17 +36,20 @@ def _merged(points: Sequence[Json]) -> list[Json]:
     enough = max(LEAST_DECISIONS, total / CURVE_POINTS)
     out: list[Json] = []
     rest: dict[str, Json] = {}  # what is seldom served waits until enough decisions are behind its point
-    told: dict[str, Json] = {}  # the newest point that each version is on
-    for at, point in enumerate(points):
+    told: dict[str, dict[str, Json]] = {}  # the newest point that each version is on
+    for point in points:
         for version, one in point["versions"].items():
             rest[version] = _joined(rest.get(version), one)
-        if at < len(points) - 1 and sum(one["n"] for one in rest.values()) < enough:
-            continue
         ready = [name for name, one in rest.items() if one["n"] >= LEAST_DECISIONS]
-        out.append({"seq": point["seq"], "versions": {name: rest.pop(name) for name in ready}})
-        told |= dict.fromkeys(ready, out[-1]["versions"])
+        if not ready or sum(one["n"] for one in rest.values()) < enough:
+            continue
+        earned_now = {name: rest.pop(name) for name in ready}
+        out.append({"seq": point["seq"], "versions": earned_now})
+        told.update((name, earned_now) for name in ready)
+    if rest and not out:
+        return [{"seq": points[-1]["seq"], "versions": rest}]
     for name, one in rest.items():
-        last = told.get(name, out[-1]["versions"])
+        last: Json = told[name] if name in told else out[-1]["versions"]
         last[name] = _joined(last.get(name), one)
     return out
 

@@ -99,6 +99,7 @@ async def delete_user(call: Call) -> Response:
     counts = await hub.store.asubmit(lambda tx: erase_user(tx, call.tenant, user))
     await asyncio.wrap_future(hub.store.scrub())
     await asyncio.to_thread(_taint, call, taught)
+    await asyncio.to_thread(hub.control.forget, call.tenant, user)
     await asyncio.to_thread(hub.refresh)
     return answer(
         {

@@ -99,17 +99,17 @@ def _seen_twice(data: Cells) -> float:
 def _by_items(log: ClickLog, seed: int) -> Bias:
     sample = log.rows(np.arange(0, len(log), max(1, len(log) // INTERVAL_ROWS)))
     model = fit_trust(cells(sample))
-    (slope_low, slope_high), (offset_low, offset_high) = trust_interval(sample, seed=seed, draws=INTERVAL_DRAWS)
-    alpha_1, beta_1 = model.alpha_K[0], model.beta_K[0]
+    low, high = trust_interval(sample, seed=seed, draws=INTERVAL_DRAWS)
     return Bias(
         method=BiasMethod.ITEMS,
-        reason="Items seen at several positions separate the position from the item; alpha is relative to position 1.",
+        reason="Items seen at several positions separate the position from the item; clicks give only the ratios of "
+        "alpha, its scale is that of a relevance from 0 to 1.",
         alpha_K=model.alpha_K,
-        alpha_low_K=slope_low * alpha_1,
-        alpha_high_K=slope_high * alpha_1,
+        alpha_low_K=low[0],
+        alpha_high_K=high[0],
         beta_K=model.beta_K,
-        beta_low_K=offset_low + slope_low * beta_1,
-        beta_high_K=offset_high + slope_high * beta_1,
+        beta_low_K=low[1],
+        beta_high_K=high[1],
     )
 
 

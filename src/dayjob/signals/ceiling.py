@@ -60,7 +60,7 @@ def ceiling(log: ClickLog, bias: Bias, found: Feedback, config: CeilingConfig | 
         return _judge(hits / count, wilson(hits, count), 1.0, source="truth", facts=(found, config))
     if found.state is not FeedbackState.INFORMATIVE:
         lever = Lever.EXPLORATION if found.state is FeedbackState.UNIDENTIFIABLE else Lever.FEEDBACK
-        return _none(lever, f"Clicks are {found.state.value}: {found.reason}")
+        return _none(lever, f"Clicks cannot say: they are {found.state.value.replace('_', ' ')} (see feedback).")
     if not bias.identifiable:
         return _none(Lever.EXPLORATION, bias.reason)
     rate_K = log.click_BK.sum(axis=0) / np.maximum(log.shown_BK.sum(axis=0), 1)

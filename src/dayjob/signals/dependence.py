@@ -24,7 +24,7 @@ from math import erfc, sqrt
 import numpy as np
 
 from dayjob.signals.clicklog import F64, I64, Bool, ClickLog
-from dayjob.signals.features import CONSTANT, standardise
+from dayjob.signals.features import CONSTANT, reputation, standardise
 from dayjob.signals.intervals import chi_square_tail
 
 SHARES = 400  # grid of shares over which the likelihood is integrated
@@ -70,9 +70,9 @@ class Dependence:
 
 
 def columns(log: ClickLog, learned_BK: F64 | None = None) -> F64:
-    """(B, K, F) the standardised columns of the test."""
+    """(B, K, F) the standardised columns of the test: score, first choice, reputation, features, learned score."""
     first_BK = np.where(log.changed_B.any(), (log.item_BK == log.first_B[:, None]) & log.shown_BK, 0).astype(np.float64)
-    parts = [log.score_BK[..., None], first_BK[..., None], log.feature_BKF]
+    parts = [log.score_BK[..., None], first_BK[..., None], reputation(log)[..., None], log.feature_BKF]
     if learned_BK is not None:
         parts.append(learned_BK[..., None])
     return standardise(np.concatenate(parts, axis=2), log.shown_BK)

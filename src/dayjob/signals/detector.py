@@ -67,8 +67,8 @@ def feedback(log: ClickLog, config: DetectorConfig | None = None, *, learned_BK:
 
     ``learned_BK``: the score that something trained on earlier clicks alone gives each item
     (``features.learned_score``, or a version that had not seen these decisions). Without it, clicks that are spread
-    evenly stay an open question. Columns: the score, the policy's first choice, the features of the log, the learned
-    score.
+    evenly stay an open question. Columns: the score, the policy's first choice, the item's reputation where items
+    repeat, the features of the log, the learned score.
     """
     config = config or DetectorConfig()
     click_B = log.click_B
@@ -94,7 +94,7 @@ def feedback(log: ClickLog, config: DetectorConfig | None = None, *, learned_BK:
         p_value=min(1.0, 3 * min(tail.p_value, plain.p_value, moved.p_value)),
         shares=shares(log, tail, bounding_F, least=config.share, response=config.response),
         learned=learned_BK is not None,
-        described=learned_BK is not None or log.feature_BKF.shape[2] > 0,
+        described=bool(columns_BKF[..., FIRST_CHOICE + 1 :].any()),
     )
     return _decide(base, config)
 
@@ -119,7 +119,7 @@ def _decide(facts: _Facts, config: DetectorConfig) -> Feedback:
         return _say(
             facts,
             FeedbackState.INFORMATIVE,
-            f"The clicked items differ from the items at the same positions elsewhere (p = {facts.p_value:.1g}): "
+            f"The clicked items differ from the items at the same positions elsewhere ({_p(facts.p_value)}): "
             "clicks depend on what is shown, not on the position alone.",
         )
     if facts.changed < config.minimum_changed:
@@ -149,8 +149,8 @@ def _decide(facts: _Facts, config: DetectorConfig) -> Feedback:
     return _say(
         facts,
         FeedbackState.TOO_FEW,
-        f"No dependence on the items shows (p = {facts.p_value:.2g}), but up to {facts.bound:.0%} of the clicks could "
-        f"still be informative.",
+        f"No dependence on the items shows ({_p(facts.p_value)}), but up to {facts.bound:.0%} of the clicks "
+        "could still be informative.",
         needed=needed,
     )
 
@@ -177,8 +177,8 @@ def _open_or_uninformative(facts: _Facts, config: DetectorConfig) -> Feedback:
     return _say(
         facts,
         FeedbackState.UNINFORMATIVE,
-        f"Given the position, clicks do not depend on the item (p = {facts.p_value:.2g}); at most {facts.bound:.1%} of "
-        f"them could (95 %, if items move the odds of those who look by e^{config.response} per unit). "
+        f"Given the position, clicks do not depend on the item ({_p(facts.p_value)}); at most {facts.bound:.1%} "
+        f"of them could (95 %, if items move the odds of those who look by e^{config.response} per unit). "
         f"{facts.share_at[0]:.0%} go to position 1.",
     )
 
@@ -188,6 +188,10 @@ def _even(tail_K: F64, level: float = 0.01) -> bool:
     if len(tail_K) < 2:
         return True
     return chi_square_tail(float(((tail_K - expected) ** 2 / expected).sum()), len(tail_K) - 1) > level
+
+
+def _p(p_value: float) -> str:
+    return f"p = {p_value:.2g}" if p_value > 1e-99 else "p < 1e-99"
 
 
 def _say(facts: _Facts, state: FeedbackState, reason: str, *, needed: int | None = None) -> Feedback:

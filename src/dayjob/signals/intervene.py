@@ -122,15 +122,14 @@ def all_pairs_interval(log: ClickLog, *, seed: int, draws: int = 200, confidence
     )
 
 
-def trust_interval(log: ClickLog, *, seed: int, draws: int = 100) -> tuple[tuple[F64, F64], tuple[F64, F64]]:
-    """95 % ((low, high) of slope_K, (low, high) of offset_K) of ``fit_trust`` by the bootstrap over users."""
+def trust_interval(log: ClickLog, *, seed: int, draws: int = 100) -> tuple[F64, F64]:
+    """95 % (low, high) of ``fit_trust``, each (4, K): alpha, beta, slope, offset; by the bootstrap over users."""
 
-    def both(rows: I64) -> F64:
+    def estimates(rows: I64) -> F64:
         model = fit_trust(cells(log.rows(rows)))
-        return np.stack([model.slope_K, model.offset_K])
+        return np.stack([model.alpha_K, model.beta_K, model.slope_K, model.offset_K])
 
-    low, high = bootstrap(both, log.user_B, seed=seed, draws=draws)
-    return (low[0], high[0]), (low[1], high[1])
+    return bootstrap(estimates, log.user_B, seed=seed, draws=draws)
 
 
 def by_rank(log: ClickLog) -> ClickLog:

@@ -57,6 +57,7 @@ class Chart {
   /** `build` makes uPlot's options anew (colours may have changed); `shape` differs where the lines do. */
   draw(shape, build, data) {
     this.place.hidden = false;
+    this.place.closest("figure").hidden = false;
     this.build = build;
     this.data = data;
     if (this.plot && shape === this.shape) {

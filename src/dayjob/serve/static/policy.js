@@ -6,6 +6,7 @@ import { everyLook } from "./live.js";
 const policy = document.querySelector("[data-policy]").dataset.policy;
 const LINES = ["v1", "v2", "v3", "v4", "v5", "v6"]; // colours of the stylesheet, in the order of first service
 const plots = Object.fromEntries(["position", "shares", "effect", "evidence", "reward", "error", "learning"].map((name) => [name, chart(name)]));
+const STILL = 0.01; // nats: below this a plot of the KL would only magnify noise
 const x = { time: false };
 
 everyLook(async () => {
@@ -48,9 +49,7 @@ function position(report) {
 }
 
 function shares(points) {
-  const enough = points.length > 1;
-  document.querySelector('[data-plot="shares"]').hidden = !enough;
-  if (!enough) return;
+  if (points.length < 2) return;
   const places = points.at(-1).share_at.slice(0, 3).map((_, at) => at);
   const options = () => ({
     scales: { x, y: { range: (u, min, max) => [0, Math.max(0.1, max * 1.08)] } },
@@ -132,22 +131,20 @@ function versions(points) {
   };
   drawn(plots.reward, "reward", short);
   const truth = points.some((point) => Object.values(point.versions).some((one) => Number.isFinite(one.error)));
-  document.querySelector('[data-plot="error"]').hidden = !truth;
   if (truth) drawn(plots.error, "error", short);
 }
 
 function learning(points) {
-  if (!points.length) return plots.learning.clear();
+  if (points.length < 2) return plots.learning.clear();
   const column = (name) => points.map((one) => one[name] ?? null);
-  const alone = { points: { show: points.length < 3 } };
   const options = () => ({
-    scales: { x, reward: {} },
+    scales: { x, y: { range: (u, min, max) => [0, Math.max(STILL, 1.1 * max)] }, reward: {} },
     axes: [along("number in the journal"), axis({ size: 56, label: "KL, nats" }), axis({ scale: "reward", side: 1, size: 50, label: "reward", grid: { show: false } })],
     series: [
       { label: "at", value: (u, value, at, index) => short(index === null ? u.data[0].at(-1) : value) },
-      line("KL moved", "v2", alone),
-      line("reward", "v1", { scale: "reward", ...alone }),
+      line("KL moved", "v2"),
+      line("reward", "v1", { scale: "reward" }),
     ],
   });
-  plots.learning.draw(`${points.length < 3}`, options, [column("seq"), column("kl"), column("reward")]);
+  plots.learning.draw("two", options, [column("seq"), column("kl"), column("reward")]);
 }

@@ -20,7 +20,7 @@ function curve(name, rows, lines, { say = short, y, size = 56 }) {
     const options = () => ({
       scales: { x: { time: false, range: [0, end] }, y: { range: () => y } },
       axes: [along("interactions"), axis({ say, size })],
-      series: [{ label: "at", value: (u, value, at, index) => (index === null ? "" : short(value)) }, ...lines()],
+      series: [{ label: "at", value: (u, value, at, index) => short(index === null ? replay.steps[Number(range.value)] : value) }, ...lines()],
       hooks: { draw: fired ? [mark(replay.alarm_at, "bad", "alarm")] : [] },
     });
     plots[name].draw(`${fired}`, options, [replay.steps, ...rows.map(seen)]);

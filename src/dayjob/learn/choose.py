@@ -1,0 +1,146 @@
+"""Which belief may become a version, and how it is turned into a choice: by held-out decisions, never by those it learned from.
+
+The beliefs compared are nested: the caller's score alone, with the shared terms, and with all terms under falling ridge weights. The
+best on held-out clicks is taken when it beats the caller's order by ``proof`` standard errors, in likelihood and, for its first
+choice, in value. Otherwise the caller's order stays: clicks that say nothing must change nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from dayjob.learn.belief import Events
+from dayjob.learn.recipes import Debiased
+from dayjob.learn.replay import Replay
+
+F64 = npt.NDArray[np.float64]
+
+EXAMINED_MOST = 1.0  # log of the most by which a rarely examined position may be weighed up
+FAR = 1e30  # cost of showing a filler
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeldOut:
+    """What one kind of belief says of decisions it did not learn from. ``choice_B`` is the probability that the click was a
+    choice; ``weight_B`` that times the user's weight, corrected for how much its position is examined."""
+
+    log_likelihood_B: F64
+    choice_B: F64
+    weight_B: F64
+    utility_BK: F64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gain:
+    """A paired mean with its standard error: ``mean`` > 0 is better."""
+
+    mean: float
+    error: float
+
+    @property
+    def proof(self) -> float:
+        """Standard errors above nothing."""
+        return self.mean / self.error if self.error > 0 else 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """Belief to choice: softmax(sharpness · u), then least expected loss in steps of ``unit``; unit 0: the most probable."""
+
+    sharpness: float = 1.0
+    unit: float = 0.0
+
+
+def folds(replay: Replay, *, count: int, seed: int) -> npt.NDArray[np.int64]:
+    """A fold for each decision. All of a user's decisions share one, so that a user's own habits are never the proof."""
+    rng = np.random.default_rng(seed)
+    alone_B = rng.permutation(len(replay)) % count
+    users = int(replay.user_B.max(initial=-1)) + 1
+    fold_U = rng.permutation(users) % count if users else np.zeros(1, np.int64)
+    return np.where(replay.user_B >= 0, fold_U[np.maximum(replay.user_B, 0)], alone_B)
+
+
+def mean_gain(gain_B: F64, weight_B: F64) -> Gain:
+    """Weighted mean of ``gain_B`` and its standard error."""
+    total = weight_B.sum()
+    if total <= 0:
+        return Gain(mean=0.0, error=0.0)
+    mean = float((weight_B * gain_B).sum() / total)
+    error = float(np.sqrt((weight_B**2 * (gain_B - mean) ** 2).sum()) / total)
+    return Gain(mean=mean, error=error)
+
+
+def likelihood_gain(new: HeldOut, old: HeldOut, events: Events) -> Gain:
+    """Nats a decision by which ``new`` foretells clicks better than ``old``."""
+    taught_B = _taught(events)
+    weight_B = events.weight_B.numpy().astype(np.float64) * taught_B
+    return mean_gain(new.log_likelihood_B - old.log_likelihood_B, weight_B)
+
+
+def right_slot(replay: Replay) -> npt.NDArray[np.int64]:
+    """The slot that the truth, else the click, says was right; -1 unknown."""
+    return np.where(replay.truth_B >= 0, replay.truth_B, replay.clicked_slot_B).astype(np.int64)
+
+
+def cost(replay: Replay, first_B: npt.NDArray[np.int64]) -> F64:
+    """What showing slot ``first_B`` first costs, by the right slot: its loss, or 1 for another slot; 0 where unknown."""
+    right_B = right_slot(replay)
+    at_B = np.maximum(right_B, 0)
+    rows = np.arange(len(replay))
+    each = (first_B != at_B).astype(np.float64) if replay.loss_BKK is None else replay.loss_BKK[rows, first_B, at_B]
+    return np.where(right_B >= 0, each, 0.0)
+
+
+def value_gain(replay: Replay, new_first_B: npt.NDArray[np.int64], weight_B: F64) -> tuple[Gain, float]:
+    """(cost saved a decision by the new first choice against the caller's, mean cost of the caller's)."""
+    base_BK = np.where(replay.real_BK, replay.base_BK, -np.inf)
+    old_B = cost(replay, base_BK.argmax(axis=1))
+    total = weight_B.sum()
+    level = float((weight_B * old_B).sum() / total) if total > 0 else 0.0
+    return mean_gain(old_B - cost(replay, new_first_B), weight_B), level
+
+
+def expected_loss(
+    utility_BK: F64, loss_BKK: npt.NDArray[np.float32], real_BK: npt.NDArray[np.bool_], sharpness: float
+) -> F64:
+    """Expected loss (B, K) of showing each slot first under softmax(sharpness · u); ``FAR`` for fillers."""
+    logit_BK = np.where(real_BK, sharpness * (utility_BK - utility_BK.max(axis=1, keepdims=True)), -np.inf)
+    belief_BK = np.exp(logit_BK)
+    belief_BK /= belief_BK.sum(axis=1, keepdims=True)
+    return np.where(real_BK, np.einsum("bkj,bj->bk", loss_BKK, belief_BK), FAR)
+
+
+def choose(replay: Replay, held: HeldOut, recipe: Debiased) -> tuple[Choice, npt.NDArray[np.int64]]:
+    """How to choose by this belief, and the first choices (B,) it makes: least expected loss where that costs less."""
+    utility_BK = np.where(replay.real_BK, held.utility_BK, -np.inf)
+    best_choice, best_first_B = Choice(), utility_BK.argmax(axis=1)
+    if replay.loss_BKK is None:
+        return best_choice, best_first_B
+    best = mean_gain(cost(replay, best_first_B), held.weight_B).mean
+    for sharpness in recipe.sharpness:
+        loss_BK = expected_loss(utility_BK, replay.loss_BKK, replay.real_BK, sharpness)
+        first_B = loss_BK.argmin(axis=1)
+        mean = mean_gain(cost(replay, first_B), held.weight_B).mean
+        if mean < best:
+            spread = np.where(replay.real_BK, loss_BK, np.nan)
+            best, best_first_B = mean, first_B
+            best_choice = Choice(sharpness=sharpness, unit=float(np.nanmean(np.nanstd(spread, axis=1))))
+    return best_choice, best_first_B
+
+
+def choice_weight(events: Events, choice_B: Tensor, examined_K: Tensor) -> F64:
+    """Weight of each decision as evidence of what people want: chosen, not pulled, and made up for being seen less."""
+    boost_B = torch.exp(-examined_K[events.click_B.clamp_min(0)].clamp(-EXAMINED_MOST, EXAMINED_MOST))
+    boost_B = torch.where(events.truth_B >= 0, 1.0, boost_B)
+    weight_B = (choice_B * events.weight_B * boost_B).numpy().astype(np.float64)
+    return weight_B * _taught(events)
+
+
+def _taught(events: Events) -> npt.NDArray[np.bool_]:
+    taught: npt.NDArray[np.bool_] = ((events.click_B >= 0) | (events.truth_B >= 0)).numpy()
+    return taught

@@ -1,0 +1,237 @@
+"""Promise 8: erasing a person removes rows and bytes, leaves keyed tombstones, and nothing of theirs comes back."""
+
+import random
+import uuid
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+
+from dayjob.cli.serve import assemble
+from dayjob.config import Config
+from dayjob.endings import Receipt, VersionStatus
+from dayjob.fakes import fake_decision, fake_outcome, find_fake_spec
+from dayjob.journal import vectors
+from dayjob.journal.control import Control
+from dayjob.journal.store import Store, StoreConfig
+from dayjob.journal.writes import person_mark
+from dayjob.records import Candidate, CatalogItem, Version
+from dayjob.serve.app import create_app
+from dayjob.serve.auth import parse_keys
+
+ANN = "ann.example"
+RANKER = {"kind": "ranker", "context_dim": 3, "candidate_dim": 3}
+
+
+def bytes_of(root: Path) -> bytes:
+    """Everything that a data directory holds, log files included."""
+    return b"".join(path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file())
+
+
+def traces(root: Path, secrets: list[bytes]) -> list[bytes]:
+    held = bytes_of(root)
+    return [secret for secret in secrets if secret in held]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    config = StoreConfig(ballast_bytes=0)
+    opened = Store(tmp_path / "data", secret=b"s" * 32, find_spec=find_fake_spec, config=config)
+    yield opened
+    opened.close()
+
+
+def test_no_byte_of_an_erased_person_is_left_in_any_file(store: Store) -> None:
+    """Among many others, whose rows split and move the pages that hold the person's: ids, texts, contexts, vectors."""
+    dice, secrets, futures = random.Random(3), [ANN.encode()], []
+    for number in range(1_500):
+        theirs = number % 25 == 0
+        decision, _ = fake_decision(number, ("one",))
+        mark = f"mark-{number:08d}-".encode()
+        blob = mark * 8
+        name = str(uuid.UUID(int=dice.getrandbits(128)))
+        decision = replace(
+            decision, id=name, user=ANN if theirs else f"user-{dice.random()}", session=f"session-{number:08d}",
+            context=mark * 4, extra={"note": f"extra-{number:08d}"},
+            candidates=(Candidate(id=f"item-{number:08d}", digest=vectors.digest(blob)),),
+        )  # fmt: skip
+        futures.append(store.append_decision(decision, [blob]))
+        outcome = replace(
+            fake_outcome(0, name), id=str(uuid.UUID(int=dice.getrandbits(128))), text=f"text-{number:08d}" * 9,
+            position=None,
+        )  # fmt: skip
+        futures.append(store.append_outcome(outcome))
+        if theirs:
+            words = [f"{what}-{number:08d}" for what in ("session", "mark", "extra", "item", "text")]
+            secrets += [name.encode(), outcome.id.encode(), *(word.encode() for word in words)]
+    assert all(future.result().receipt is Receipt.RECORDED for future in futures)
+    store.scrub().result()
+    assert len(traces(store.root, secrets)) == len(secrets), "all of it was there"
+    assert store.erase_user("t", ANN).result() == {"decisions": 60, "outcomes": 60, "held": 0, "vectors": 60}
+    store.scrub().result()
+    assert traces(store.root, secrets) == []
+    assert b"text-00000001" in bytes_of(store.root), "others stay"
+
+
+def test_tombstones_are_keyed_and_outlive_a_restart(tmp_path: Path) -> None:
+    def opened(secret: bytes) -> Store:
+        return Store(tmp_path, secret=secret, find_spec=find_fake_spec, config=StoreConfig(ballast_bytes=0))
+
+    decision, blobs = fake_decision(1)
+    store = opened(b"s" * 32)
+    store.append_decision(replace(decision, user=ANN), blobs).result()
+    store.erase_user("t", ANN).result()
+    marks = store.submit(lambda tx: {bytes(row[0]) for row in tx.db.execute("SELECT mark FROM tombstones")}).result()
+    store.close()
+    assert len(marks) == 2, "the id and the person"
+    store = opened(b"s" * 32)
+    assert store.append_decision(decision, blobs).result().receipt is Receipt.ERASED
+    store.close()
+    store = opened(b"another secret".ljust(32))
+    assert store.append_decision(decision, blobs).result().receipt is Receipt.RECORDED, "a mark alone names nobody"
+    store.close()
+
+
+def test_vectors_that_a_catalog_or_somebody_else_uses_stay(store: Store) -> None:
+    decision, blobs = fake_decision(1, ("a", "b", "c"))
+    other, other_blobs = fake_decision(2, ("a",))
+    store.append_decision(replace(decision, user=ANN), blobs).result()
+    store.append_decision(replace(other, user="bob"), other_blobs).result()
+    store.put_catalog("t", "p", items=[CatalogItem(id="b", vector=blobs[1], meta=None)]).result()
+    assert store.erase_user("t", ANN).result()["vectors"] == 1
+    left = store.submit(lambda tx: {bytes(row[0]) for row in tx.db.execute("SELECT digest FROM vectors")}).result()
+    assert left == {candidate.digest for candidate in decision.candidates[:2]}
+
+
+# ---- over HTTP -------------------------------------------------------------------------------------------------------
+
+KEYS = """
+[[key]]
+key = "acme-key"
+tenant = "acme"
+scopes = ["admin"]
+[[key]]
+key = "other-key"
+tenant = "other"
+scopes = ["admin"]
+"""
+
+
+class Caller:
+    """One key's calls."""
+
+    def __init__(self, client: TestClient, key: str) -> None:
+        self.client = client
+        self.headers = {"Authorization": f"Bearer {key}"}
+
+    def __call__(self, method: str, path: str, body: Any = None, *, expect: int = 200) -> Any:
+        answer = self.client.request(method, path, json=body, headers=self.headers)
+        assert answer.status_code == expect, answer.text
+        return answer.json()
+
+    def rank(self, user: str | None, **changes: Any) -> Any:
+        features = [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]
+        candidates = [{"id": f"item{n}", "features": each} for n, each in enumerate(features)]
+        body = {"policy": "geo", "user": user, "context": {"features": [1.0, 0.0, 0.0]}, "candidates": candidates}
+        return self("POST", "/v1/rank", body | changes)
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> Any:
+    return assemble(Config(data=tmp_path / "data"), parse_keys(KEYS, source="test"))
+
+
+@pytest.fixture
+def acme(service: Any) -> Iterator[Caller]:
+    with TestClient(create_app(service), base_url="http://127.0.0.1") as client:
+        for key in ("acme-key", "other-key"):
+            Caller(client, key)("PUT", "/v1/policies/geo", RANKER, expect=201)
+        yield Caller(client, "acme-key")
+
+
+def test_an_erased_person_is_gone_over_http_and_resends_are_refused(acme: Caller, service: Any) -> None:
+    sent = {"id": str(uuid.uuid4()), "session": "ann-session-77"}
+    mine = acme.rank(ANN, **sent)
+    kept = acme.rank("bob")
+    click = {"id": str(uuid.uuid4()), "decision": mine["id"], "kind": "click", "position": 1, "text": "words-of-ann"}
+    acme("POST", "/v1/feedback", click, expect=201)
+    acme("POST", "/v1/feedback", {"decision": kept["id"], "kind": "click", "position": 1}, expect=201)
+    acme("PATCH", f"/v1/users/{ANN}", {"learn": False})
+    held = acme("GET", f"/v1/users/{ANN}")
+    assert (held["decisions"], held["outcomes"], held["learn"]) == (1, 1, False)
+    gone = acme("DELETE", f"/v1/users/{ANN}")
+    assert gone == {"user": ANN, "decisions": 1, "outcomes": 1, "versions_tainted": []}
+    names = [ANN, mine["id"], click["id"], "ann-session-77", "words-of-ann"]
+    assert traces(service.hub.root, [name.encode() for name in names]) == []
+    acme("POST", "/v1/feedback", click, expect=410)
+    acme("POST", "/v1/feedback", {"decision": mine["id"], "kind": "none"}, expect=410)
+    body = {"policy": "geo", "id": sent["id"], "context": {"features": [1.0, 0.0, 0.0]}, "candidates": [
+        {"id": "a", "features": [1.0, 0.0, 0.0]}]}  # fmt: skip
+    acme("POST", "/v1/rank", body, expect=410)
+    empty = acme("GET", f"/v1/users/{ANN}")
+    assert (empty["decisions"], empty["outcomes"]) == (0, 0)
+    policy = acme("GET", "/v1/policies/geo")
+    assert policy["counts"] == {"decisions": 1, "outcomes": {"click": 1}}
+
+
+def test_tenants_see_nothing_of_each_other(acme: Caller) -> None:
+    other = Caller(acme.client, "other-key")
+    mine = acme.rank("ann", session="s")
+    theirs = other.rank("ann", session="s")
+    other("POST", "/v1/feedback", {"decision": mine["id"], "kind": "none"}, expect=403)
+    other("POST", "/v1/feedback", {"decision": mine["id"], "kind": "none", "token": mine["token"]}, expect=403)
+    acme("DELETE", "/v1/users/ann")
+    assert other("GET", "/v1/users/ann")["decisions"] == 1
+    export = acme.client.get("/v1/export?policy=geo", headers=other.headers).text
+    assert theirs["id"] in export
+    assert mine["id"] not in export
+    again = other.rank("ann", id=mine["id"])
+    assert again["id"] == mine["id"], "an id that another tenant used or erased is free"
+
+
+# ---- versions that learned from someone since erased -----------------------------------------------------------------
+
+
+def version(name: str, number: int, status: VersionStatus) -> Version:
+    return Version(
+        tenant="acme", policy="geo", name=name, number=number, parent=None, recipe="debiased", digest=f"{number:064x}",
+        from_seq=0, to_seq=1, status=status, created_ms=0,
+    )  # fmt: skip
+
+
+def test_a_version_that_learned_from_them_cannot_return(acme: Caller, service: Any) -> None:
+    control: Control = service.hub.control
+    acme.rank(ANN)
+    names = ["v1-00000001", "v2-00000002", "v3-00000003"]
+    for number, name in enumerate(names, start=1):
+        control.add_version(version(name, number, VersionStatus.RETIRED))
+    mark = person_mark(control.secret("journal"), "acme", ANN)
+    for name in names[:2]:
+        control.set_taught("acme", "geo", name, marks=[mark])
+    change = {"champion": names[2], "previous": names[1], "challenger": names[0]}
+    control.move("acme", "geo", change=change)
+    gone = acme("DELETE", f"/v1/users/{ANN}")
+    assert gone["versions_tainted"] == ["geo/v1-00000001", "geo/v2-00000002"]
+    pointers = control.pointers("acme", "geo")
+    assert (pointers.champion, pointers.previous, pointers.challenger) == (names[2], None, None)
+    for name in names[:2]:
+        acme("POST", "/v1/policies/geo/rollback", {"to": name}, expect=409)
+        acme("POST", "/v1/policies/geo/promote", {"version": name, "reason": "by hand"}, expect=409)
+        control.set_status("acme", "geo", [name], VersionStatus.RETIRED)
+        assert control.version("acme", "geo", name).status is VersionStatus.TAINTED, "for ever"
+    back = acme("POST", "/v1/policies/geo/rollback", {})
+    assert back["champion"] == "v0-baseline", "the baseline always can"
+
+
+def test_a_champion_that_learned_from_them_is_to_be_rebuilt(acme: Caller, service: Any) -> None:
+    control: Control = service.hub.control
+    control.add_version(version("v1-00000001", 1, VersionStatus.CHAMPION))
+    control.set_taught("acme", "geo", "v1-00000001", marks=[person_mark(control.secret("journal"), "acme", ANN)])
+    control.move("acme", "geo", change={"champion": "v1-00000001"})
+    acme("DELETE", f"/v1/users/{ANN}")
+    assert control.version("acme", "geo", "v1-00000001").status is VersionStatus.TAINTED
+    jobs = control.db().execute("SELECT policy, recipe, state FROM jobs").fetchall()
+    assert jobs == [("geo", "debiased", "queued")]
