@@ -1,6 +1,7 @@
 """The client against a real HTTP server in a thread that can drop connections, stall, refuse and fail."""
 
 import asyncio
+import contextlib
 import json
 import threading
 import time
@@ -87,11 +88,12 @@ class Server:
                 if answer.drop:
                     return
                 sent = answer.body if isinstance(answer.body, bytes) else json.dumps(answer.body).encode()
-                self.send_response(answer.status)
-                for name, value in (answer.headers | {"Content-Length": str(len(sent))}).items():
-                    self.send_header(name, value)
-                self.end_headers()
-                self.wfile.write(sent)
+                with contextlib.suppress(ConnectionError):  # the client of a stalled answer has gone
+                    self.send_response(answer.status)
+                    for name, value in (answer.headers | {"Content-Length": str(len(sent))}).items():
+                        self.send_header(name, value)
+                    self.end_headers()
+                    self.wfile.write(sent)
 
             do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = handle_any
 

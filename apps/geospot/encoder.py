@@ -80,12 +80,23 @@ class Folder:
     def of(cls, clip: str | None) -> Folder:
         """``clip`` as given by the user; None means: only what an earlier download left in the cache."""
         if clip is None:
+            _find_in_cache(CLIP_NAME)
             return cls(CLIP_NAME, local=True)
         if Path(clip).is_dir():
             return cls(clip, local=True)
         if clip.startswith((".", os.sep, "~")) or clip.count("/") != 1:
             raise ValueError(f"There is no folder {clip}. {CLIP_REMEDY}")
         return cls(clip, local=False)
+
+
+def _find_in_cache(name: str) -> None:
+    """Raises ValueError when no earlier download of ``name`` is here; far quicker than to import what would load it."""
+    try:
+        from huggingface_hub import try_to_load_from_cache
+    except ImportError as error:
+        raise ValueError(f"transformers 5 is not installed ({error}): pip install 'dayjob[geospot]'.") from error
+    if not isinstance(try_to_load_from_cache(name, "config.json"), str):
+        raise ValueError(f"CLIP could not be loaded from {name}. {CLIP_REMEDY}")
 
 
 class ImageEncoder:

@@ -1,7 +1,7 @@
 """GeoCLIP's gallery: the 100,000 places it may answer with, and their embeddings.
 
-The location encoder is computed here in numpy from the weights in the installed ``geoclip`` wheel. The package itself is
-never imported, so neither torchvision nor transformers is needed, and weights are read with ``weights_only=True``.
+The location encoder is computed here in numpy from the weights in the installed ``geoclip`` wheel. The package itself
+is never imported, so neither torchvision nor transformers is needed, and weights are read with ``weights_only=True``.
 Encoder: Vivanco Cepeda, Nayak, Shah, "GeoCLIP", NeurIPS 2023 (Equal Earth projection, random Fourier features at three
 scales, one small network each, summed).
 """

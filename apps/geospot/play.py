@@ -105,8 +105,8 @@ class Ended:
 async def play(
     client: AsyncClient,
     world: World,
-    users: Users,
     *,
+    users: Users,
     policy: str = POLICY,
     rounds: int,
     seed: int = 0,
@@ -248,7 +248,7 @@ async def _main(args: argparse.Namespace) -> None:
         await declare(client, world, policy=args.policy)
         with show_progress() as progress:
             played = await play(
-                client, world, users, policy=args.policy, rounds=args.rounds, seed=args.seed, progress=progress
+                client, world, users=users, policy=args.policy, rounds=args.rounds, seed=args.seed, progress=progress
             )
     Console().print(table(played))
 

@@ -1,8 +1,9 @@
 """Simulated users: who clicks what, given how far the shown places really are.
 
-A user who looks sees each distance with a graded error (Gumbel noise on log distance, so telling 10 km from 20 is as hard as
-1,000 from 2,000) and clicks the place that seems closest, or nothing when even that seems too far. A share of interactions
-never looks: the click falls by position alone. The trust-bias population follows Vardasbi, Oosterhuis, de Rijke (CIKM 2020).
+A user who looks sees each distance with a graded error (Gumbel noise on log distance, so telling 10 km from 20 is as
+hard as 1,000 from 2,000) and clicks the place that seems closest, or nothing when even that seems too far. A share of
+interactions never looks: the click falls by position alone. The trust-bias population follows Vardasbi, Oosterhuis, de
+Rijke (CIKM 2020).
 """
 
 from __future__ import annotations
@@ -35,10 +36,10 @@ class Population(StrEnum):
 class UserConfig:
     """One population. Shares are probabilities of one interaction.
 
-    ``pull`` clicks by position alone, where by ``pull_at`` (first positions first; it must sum to 1); ``random`` clicks a
-    uniformly drawn place; the rest look. ``error`` is the scale of the Gumbel noise on log distance of those who look;
-    ``none_km`` is the distance that seems too far to half of them and ``none_share`` what share of them minds at all.
-    ``people`` > 0 makes users persistent: each has a pull and an error of its own, around the given ones.
+    ``pull`` clicks by position alone, where by ``pull_at`` (first positions first; it must sum to 1); ``random`` clicks
+    a uniformly drawn place; the rest look. ``error`` is the scale of the Gumbel noise on log distance of those who
+    look; ``none_km`` is the distance that seems too far to half of them and ``none_share`` what share of them minds at
+    all. ``people`` > 0 makes users persistent: each has a pull and an error of its own, around the given ones.
     """
 
     pull: float = 0.65
@@ -126,8 +127,8 @@ class Users:
 def trust_bias(positions: int) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """alpha_K and beta_K of the trust-bias model, k from 0.
 
-    theta = .35/(k+1) + .65/(1+.05k) is examined; eps+ = 1/(1+.005k), eps- = .65/(k+1) are the click rates of relevant and
-    irrelevant items once examined; alpha = theta (eps+ - eps-), beta = theta eps-.
+    theta = .35/(k+1) + .65/(1+.05k) is examined; eps+ = 1/(1+.005k), eps- = .65/(k+1) are the click rates of relevant
+    and irrelevant items once examined; alpha = theta (eps+ - eps-), beta = theta eps-.
     """
     k = np.arange(positions, dtype=np.float64)
     theta = 0.35 / (k + 1) + 0.65 / (1 + 0.05 * k)

@@ -137,14 +137,16 @@ class World:
             self.config.isotropic_noise
         )
         z_ND = clean_ND + low_ND + wide_ND
-        return z_ND / np.linalg.norm(z_ND, axis=1, keepdims=True)
+        unit_ND: F32 = z_ND / np.linalg.norm(z_ND, axis=1, keepdims=True)
+        return unit_ND
 
     def _solve(self, x_ND: F32) -> F32:
         """x times the inverse covariance of the noise, by Woodbury: rank R plus S² times the identity."""
         s2 = np.float32(self.config.isotropic_noise**2)
         inner_RR = self._noise_RD @ self._noise_RD.T / s2 + np.eye(len(self._noise_RD), dtype=np.float32)
         low = x_ND @ self._noise_RD.T @ np.linalg.inv(inner_RR)
-        return (x_ND - low @ self._noise_RD / s2) / s2
+        solved_ND: F32 = (x_ND - low @ self._noise_RD / s2) / s2
+        return solved_ND
 
     def _angular_gaussian(self, z_ND: F32, square: npt.NDArray[np.floating], cross: npt.NDArray[np.floating]) -> F64:
         """log of the density of a normalised Gaussian at z, less the terms that depend on z alone.
@@ -165,7 +167,8 @@ def haversine_km(a: npt.ArrayLike, b: npt.ArrayLike) -> F32:
     p, q = np.radians(np.asarray(a, dtype=np.float64)), np.radians(np.asarray(b, dtype=np.float64))
     half = np.sin((q - p) / 2) ** 2
     h = half[..., 0] + np.cos(p[..., 0]) * np.cos(q[..., 0]) * half[..., 1]
-    return (2 * EARTH_RADIUS_KM * np.arcsin(np.sqrt(np.clip(h, 0.0, 1.0)))).astype(np.float32)
+    km: F32 = (2 * EARTH_RADIUS_KM * np.arcsin(np.sqrt(np.clip(h, 0.0, 1.0)))).astype(np.float32)
+    return km
 
 
 def nearest(context_ND: F32, embedding_GD: F32, count: int) -> tuple[I32, F32]:

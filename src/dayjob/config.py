@@ -66,7 +66,7 @@ class Config:
     ballast_bytes: Annotated[
         int, About("Reserve file, freed at the first full disk so that a rollback can be written.", 0, 1 << 32)
     ] = 4 * _MIB
-    learner_threads: Annotated[int, About("Threads of the learner. Another number, other digests.", 1, 256)] = 2
+    learner_threads: Annotated[int, About("Threads of the learner. Another number, other digests.", 1, 256)] = 1
     judge_every_s: Annotated[float, About("How often the judge looks at newly closed decisions.", 0.05, 3_600)] = 0.25
     language_bases: Annotated[tuple[str, ...], About("Base models that a language policy may name.")] = ()
 

@@ -93,7 +93,7 @@ def publish_fake(root: Path, tenant: str, policy: str, *, ranker: FakeRanker) ->
     return publish(root, tenant, policy, number=ranker.number, weights=ranker.weights(), manifest=about)
 
 
-def load_fake(root: Path, tenant: str, policy: str, version: str, *, digest: str) -> FakeRanker:
+def load_fake(root: Path, tenant: str, policy: str, version: str, digest: str) -> FakeRanker:
     """A verified fake version. Raises Damaged or NotFound as for any other."""
     weights, _ = load(root, tenant, policy, version, digest=digest)
     return FakeRanker.from_weights(weights)

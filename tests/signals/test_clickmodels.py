@@ -149,8 +149,8 @@ def test_bias_without_moved_items_is_unidentifiable() -> None:
 
 def test_thirty_five_thousand_sessions_in_under_two_seconds() -> None:
     log = trust_log(np.random.default_rng(6), sessions=35_000, queries=200)
-    start = time.perf_counter()
+    start = time.process_time()
     data = cells(log)
     fit_position(data)
     fit_trust(data)
-    assert time.perf_counter() - start < 2.0
+    assert time.process_time() - start < 2.0

@@ -79,5 +79,5 @@ def test_an_empty_log_and_one_without_clicks_are_too_few() -> None:
 def test_five_per_cent_below_a_steep_pattern_come_out_with_time() -> None:
     """Not to be told at 2,000 decisions; by 20,000 a learned score tells."""
     crowd = Crowd(blind=0.95, pattern=STEEP)
-    late = detector_study(range(4), decisions=20_000, crowd=crowd, features=True)
+    late = detector_study(range(2), decisions=20_000, crowd=crowd, features=True)
     assert late["informative"] == 1.0

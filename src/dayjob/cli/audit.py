@@ -30,6 +30,7 @@ NO_VERDICT = {
     FeedbackState.UNIDENTIFIABLE: "Unknown until the log can tell position from item.",
     FeedbackState.TOO_FEW: "Unknown until there are more clicks.",
 }
+AXIS_TOPS = (0.02, 0.04, 0.08, 0.2, 0.4, 0.6, 0.8, 1.0)
 PLOT_WIDTH, PLOT_HEIGHT, PLOT_POSITIONS = 680, 220, 20
 
 
@@ -91,12 +92,12 @@ def _plain(value: Any) -> Any:
 
 
 def rows_of_bias(result: Audit) -> list[dict[str, float]]:
-    """A row a position: clicks' share, alpha and beta with intervals."""
-    bias, share = result.bias, result.feedback.share_at
+    """A row a position: how often it is clicked, alpha and beta with intervals."""
+    bias = result.bias
     return [
         {
             "position": k + 1,
-            "share": share[k],
+            "rate": result.rate_at[k],
             "alpha": float(bias.alpha_K[k]),
             "alpha_low": float(bias.alpha_low_K[k]),
             "alpha_high": float(bias.alpha_high_K[k]),
@@ -121,9 +122,9 @@ def _print(result: Audit, console: Console, name: str) -> None:
     if result.feedback.needed:
         say(f"  About {result.feedback.needed:,} clicks would tell.")
     console.print()
-    table = Table("position", "of clicks", "pull (beta)", "relevance (alpha)", title="Bias by position, 95 %")
+    table = Table("position", "clicked", "pull (beta)", "relevance (alpha)", title="Bias by position, 95 %")
     for row in rows_of_bias(result):
-        table.add_row(f"{row['position']:.0f}", f"{row['share']:.1%}", span(row, "beta"), span(row, "alpha"))
+        table.add_row(f"{row['position']:.0f}", f"{row['rate']:.1%}", span(row, "beta"), span(row, "alpha"))
     console.print(table)
     say(f"  {result.bias.reason}")
     console.print()
@@ -199,9 +200,8 @@ def render(result: Audit, name: str) -> str:
 def _plot(result: Audit) -> dict[str, Any]:
     """Bars of click shares with the pull's interval over them, in the plot's units."""
     rows = rows_of_bias(result)
-    rate = result.clicks / max(result.decisions, 1)
-    tops = [row["share"] * rate for row in rows] + [row["beta_high"] for row in rows if math.isfinite(row["beta_high"])]
-    top = max([*tops, 0.01])
+    tops = [row["rate"] for row in rows] + [row["beta_high"] for row in rows if math.isfinite(row["beta_high"])]
+    top = min((t for t in AXIS_TOPS if t >= max(tops)), default=1.0)
     step = (PLOT_WIDTH - 60) / max(len(rows), 1)
 
     def y(value: float) -> float:
@@ -221,8 +221,8 @@ def _plot(result: Audit) -> dict[str, Any]:
             {
                 "x": 50 + index * step,
                 "width": step * 0.7,
-                "y": y(row["share"] * rate),
-                "height": y(0) - y(row["share"] * rate),
+                "y": y(row["rate"]),
+                "height": y(0) - y(row["rate"]),
                 "position": int(row["position"]),
                 "pull": pull,
             }

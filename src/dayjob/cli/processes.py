@@ -22,11 +22,12 @@ from dayjob.journal.readers import Reader
 
 DataOption = Annotated[Path | None, typer.Option(help="The data directory.")]
 FollowOption = Annotated[bool, typer.Option("--follow", help="Go on until stopped.")]
+ParentOption = Annotated[int | None, typer.Option("--parent", help="End when this process does.", hidden=True)]
 
 
-def gate(data: DataOption = None, follow: FollowOption = False) -> None:
+def gate(data: DataOption = None, follow: FollowOption = False, parent: ParentOption = None) -> None:
     """Judge closed decisions: once, or for as long as it runs."""
-    settings, stop = _prepare(data)
+    settings, stop = _prepare(data, parent)
     judge = Judge(
         Control(settings.data), Reader(settings.data), load_ranker=partial(load_ranker, settings.data),
         holdback=settings.holdback, holder=f"judge-{uuid.uuid4()}",
@@ -46,9 +47,10 @@ def learn(
     follow: FollowOption = False,
     policy: Annotated[str | None, typer.Option(help="Learn this policy now.")] = None,
     recipe: Annotated[str | None, typer.Option(help="With this recipe, not the policy's own.")] = None,
+    parent: ParentOption = None,
 ) -> None:
     """Turn the journal into new challengers: one policy now, or jobs as they come."""
-    settings, stop = _prepare(data)
+    settings, stop = _prepare(data, parent)
     # torch is heavy, and only this process needs it.
     from dayjob.learn.loop import Learner
 
@@ -68,8 +70,8 @@ def learn(
             stop.wait(settings.judge_every_s)
 
 
-def _prepare(data: Path | None) -> tuple[Config, threading.Event]:
-    """The settings, and an event that SIGTERM sets; the process ends when its parent does."""
+def _prepare(data: Path | None, parent: int | None) -> tuple[Config, threading.Event]:
+    """The settings, and an event that SIGTERM sets, and the end of the server that started this process."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s", stream=sys.stderr)
     settings = load_config(flags={"data": data}, environ=os.environ, directory=Path.cwd()).config
     if not (settings.data / "control.db").exists():
@@ -77,13 +79,13 @@ def _prepare(data: Path | None) -> tuple[Config, threading.Event]:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    parent = os.getppid()
-    threading.Thread(target=_end_with_parent, args=(parent, stop), daemon=True).start()
+    if parent is not None:
+        threading.Thread(target=_end_with_parent, args=(parent, stop), daemon=True).start()
     return settings, stop
 
 
 def _end_with_parent(parent: int, stop: threading.Event) -> None:
-    """A server that was killed must not leave a judge behind that moves pointers unseen."""
-    while not stop.wait(1.0):
-        if os.getppid() != parent:
-            stop.set()
+    """A server that was killed, even while this process started, must not leave a judge that moves pointers unseen."""
+    while os.getppid() == parent and not stop.wait(1.0):
+        pass
+    stop.set()

@@ -58,7 +58,8 @@ def serve(
     server = uvicorn.Server(
         uvicorn.Config(
             create_app(service), host=settings.host, port=settings.port, log_level="warning", access_log=False,
-            timeout_graceful_shutdown=DRAIN_S, loop="uvloop", http=LimitedProtocol, ws="none", lifespan="on", server_header=False,
+            timeout_graceful_shutdown=DRAIN_S, loop="uvloop", http=LimitedProtocol, ws="none", lifespan="on",
+            server_header=False,
         )
     )  # fmt: skip
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -148,8 +149,10 @@ class Helpers:
             threading.Thread(target=self._watch, daemon=True).start()
 
     def _spawn(self, command: str) -> subprocess.Popen[bytes]:
-        arguments = [sys.executable, "-m", "dayjob", command, "--data", str(self.root), "--follow"]
-        return subprocess.Popen(arguments, stdin=subprocess.DEVNULL, start_new_session=True)
+        arguments = ["--data", str(self.root), "--follow", "--parent", str(os.getpid())]
+        return subprocess.Popen(
+            [sys.executable, "-m", "dayjob", command, *arguments], stdin=subprocess.DEVNULL, start_new_session=True
+        )
 
     def _watch(self) -> None:
         while not self.stopping.wait(RESTART_S):

@@ -8,10 +8,11 @@ h = 1 and then adds no noise at all, without anybody deciding that their clicks 
 chosen by the past squared errors.
 
 The influence cap is a predictable weight: nobody gets more once their weights sum to max(FLOOR, share * all weights so
-far), where share is 1 %, or twice a fair part while fewer than 200 people were seen (never above 10 %), for else nobody
-could go on. The floor is low because evidence is gathered one person after the other: with a floor of 20 a single
-account could promote by its first 20 clicks. The cap does move what is judged: from the mean over decisions to the mean
-over decisions with capped people. Each nameless decision counts as a person of its own: names are what the cap rests on.
+far), where share is 1 %, or twice a fair part while fewer than 200 people were seen, for else nobody could go on; never
+above 10 %, so that ten named people or fewer cannot carry a trial. The floor is low because early evidence comes from
+few: with a floor of 20 one account with a tenth of the traffic promoted a worse challenger in 15 % of simulated trials,
+with 5 in 2 %. The cap does move what is judged: from the mean over decisions to the mean over decisions of capped
+people. Each nameless decision counts as a person of its own: names are what the cap rests on.
 
 All arrays carry ``_R`` independent trials, so that a simulation runs a thousand at once through the code that judges.
 """

@@ -21,7 +21,7 @@ from dayjob.gate import watch
 from dayjob.gate.desk import Desk
 from dayjob.gate.docket import Docket, observe, reopen, rule, trial_point
 from dayjob.gate.elond import Elond
-from dayjob.gate.report import FEEDBACK_EVERY, Analysis, analyse, curve_points, is_due, read_feedback, version_points
+from dayjob.gate.report import Analysis, analyse, curve_points, is_due, read_feedback, version_points
 from dayjob.gate.screening import NEWEST, LoadRanker, screen
 from dayjob.gate.verdict import VerdictResult
 from dayjob.journal.control import Control, add_point, add_verdict, put_state, put_status
@@ -49,7 +49,6 @@ class Case:
     docket: Docket
     token: int
     said: Feedback
-    looked_at: int = 0
     desk: Desk = field(default_factory=Desk)
     reported_s: float = 0.0
     analysis: Analysis | None = None
@@ -119,7 +118,7 @@ class Judge:
             )  # fmt: skip
             for page in pages:
                 desk.add([j for j in page if j.closed_seq is not None], policy.spec, reader=self.reader)
-        return Case(docket=docket, token=lease.token, desk=desk, said=read_feedback(desk), looked_at=desk.closed)
+        return Case(docket=docket, token=lease.token, desk=desk, said=read_feedback(desk))
 
     def _call_next(self, policy: Policy, case: Case, lease: Lease) -> Pointers:
         """Put the newest waiting challenger on trial when none is; void the evidence of a pair that is no more.
@@ -166,8 +165,6 @@ class Judge:
         While a policy is frozen evidence is kept and no challenger is decided; a freeze never stops a rollback.
         """
         case.desk.add(closed, policy.spec, reader=self.reader)
-        if case.desk.closed - case.looked_at >= FEEDBACK_EVERY:
-            case.said, case.looked_at = read_feedback(case.desk), case.desk.closed
         docket = observe(case.docket, closed, policy.spec)
         result = rule(docket, policy.spec, case.state)
         alarm = None if docket.watch is None else watch.finding(docket.watch, alpha=float(policy.spec["alpha"]))
@@ -272,7 +269,7 @@ class Judge:
         }
         fresh = case.analysis is None or is_due(case.analysis, case.desk, now_s=now)
         if fresh or case.analysis is None:
-            case.said, case.looked_at = read_feedback(case.desk), case.desk.closed
+            case.said = read_feedback(case.desk)
             case.analysis = analyse(case.desk, case.said, policy.spec, now_s=now)
         body = {**case.analysis.body, "gate": gate}
         with self.control.fenced(lease) as db:

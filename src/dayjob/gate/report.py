@@ -18,7 +18,8 @@ from dayjob.signals.detector import Feedback, feedback
 from dayjob.signals.features import learned_score
 
 QUIET_S = 5.0
-FEEDBACK_EVERY = 250  # closed decisions between two looks at what the clicks can teach
+FEEDBACK_EVERY = 250  # closed decisions at least between two looks at what the clicks can teach
+LOOK_SHARE = 4  # and a quarter of those on the desk: looking costs in proportion to them
 DRIFT_WINDOW = 100  # uniform draws at position 1 in a window
 DRIFT_LEVEL = 0.01
 LEAST_REWARDS = 8
@@ -45,7 +46,7 @@ class Analysis:
 def is_due(analysis: Analysis, desk: Desk, *, now_s: float) -> bool:
     """Whether the newest decisions want another look: enough of them, or any after some quiet."""
     new = desk.closed - analysis.closed
-    return new >= FEEDBACK_EVERY or (new > 0 and now_s - analysis.at_s >= QUIET_S)
+    return new >= max(FEEDBACK_EVERY, len(desk.lines) // LOOK_SHARE) or (new > 0 and now_s - analysis.at_s >= QUIET_S)
 
 
 def analyse(desk: Desk, said: Feedback, spec: Json, *, now_s: float) -> Analysis:

@@ -231,13 +231,15 @@ def detector_study(seeds: Sequence[int], *, decisions: int, crowd: Crowd, featur
         else:
             found = feedback(log)
         states[found.state] += 1
-    return {"decisions": decisions, "features": features, **{s.value: states[s] / len(seeds) for s in FeedbackState}}
+    shares = {s.value: states[s] / len(seeds) for s in FeedbackState}
+    return {"decisions": decisions, "features": features, "runs": len(seeds), **shares}
 
 
 def run(seeds: Sequence[int], out_dir: Path, quick: bool = False) -> dict[str, Any]:
     """All studies: prints tables, writes ``bias.json`` and ``bias.png`` under ``out_dir``, returns the numbers.
 
-    ``seeds`` serve the recoveries; the detector is asked on twenty times as many. ``quick``: a tenth of the work.
+    ``seeds`` serve the recoveries; the detector is asked on twenty times as many, on fewer where decisions are more.
+    ``quick``: a tenth of the work.
     """
     out_dir.mkdir(parents=True, exist_ok=True)
     many = range(len(seeds) * (2 if quick else 20))
@@ -245,7 +247,12 @@ def run(seeds: Sequence[int], out_dir: Path, quick: bool = False) -> dict[str, A
     asked = [(name, features, DECISIONS) for name in WORLDS for features in (False, True)]
     asked += [] if quick else [(HARDEST, True, count) for count in LATER]
     states = [
-        {"world": name, **detector_study(many, decisions=count, crowd=WORLDS[name], features=features)}
+        {
+            "world": name,
+            **detector_study(
+                many[: len(many) * DECISIONS // count], decisions=count, crowd=WORLDS[name], features=features
+            ),
+        }
         for name, features, count in track(asked, description="detector", transient=True)
     ]
     result: dict[str, Any] = {
@@ -296,11 +303,12 @@ def _print(result: dict[str, Any]) -> None:
         )
     console.print(table)
     table = Table(title="What the detector says, share of seeds (simulated users)")
-    for name in ("users", "decisions", "columns", *(s.value for s in FeedbackState)):
+    for name in ("users", "decisions", "columns", "runs", *(s.value for s in FeedbackState)):
         table.add_column(name)
     for row in result["detector"]:
         columns = "score + learned" if row["features"] else "score"
-        table.add_row(row["world"], str(row["decisions"]), columns, *(f"{row[s.value]:.2f}" for s in FeedbackState))
+        facts = (row["world"], str(row["decisions"]), columns, str(row["runs"]))
+        table.add_row(*facts, *(f"{row[s.value]:.2f}" for s in FeedbackState))
     console.print(table)
 
 

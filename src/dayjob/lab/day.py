@@ -78,7 +78,7 @@ async def _over_http(url: str, world: World, *, rounds: int, seed: int) -> tuple
         await declare(client, world)
         with show_progress(console) as progress:
             users = Users(POPULATIONS[Population.GEOSPOT])
-            played = await play(client, world, users, rounds=rounds, seed=seed, progress=progress)
+            played = await play(client, world, users=users, rounds=rounds, seed=seed, progress=progress)
         return played, await settled(client, "geospot")
 
 

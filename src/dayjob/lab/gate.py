@@ -55,6 +55,10 @@ ATTACKS = (
         replace(PEOPLE_BLIND, name=f"{accounts} heavy accounts, 10 %", gap=-0.02, puppets=0.1, puppet_accounts=accounts)
         for accounts in (1, 2, 4)
     ),
+    replace(PEOPLE_BLIND, name="1 heavy account, 10 %, equal rankers", puppets=0.1, puppet_accounts=1),
+    replace(
+        PEOPLE_BLIND, name="1 heavy account, 10 %, 40 people", gap=-0.02, puppets=0.1, puppet_accounts=1, people=40
+    ),
     *(
         replace(PEOPLE_BLIND, name=f"fresh accounts, {share:.1%}", gap=-0.02, puppets=share)
         for share in (0.01, 0.02, 0.03)

@@ -80,7 +80,7 @@ async def _play(
     users = Users(POPULATIONS[population])
     async with AsyncClient(url) as client:
         await declare(client, world)
-        played = await play(client, world, users, rounds=rounds, seed=seed, progress=progress)
+        played = await play(client, world, users=users, rounds=rounds, seed=seed, progress=progress)
         report = await settled(client, "geospot")
     return played, report
 

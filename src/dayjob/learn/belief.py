@@ -1,15 +1,17 @@
 """What people choose, apart from where they click: the click model and the ranker's coefficients, estimated jointly.
 
-Maximum a posteriori of the mixture of :mod:`dayjob.objectives.mixture` by L-BFGS. The likelihood is of the click given the list
-that was shown, so randomised first places need no weights: they are what tells the pull of position 1 from the quality of what
-stands there. A truth, where somebody gave one, is a choice among all candidates that nothing pulled.
+Maximum a posteriori of the mixture of :mod:`dayjob.objectives.mixture` by L-BFGS. The likelihood is of the click given
+the list that was shown, so randomised first places need no weights: they are what tells the pull of position 1 from the
+quality of what stands there. A truth, where somebody gave one, is a choice among all candidates that nothing pulled.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -57,6 +59,18 @@ class Events:
     weight_B: Tensor
     users: int
 
+    @property
+    def taught_B(self) -> npt.NDArray[np.bool_]:
+        """Which decisions say what was wanted."""
+        taught: npt.NDArray[np.bool_] = ((self.click_B >= 0) | (self.truth_B >= 0)).numpy()
+        return taught
+
+    def rows(self, at: Tensor) -> Events:
+        """The decisions ``at`` alone."""
+        names = ("shown_BK", "click_B", "truth_B", "user_B", "weight_B")
+        picked: dict[str, Any] = {name: getattr(self, name)[at] for name in names}
+        return replace(self, **picked)
+
 
 def make_events(replay: Replay, recipe: Debiased) -> Events:
     """Clicks of a replay; where a truth is known the click is not looked at. Users' weights are capped."""
@@ -90,9 +104,9 @@ def start(design: Design, events: Events) -> Belief:
 
 
 def fit_belief(
-    design: Design, events: Events, *, rows: Tensor, first: Belief, ridge: float | None, shared: bool, recipe: Debiased
+    design: Design, events: Events, *, first: Belief, ridge: float | None, shared: bool, recipe: Debiased
 ) -> Belief:
-    """The most probable belief from the decisions ``rows``, beginning at ``first``.
+    """The most probable belief beginning at ``first``.
 
     ``shared`` False keeps to the caller's score; ``ridge`` None keeps to the shared terms. What is kept out is 0.
     """
@@ -115,7 +129,7 @@ def fit_belief(
     def closure() -> float:
         belief = _unflatten(theta.detach(), first)
         value, gradient = _penalty(belief, strength, recipe)
-        more, slope = _negative_log_likelihood(design, events, rows, belief, own=ridge is not None)
+        more, slope = _negative_log_likelihood(design, events, belief, own=ridge is not None)
         gradient = gradient + slope
         gradient[: len(free)] *= free
         theta.grad = gradient
@@ -131,11 +145,11 @@ def fit_belief(
 
 
 @torch.no_grad()
-def log_likelihoods(design: Design, events: Events, rows: Tensor, belief: Belief) -> tuple[Tensor, Tensor, Tensor]:
-    """(log-likelihood of the click or truth, probability that it was a choice, utilities (., K)) of the decisions ``rows``."""
+def log_likelihoods(design: Design, events: Events, belief: Belief) -> tuple[Tensor, Tensor, Tensor]:
+    """(log-likelihood of the click or truth, probability that it was a choice, utilities (B, K)) of each decision."""
     likelihood, choice, utility = [], [], []
     coefficient = belief.coefficient.float()
-    for at, v_BKR in design.chunks(rows):
+    for at, v_BKR in design.chunks():
         utility_BK = design.utility(coefficient, at, v_BKR)
         total_B, chosen_B = _log_likelihood(design, events, at, utility_BK, belief)
         likelihood.append(total_B)
@@ -145,7 +159,7 @@ def log_likelihoods(design: Design, events: Events, rows: Tensor, belief: Belief
 
 
 def _log_likelihood(
-    design: Design, events: Events, at: Tensor, utility_BK: Tensor, belief: Belief
+    design: Design, events: Events, at: slice, utility_BK: Tensor, belief: Belief
 ) -> tuple[Tensor, Tensor]:
     user_U = torch.cat([belief.user_U, belief.user_U.new_zeros(1)])
     total_B, chosen_B = mixture_log_likelihood(
@@ -162,15 +176,13 @@ def _log_likelihood(
     return torch.where(truth_B >= 0, told_B, total_B), torch.where(truth_B >= 0, 0.0, chosen_B)
 
 
-def _negative_log_likelihood(
-    design: Design, events: Events, rows: Tensor, belief: Belief, *, own: bool
-) -> tuple[float, Tensor]:
-    """Weighted sum over ``rows``, and its gradient laid out as :func:`_flatten` does."""
+def _negative_log_likelihood(design: Design, events: Events, belief: Belief, *, own: bool) -> tuple[float, Tensor]:
+    """Weighted sum, and its gradient laid out as :func:`_flatten` does."""
     coefficient = belief.coefficient.float()
     leaves = [getattr(belief, name).clone().requires_grad_(True) for name in _CLICK_NAMES]
     live = replace(belief, **dict(zip(_CLICK_NAMES, leaves, strict=True)))
     value, slope = 0.0, torch.zeros(design.shared + design.own, dtype=torch.float64)
-    for at, v_BKR in design.chunks(rows):
+    for at, v_BKR in design.chunks():
         utility_BK = design.utility(coefficient, at, v_BKR).requires_grad_(True)
         total_B, _ = _log_likelihood(design, events, at, utility_BK, live)
         loss = -(events.weight_B[at] * total_B).sum()

@@ -1,4 +1,5 @@
-"""What a killed learner goes on from: arrays in one safetensors file, replaced in one step, bound to what they belong to."""
+"""What a killed learner goes on from: arrays in one safetensors file, replaced in one step, bound to what they belong
+to."""
 
 from __future__ import annotations
 

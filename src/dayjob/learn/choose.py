@@ -1,8 +1,10 @@
-"""Which belief may become a version, and how it is turned into a choice: by held-out decisions, never by those it learned from.
+"""Which belief may become a version, and how it is turned into a choice: by held-out decisions, never by those it
+learned from.
 
-The beliefs compared are nested: the caller's score alone, with the shared terms, and with all terms under falling ridge weights. The
-best on held-out clicks is taken when it beats the caller's order by ``proof`` standard errors, in likelihood and, for its first
-choice, in value. Otherwise the caller's order stays: clicks that say nothing must change nothing.
+The beliefs compared are nested: the caller's score alone, with the shared terms, and with all terms under falling ridge
+weights. The best on held-out clicks is taken when it beats the caller's order by ``proof`` standard errors, in
+likelihood and, for its first choice, in value. Otherwise the caller's order stays: clicks that say nothing must change
+nothing.
 """
 
 from __future__ import annotations
@@ -26,8 +28,8 @@ FAR = 1e30  # cost of showing a filler
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeldOut:
-    """What one kind of belief says of decisions it did not learn from. ``choice_B`` is the probability that the click was a
-    choice; ``weight_B`` that times the user's weight, corrected for how much its position is examined."""
+    """What one kind of belief says of decisions it did not learn from. ``choice_B`` is the probability that the click
+    was a choice; ``weight_B`` that times the user's weight, corrected for how much its position is examined."""
 
     log_likelihood_B: F64
     choice_B: F64
@@ -50,14 +52,16 @@ class Gain:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
-    """Belief to choice: softmax(sharpness · u), then least expected loss in steps of ``unit``; unit 0: the most probable."""
+    """Belief to choice: softmax(sharpness · u), then least expected loss in steps of ``unit``; unit 0: the most
+    probable."""
 
     sharpness: float = 1.0
     unit: float = 0.0
 
 
 def folds(replay: Replay, *, count: int, seed: int) -> npt.NDArray[np.int64]:
-    """A fold for each decision. All of a user's decisions share one, so that a user's own habits are never the proof."""
+    """A fold for each decision. All of a user's decisions share one, so that a user's own habits are never the
+    proof."""
     rng = np.random.default_rng(seed)
     alone_B = rng.permutation(len(replay)) % count
     users = int(replay.user_B.max(initial=-1)) + 1
@@ -77,8 +81,7 @@ def mean_gain(gain_B: F64, weight_B: F64) -> Gain:
 
 def likelihood_gain(new: HeldOut, old: HeldOut, events: Events) -> Gain:
     """Nats a decision by which ``new`` foretells clicks better than ``old``."""
-    taught_B = _taught(events)
-    weight_B = events.weight_B.numpy().astype(np.float64) * taught_B
+    weight_B = events.weight_B.numpy().astype(np.float64) * events.taught_B
     return mean_gain(new.log_likelihood_B - old.log_likelihood_B, weight_B)
 
 
@@ -88,7 +91,8 @@ def right_slot(replay: Replay) -> npt.NDArray[np.int64]:
 
 
 def cost(replay: Replay, first_B: npt.NDArray[np.int64]) -> F64:
-    """What showing slot ``first_B`` first costs, by the right slot: its loss, or 1 for another slot; 0 where unknown."""
+    """What showing slot ``first_B`` first costs, by the right slot: its loss, or 1 for another slot; 0 where
+    unknown."""
     right_B = right_slot(replay)
     at_B = np.maximum(right_B, 0)
     rows = np.arange(len(replay))
@@ -138,9 +142,4 @@ def choice_weight(events: Events, choice_B: Tensor, examined_K: Tensor) -> F64:
     boost_B = torch.exp(-examined_K[events.click_B.clamp_min(0)].clamp(-EXAMINED_MOST, EXAMINED_MOST))
     boost_B = torch.where(events.truth_B >= 0, 1.0, boost_B)
     weight_B = (choice_B * events.weight_B * boost_B).numpy().astype(np.float64)
-    return weight_B * _taught(events)
-
-
-def _taught(events: Events) -> npt.NDArray[np.bool_]:
-    taught: npt.NDArray[np.bool_] = ((events.click_B >= 0) | (events.truth_B >= 0)).numpy()
-    return taught
+    return weight_B * events.taught_B

@@ -1,8 +1,11 @@
-"""Our recipe: estimate the click model and the correction of the caller's score together, prove it held out, then choose.
+"""Our recipe: estimate the click model and the correction of the caller's score together, prove it held out, then
+choose.
 
 1. ``design``: the terms, from contexts and candidates alone.
-2. ``belief``: nested fits in each fold, from the caller's score alone to all terms; each begins where the simpler one ended.
-3. ``choose``: the best held-out fit, when it beats the caller's order; how belief becomes a choice, where losses are known.
+2. ``belief``: nested fits in each fold, from the caller's score alone to all terms; each begins where the simpler one
+ended.
+3. ``choose``: the best held-out fit, when it beats the caller's order; how belief becomes a choice, where losses are
+known.
 4. The chosen fit once more on everything.
 """
 
@@ -32,6 +35,7 @@ from dayjob.learn.replay import Replay
 from dayjob.learn.stages import Calibration, Stages
 from dayjob.policies.ranker import RankerSpec, zero_weights
 
+F64 = npt.NDArray[np.float64]
 Weights = dict[str, npt.NDArray[np.float32]]
 
 
@@ -53,7 +57,8 @@ def levels(recipe: Debiased) -> list[Level]:
 def fit_debiased(
     replay: Replay, spec: RankerSpec, recipe: Debiased, *, seed: int, stages: Stages
 ) -> tuple[Weights, dict[str, float], Calibration | None]:
-    """(weights, stats, click model). Keeps the caller's order when nothing beats it, and says so in ``kept_baseline``."""
+    """(weights, stats, click model). Keeps the caller's order when nothing beats it, and says so in
+    ``kept_baseline``."""
     spec = replace(spec, hidden=())
     taught_B = (replay.click_B >= 0) | (replay.truth_B >= 0)
     stats = {"decisions": float(len(replay)), "taught": float(taught_B.sum()), "kept_baseline": 1.0}
@@ -65,10 +70,9 @@ def fit_debiased(
     held = _held_out(replay, design, events, rows=rows, recipe=recipe, seed=seed, stages=stages)
     best = max(range(len(ladder)), key=lambda i: float(_sum(held[i], events)))
     belief = start(design, events)
+    taught, taught_events = design.rows(rows), events.rows(rows)
     for level in ladder[: best + 1]:
-        belief = fit_belief(
-            design, events, rows=rows, first=belief, ridge=level.ridge, shared=level.shared, recipe=recipe
-        )
+        belief = fit_belief(taught, taught_events, first=belief, ridge=level.ridge, shared=level.shared, recipe=recipe)
     likelihood = likelihood_gain(held[best], held[0], events)
     choice, first_B = choose(replay, held[best], recipe)
     value, cost_before = value_gain(replay, first_B, held[best].weight_B)
@@ -93,7 +97,8 @@ def fit_debiased(
 def _held_out(
     replay: Replay, design: Design, events: Events, *, rows: Tensor, recipe: Debiased, seed: int, stages: Stages
 ) -> list[HeldOut]:
-    """Each level's word on every decision, from fits that did not see it. A killed run goes on after its last whole fold."""
+    """Each level's word on every decision, from fits that did not see it. A killed run goes on after its last whole
+    fold."""
     ladder, width = levels(recipe), replay.width
     saved = stages.load()
     done = int(saved["done"][0]) if saved else 0
@@ -105,44 +110,28 @@ def _held_out(
     }
     for fold in range(done, recipe.folds):
         seen, unseen = rows[fold_B[rows] != fold], torch.nonzero(fold_B == fold)[:, 0]
+        near, far = (design.rows(seen), events.rows(seen)), (design.rows(unseen), events.rows(unseen))
         belief = start(design, events)
         for i, level in enumerate(ladder):
-            belief = fit_belief(
-                design, events, rows=seen, first=belief, ridge=level.ridge, shared=level.shared, recipe=recipe
-            )
-            _keep(kept, i, unseen, design=design, events=events, belief=belief)
+            belief = fit_belief(*near, first=belief, ridge=level.ridge, shared=level.shared, recipe=recipe)
+            _keep(kept, i, unseen.numpy(), design=far[0], events=far[1], belief=belief)
             stages.say((fold * len(ladder) + i + 1) / (len(ladder) * (recipe.folds + 1)))
         stages.save(kept | {"done": np.array([fold + 1], np.int64)})
     return [_held(kept, i) for i in range(len(ladder))]
 
 
 def _keep(
-    kept: Mapping[str, npt.NDArray[np.float64]],
-    i: int,
-    unseen: Tensor,
-    *,
-    design: Design,
-    events: Events,
-    belief: Belief,
+    kept: Mapping[str, F64], i: int, at: npt.NDArray[np.int64], *, design: Design, events: Events, belief: Belief
 ) -> None:
-    """Write what ``belief`` says of ``unseen`` into level i's arrays. Users of another fold count as unknown ones."""
-    likelihood_B, choice_B, utility_BK = log_likelihoods(design, events, unseen, belief)
-    part = Events(
-        shown_BK=events.shown_BK[unseen],
-        click_B=events.click_B[unseen],
-        truth_B=events.truth_B[unseen],
-        user_B=events.user_B[unseen],
-        weight_B=events.weight_B[unseen],
-        users=events.users,
-    )
-    at = unseen.numpy()
+    """Write what ``belief`` says of the unseen decisions ``at`` into level i's arrays."""
+    likelihood_B, choice_B, utility_BK = log_likelihoods(design, events, belief)
     kept[f"likelihood.{i}"][at] = likelihood_B.numpy()
-    kept[f"choice.{i}"][at] = choice_B.numpy() * ((part.click_B >= 0) | (part.truth_B >= 0)).numpy()
-    kept[f"weight.{i}"][at] = choice_weight(part, choice_B, belief.examined_K.float())
+    kept[f"choice.{i}"][at] = choice_B.numpy() * events.taught_B
+    kept[f"weight.{i}"][at] = choice_weight(events, choice_B, belief.examined_K.float())
     kept[f"utility.{i}"][at] = utility_BK.numpy()
 
 
-def _held(kept: Mapping[str, npt.NDArray[np.float64]], i: int) -> HeldOut:
+def _held(kept: Mapping[str, F64], i: int) -> HeldOut:
     return HeldOut(
         log_likelihood_B=kept[f"likelihood.{i}"],
         choice_B=kept[f"choice.{i}"],

@@ -1,20 +1,23 @@
 """The terms by which a ranker may depart from the caller's score, and what is known of them before any click.
 
-Retrieval compares a context x with a candidate v by an inner product. Two things go wrong with it that no click is needed to see:
-some directions of x are noise that many photos, queries or users share, and some candidates are near everything. So the terms are
+Retrieval compares a context x with a candidate v by an inner product. Two things go wrong with it that no click is
+needed to see: some directions of x are noise that many photos, queries or users share, and some candidates are near
+everything. So the terms are
 
-- a few shared ones: x whitened along its principal directions (by the square root and in full) times v, v along the mean context
-  and along the mean candidate, and the caller's pair features: a handful of coefficients;
-- many own ones: a coefficient for each principal direction j of (x_j · v_j) and of v_j, or, where x and v have different lengths,
-  of every product of their leading components.
+- a few shared ones: x whitened along its principal directions (by the square root and in full) times v, v along the
+  mean context and along the mean candidate, and the caller's pair features: a handful of coefficients;
+- many own ones: a coefficient for each principal direction j of (x_j · v_j) and of v_j, or, where x and v have
+  different lengths, of every product of their leading components.
 
-Every term is scaled to unit spread within lists, so that one ridge weight means the same for all and for every scale of the input.
+Every term is scaled to unit spread within lists, so that one ridge weight means the same for all and for every scale of
+the input.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -35,8 +38,8 @@ TINY = 1e-12
 class Design:
     """Terms of B decisions. A coefficient vector is laid out [score, shared (S), per direction of v (R), products (Q)].
 
-    ``shared_BKS`` are ready; the rest is made in chunks from the components ``x_BM`` of contexts and ``v_VR`` of candidates.
-    ``spread`` holds what each term was divided by.
+    ``shared_BKS`` are ready; the rest is made in chunks from the components ``x_BM`` of contexts and ``v_VR`` of
+    candidates. ``spread`` holds what each term was divided by.
     """
 
     score_BK: Tensor
@@ -69,40 +72,47 @@ class Design:
     def __len__(self) -> int:
         return len(self.score_BK)
 
-    def chunks(self, rows: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        """(decisions, components of their candidates) of ``rows`` in chunks."""
-        for start in range(0, len(rows), CHUNK):
-            at = rows[start : start + CHUNK]
+    def rows(self, at: Tensor) -> Design:
+        """The decisions ``at`` alone, copied once, so that passes over them read memory in order."""
+        names = ("score_BK", "shared_BKS", "x_BM", "candidate_BK", "real_BK")
+        picked: dict[str, Any] = {name: getattr(self, name)[at] for name in names}
+        gathered = self.gathered_BKR[at] if len(self.gathered_BKR) else self.gathered_BKR
+        return replace(self, **picked, gathered_BKR=gathered)
+
+    def chunks(self) -> Iterator[tuple[slice, Tensor]]:
+        """(decisions, components of their candidates) in chunks."""
+        for start in range(0, len(self), CHUNK):
+            at = slice(start, start + CHUNK)
             yield at, self.gathered_BKR[at] if len(self.gathered_BKR) else self.v_VR[self.candidate_BK[at]]
 
-    def utility(self, coefficient: Tensor, at: Tensor, v_BKR: Tensor) -> Tensor:
+    def utility(self, coefficient: Tensor, at: slice, v_BKR: Tensor) -> Tensor:
         """Utilities (b, K) of the decisions ``at``; their candidates' components are given."""
         few = coefficient[: self.shared]
         plain_BK = self.score_BK[at] * few[0] + self.shared_BKS[at] @ few[1:]
         if not coefficient[self.shared :].any():
             return plain_BK
         query_BR = self._query(coefficient, at)
-        starts = range(0, len(at), BLOCK)
+        starts = range(0, len(query_BR), BLOCK)
         own = [(v_BKR[i : i + BLOCK] * query_BR[i : i + BLOCK, None, :]).sum(2) for i in starts]
         return plain_BK + torch.cat(own)
 
-    def gradient(self, slope_BK: Tensor, at: Tensor, v_BKR: Tensor) -> Tensor:
+    def gradient(self, slope_BK: Tensor, at: slice, v_BKR: Tensor) -> Tensor:
         """The gradient in the coefficients when that in the utilities of the decisions ``at`` is ``slope_BK``."""
         back_BR = torch.bmm(slope_BK[:, None, :], v_BKR)[:, 0, :]
         x_BM = self.x_BM[at]
         products = (x_BM * back_BR).sum(0) if self.same else (x_BM.T @ back_BR).flatten()
         return torch.cat([self.shared_gradient(slope_BK, at), back_BR.sum(0), products])
 
-    def shared_gradient(self, slope_BK: Tensor, at: Tensor) -> Tensor:
+    def shared_gradient(self, slope_BK: Tensor, at: slice) -> Tensor:
         """The part of :meth:`gradient` that belongs to the caller's score and the shared terms."""
         score = (slope_BK * self.score_BK[at]).sum()[None]
         return torch.cat([score, slope_BK.flatten() @ self.shared_BKS[at].flatten(0, 1)])
 
     def all_utilities(self, coefficient: Tensor) -> Tensor:
         """Utilities (B, K) of every decision."""
-        return torch.cat([self.utility(coefficient, at, v) for at, v in self.chunks(torch.arange(len(self)))])
+        return torch.cat([self.utility(coefficient, at, v) for at, v in self.chunks()])
 
-    def _query(self, coefficient: Tensor, at: Tensor) -> Tensor:
+    def _query(self, coefficient: Tensor, at: slice) -> Tensor:
         """(b, R): what the components of a candidate are multiplied with."""
         width = self.v_VR.shape[1]
         own = coefficient[self.shared :]
@@ -137,7 +147,8 @@ class Design:
 
 
 def make_design(replay: Replay, recipe: Debiased) -> Design:
-    """The terms of a replay's decisions. Directions, means and spreads come from its newest ``SAMPLE`` contexts and lists."""
+    """The terms of a replay's decisions. Directions, means and spreads come from its newest ``SAMPLE`` contexts and
+    lists."""
     context, vector = torch.from_numpy(replay.context_BD), torch.from_numpy(replay.vector_VE)
     real_BK = torch.from_numpy(replay.real_BK)
     candidate_BK = torch.from_numpy(replay.candidate_BK).long().clamp_min(0)

@@ -1,4 +1,5 @@
-"""From replay to weights. Always from the baseline, on all of the replay: the same data, recipe, seed and threads, the same weights."""
+"""From replay to weights. Always from the baseline, on all of the replay: the same data, recipe, seed and threads, the
+same weights."""
 
 from __future__ import annotations
 
@@ -42,10 +43,11 @@ def fit(
     checkpoint: Path | None = None,
     progress: Callable[[float], None] | None = None,
 ) -> Fitted:
-    """Weights from replay by ``recipe``; ``shape`` are the sizes of the hidden layers, for recipes that train a network.
+    """Weights from replay by ``recipe``; ``shape`` are the sizes of the hidden layers, for recipes that train a
+    network.
 
-    ``progress`` is told a share in [0, 1] from time to time. With ``checkpoint`` a killed fit goes on where it was, to the same
-    weights; the file is removed at the end. Raises ValueError when the replay is malformed.
+    ``progress`` is told a share in [0, 1] from time to time. With ``checkpoint`` a killed fit goes on where it was, to
+    the same weights; the file is removed at the end. Raises ValueError when the replay is malformed.
     """
     replay.check()
     spec = RankerSpec(

@@ -99,6 +99,9 @@ class Learner:
             checkpoint=self.root / "work" / f"{job.id}.safetensors",
             progress=self._progress(job),
         )
+        if fitted.stats.get("kept_baseline"):
+            reason = "nothing learned from these outcomes beats the caller's own order on held-out decisions"
+            return {"challenger": None, "reason": reason, "decisions": len(found.replay), "stats": fitted.stats}
         version = self._publish(policy, job, found, fitted)
         return {"challenger": version.name, "decisions": len(found.replay), "stats": fitted.stats}
 

@@ -1,6 +1,7 @@
 """Learners that take decisions batch by batch: the two published ones, and naive clicks. Kept to be compared with.
 
-Online, the list that is shown is drawn from the policy being learned; on replay, batches come in the order of the journal.
+Online, the list that is shown is drawn from the policy being learned; on replay, batches come in the order of the
+journal.
 """
 
 from __future__ import annotations

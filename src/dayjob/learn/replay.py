@@ -80,8 +80,12 @@ class Replay:
 
     def rows(self, index: npt.NDArray[np.integer] | slice) -> Replay:
         """The decisions at ``index``; candidate vectors are shared, not copied."""
-        values: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "vector_VE"}
-        return replace(self, **{name: None if value is None else value[index] for name, value in values.items()})
+        picked: dict[str, Any] = {}
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.name != "vector_VE" and value is not None:
+                picked[field.name] = value[index]
+        return replace(self, **picked)
 
     def check(self) -> Replay:
         """Itself, once every shape and range has been looked at. Raises ValueError that names the array."""

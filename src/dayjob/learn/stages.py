@@ -1,4 +1,5 @@
-"""Bookkeeping of one fit: how far it is, what it keeps for the case that it is killed, and what it measured of the clicks."""
+"""Bookkeeping of one fit: how far it is, what it keeps for the case that it is killed, and what it measured of the
+clicks."""
 
 from __future__ import annotations
 
@@ -7,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
 from dayjob.learn import checkpoint as checkpoints
@@ -15,8 +15,9 @@ from dayjob.learn import checkpoint as checkpoints
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Calibration:
-    """The click model that a fit estimated. ``pull`` is the share f of clicks that fall by position, ``pull_at`` where (K shares),
-    ``examined`` log of how much more each position is looked at by those who choose; sharpness and unit as in ``Choice``."""
+    """The click model that a fit estimated. ``pull`` is the share f of clicks that fall by position, ``pull_at`` where
+    (K shares), ``examined`` log of how much more each position is looked at by those who choose; sharpness and unit as
+    in ``Choice``."""
 
     pull: float
     pull_at: tuple[float, ...]

@@ -1,7 +1,8 @@
 """The click as a mixture: a position's pull with probability f, else the ranker's choice.
 
-The parameters of the pull are arguments like the scores, so the caller may hold them, or estimate all jointly by maximising
-this likelihood: it conditions on the list that was shown, so lists with a changed order identify it and need no weights.
+The parameters of the pull are arguments like the scores, so the caller may hold them, or estimate all jointly by
+maximising this likelihood: it conditions on the list that was shown, so lists with a changed order identify it and need
+no weights.
 """
 
 from __future__ import annotations
@@ -25,9 +26,9 @@ def mixture_log_likelihood(
 ) -> tuple[Tensor, Tensor]:
     """(log p(click | list) of shape (B,), log p(the click was a choice | click) of shape (B,)); 0 where no click.
 
-    p(k) = f pi_k + (1 - f) softmax_k(s_{y_k} + g_k), f = sigma(pull_logit), pi = softmax(pull_at) over the positions that were
-    shown, g = ``examined_K`` how much more or less a position is looked at by those who choose. With pi = beta and g = log alpha
-    this is the trust-bias model (Vardasbi, Oosterhuis, de Rijke 2020) of a single click.
+    p(k) = f pi_k + (1 - f) softmax_k(s_{y_k} + g_k), f = sigma(pull_logit), pi = softmax(pull_at) over the positions
+    that were shown, g = ``examined_K`` how much more or less a position is looked at by those who choose. With pi =
+    beta and g = log alpha this is the trust-bias model (Vardasbi, Oosterhuis, de Rijke 2020) of a single click.
     """
     check_same(score_BK=score_BK, shown_BK=shown_BK)
     check_integer("click_B", click_B)

@@ -9,10 +9,12 @@ from dayjob.objectives.checks import Stats, check_integer, check_rank, check_sam
 
 
 def pl_rank_gradient(score_BK: Tensor, relevance_BK: Tensor, weight_K: Tensor, sampled_SBK: Tensor) -> Tensor:
-    """Estimate of dE/ds, shape (B, K), where E = E_y[sum_k theta_k rho_{y_k}]; PL-Rank-2 (Oosterhuis, SIGIR 2021, 2022).
+    """Estimate of dE/ds, shape (B, K), where E = E_y[sum_k theta_k rho_{y_k}]; PL-Rank-2 (Oosterhuis, SIGIR 2021,
+    2022).
 
-    dE/ds_d = E_y[PR_{rank(d)+1} + sum_{k <= rank(d)} p_k(d) (theta_k rho_d - PR_k)], PR_k = sum_{m >= k} theta_m rho_{y_m}.
-    ``sampled_SBK``: S rankings of all K candidates per decision, drawn from softmax(score) (argsort of score + Gumbel).
+    dE/ds_d = E_y[PR_{rank(d)+1} + sum_{k <= rank(d)} p_k(d) (theta_k rho_d - PR_k)], PR_k = sum_{m >= k} theta_m
+    rho_{y_m}. ``sampled_SBK``: S rankings of all K candidates per decision, drawn from softmax(score) (argsort of score
+    + Gumbel).
     """
     check_rank("sampled_SBK", sampled_SBK, 3)
     check_integer("sampled_SBK", sampled_SBK)
@@ -37,7 +39,8 @@ def pl_rank_gradient(score_BK: Tensor, relevance_BK: Tensor, weight_K: Tensor, s
 
 
 def pl_rank(score_BK: Tensor, relevance_BK: Tensor, weight_K: Tensor, sampled_SBK: Tensor) -> tuple[Tensor, Stats]:
-    """A scalar whose gradient in the scores is minus the mean of :func:`pl_rank_gradient`; its value is minus E estimated."""
+    """A scalar whose gradient in the scores is minus the mean of :func:`pl_rank_gradient`; its value is minus E
+    estimated."""
     gradient_BK = pl_rank_gradient(score_BK, relevance_BK, weight_K, sampled_SBK)
     placed = relevance_BK.expand_as(sampled_SBK).gather(2, sampled_SBK) * weight_K
     value = placed.sum(dim=2).mean()

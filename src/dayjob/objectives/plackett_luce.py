@@ -22,8 +22,9 @@ def in_shown_order(score_BK: Tensor, shown_BK: Tensor) -> Tensor:
 def log_prob_by_position(score_BK: Tensor, shown_BK: Tensor) -> Tensor:
     """log p(the item at position k | the ones above), shape (B, K); 0 past the end.
 
-    log p_k = s_{y_k} - log sum_{j >= k} exp(s_{y_j}). (Luce 1959; Plackett 1975.) The choice at each position is among the
-    items of ``shown_BK``: for the probability of a list that was cut, give all candidates with the unshown ones at the end.
+    log p_k = s_{y_k} - log sum_{j >= k} exp(s_{y_j}). (Luce 1959; Plackett 1975.) The choice at each position is among
+    the items of ``shown_BK``: for the probability of a list that was cut, give all candidates with the unshown ones at
+    the end.
     """
     by_position = in_shown_order(score_BK, shown_BK)
     remaining = torch.logcumsumexp(by_position.flip(1), dim=1).flip(1)
@@ -38,8 +39,8 @@ def log_prob(score_BK: Tensor, shown_BK: Tensor) -> Tensor:
 def kl_along(score_BK: Tensor, other_BK: Tensor, shown_BK: Tensor) -> Tensor:
     """sum_k KL(p_k || q_k) of the choices along the shown ranking, shape (B,).
 
-    The exact KL between two Plackett-Luce laws is this quantity's expectation over rankings drawn from ``score_BK``, so on a
-    sampled ranking it is an unbiased estimate of low variance (the chain rule of KL).
+    The exact KL between two Plackett-Luce laws is this quantity's expectation over rankings drawn from ``score_BK``, so
+    on a sampled ranking it is an unbiased estimate of low variance (the chain rule of KL).
     """
     check_same(score_BK=score_BK, other_BK=other_BK)
     p, q = in_shown_order(score_BK, shown_BK), in_shown_order(other_BK, shown_BK)

@@ -1,7 +1,7 @@
 """The ranker's network in torch, to be trained; :class:`dayjob.policies.ranker.NumpyRanker` serves the same weights.
 
-``hidden`` (256, 256) over 512 + 512 + 2 numbers is Geospot's published head, 1026-256-256-1. The first layer is kept in parts, so
-that its context half is computed once per decision instead of once per candidate.
+``hidden`` (256, 256) over 512 + 512 + 2 numbers is Geospot's published head, 1026-256-256-1. The first layer is kept in
+parts, so that its context half is computed once per decision instead of once per candidate.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from dayjob.policies.ranker import RankerSpec, network_shapes, zero_weights
 class ScoreNetwork(nn.Module):
     """score_BK = scale · caller's score + mlp(context, candidate, pair).
 
-    ``residual``: the last layer starts at zero and the scale at ``scale``, so that it begins as the caller's order; otherwise it
-    scores from scratch, as the published learners did, and the caller's score is not looked at.
+    ``residual``: the last layer starts at zero and the scale at ``scale``, so that it begins as the caller's order;
+    otherwise it scores from scratch, as the published learners did, and the caller's score is not looked at.
     """
 
     def __init__(self, spec: RankerSpec, *, seed: int, residual: bool, scale: float = 1.0) -> None:

@@ -109,7 +109,7 @@ def propensities(score_K: F64, ranking_R: I64, *, explore: Explore) -> F64:
 def _noisy_order(score_K: F64, *, dice: Dice, temperature: float) -> I64:
     if temperature <= 0.0:
         return order(score_K)
-    noise_K = np.clip(dice.noise_K, 1e-300, None)
+    noise_K = np.maximum(dice.noise_K, 1e-300)
     return order(_logits(score_K, temperature) - np.log(-np.log(noise_K)))
 
 
@@ -121,9 +121,9 @@ def _logits(score_K: F64, temperature: float) -> F64:
 
 def _plackett_luce(score_K: F64, ranking_R: I64, temperature: float) -> F64:
     if temperature <= 0.0:
-        left = list(order(score_K))
+        left = order(score_K).tolist()
         out_R = np.zeros(len(ranking_R))
-        for place, slot in enumerate(ranking_R):
+        for place, slot in enumerate(ranking_R.tolist()):
             out_R[place] = float(left[0] == slot)
             left.remove(slot)
         return out_R
@@ -149,12 +149,13 @@ def calibrate(score_NK: list[F64], *, changed_first: float) -> Explore:
     room = float(np.mean([1.0 - 1.0 / len(score_K) for score_K in lists]))
     epsilon = min(1.0, 0.5 * changed_first / room)
     gaps = [np.sort(score_K.max() - score_K)[1:] for score_K in lists]
-    spread = float(np.median(np.concatenate(gaps)))
+    gap_N, start_L = np.concatenate(gaps), np.cumsum([0, *(len(gap) for gap in gaps[:-1])])
+    spread = float(np.median(gap_N))
     if spread <= 0.0:
         return Explore(epsilon=epsilon, temperature=0.0)
     low, high = spread * 1e-4, spread * 1e3
     for _ in range(40):
-        middle = math.sqrt(low * high)
-        changed = float(np.mean([1.0 - 1.0 / (1.0 + np.exp(-gap / middle).sum()) for gap in gaps]))
+        middle = math.sqrt(low) * math.sqrt(high)
+        changed = float(np.mean(1.0 - 1.0 / (1.0 + np.add.reduceat(np.exp(-gap_N / middle), start_L))))
         low, high = (low, middle) if (1.0 - epsilon) * changed > 0.5 * changed_first else (middle, high)
     return Explore(epsilon=epsilon, temperature=low)

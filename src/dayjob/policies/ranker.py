@@ -1,11 +1,12 @@
 """The learned ranker at serving time: numpy alone, batch-first. :mod:`dayjob.policies.network` is the same in torch.
 
-    belief logit of candidate k   u_k = scale · s_k + inner · x·v_k + (xL)·(v_k R) + v_k·prior + pair_k·w + mlp(x, v_k, pair_k)
-    without a loss matrix         score_k = u_k
+    belief logit of candidate k   u_k = scale · s_k + inner · x·v_k + (xL)·(v_k R) + v_k·prior + pair_k·w + mlp(x, v_k,
+    pair_k) without a loss matrix         score_k = u_k
     with one                      score_k = -sum_j softmax(sharpness · u)_j loss_kj / unit
 
-s is the caller's score, x the context, v the candidate. The first form believes, the second chooses: what is most probable and
-what is cheapest to be wrong with are kept apart. In version zero scale is 1 and all else 0, so it orders as the caller did.
+s is the caller's score, x the context, v the candidate. The first form believes, the second chooses: what is most
+probable and what is cheapest to be wrong with are kept apart. In version zero scale is 1 and all else 0, so it orders
+as the caller did.
 """
 
 from __future__ import annotations
@@ -118,7 +119,7 @@ class NumpyRanker:
         spec, w = self.spec, self._weights
         rank = w["left"].shape[1] if "left" in w and w["left"].ndim == 2 else 0
         wanted: dict[str, tuple[int, ...]] = {
-            **{name: (1,) for name in ("scale", "inner", "sharpness", "unit")},
+            **dict.fromkeys(("scale", "inner", "sharpness", "unit"), (1,)),
             "left": (spec.context_dim, rank),
             "right": (spec.candidate_dim, rank),
             "prior": (spec.candidate_dim,),
@@ -148,7 +149,8 @@ def network_shapes(spec: RankerSpec) -> dict[str, tuple[int, ...]]:
 
 
 def expected_loss_score(utility_BK: F64, loss_BKK: F64, *, sharpness: float, unit: float) -> F64:
-    """-E[loss of showing k first] / unit under the belief softmax(sharpness · u); ``loss_BKK`` rows shown, columns right."""
+    """-E[loss of showing k first] / unit under the belief softmax(sharpness · u); ``loss_BKK`` rows shown, columns
+    right."""
     logit_BK = sharpness * (utility_BK - utility_BK.max(axis=1, keepdims=True))
     belief_BK = np.exp(logit_BK)
     belief_BK /= belief_BK.sum(axis=1, keepdims=True)

@@ -10,6 +10,7 @@ Headers are a mapping with lower-case names. Time is an argument: whole seconds 
 """
 
 import base64
+import functools
 import hashlib
 import hmac
 import ipaddress
@@ -246,6 +247,7 @@ def _hostname(host: str) -> str:
     return match[1] if match else ""
 
 
+@functools.lru_cache(maxsize=64)
 def _is_loopback(host: str) -> bool:
     if host.lower() == "localhost":
         return True
@@ -331,5 +333,9 @@ def _open(secret: bytes, purpose: bytes, sealed: str) -> bytes | None:
 
 
 def _mac(secret: bytes, purpose: bytes, body: bytes) -> bytes:
-    derived = hmac.digest(secret, b"dayjob " + purpose, "sha256")
-    return hmac.digest(derived, body, "sha256")
+    return hmac.digest(_derived(secret, purpose), body, "sha256")
+
+
+@functools.lru_cache(maxsize=16)
+def _derived(secret: bytes, purpose: bytes) -> bytes:
+    return hmac.digest(secret, b"dayjob " + purpose, "sha256")

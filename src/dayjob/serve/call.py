@@ -162,17 +162,18 @@ class Endpoint:
         await response(scope, receive, send)
 
     async def _handle(self, request: Request) -> Response:
-        principal = self._principal(request)
+        headers = HeaderMap(request)
+        principal = self._principal(headers)
         body = b""
         if self.access.body:
-            _check_type(request, self.access.body)
-            body = await _read(request, self.access.limit_bytes)
+            _check_type(headers, self.access.body)
+            body = await _read(request.receive, headers, self.access.limit_bytes)
         return await self.handler(Call(service=self.service, request=request, principal=principal, body=body))
 
-    def _principal(self, request: Request) -> Principal:
+    def _principal(self, headers: "HeaderMap") -> Principal:
+        service = self.service
         if self.access.scope is None:
             return NOBODY
-        headers, service = HeaderMap(request), self.service
         try:
             principal = identify(service.keys, headers, secret=service.token_secret, now_s=int(time.time()))
         except Forbidden:
@@ -191,23 +192,30 @@ class HeaderMap(dict[str, str]):
     """The request's headers by lower-case name."""
 
     def __init__(self, request: Request) -> None:
-        super().__init__((name.decode("latin-1"), value.decode("latin-1")) for name, value in request.headers.raw)
+        super().__init__((name.decode("latin-1"), value.decode("latin-1")) for name, value in request.scope["headers"])
 
 
-def _check_type(request: Request, wanted: str) -> None:
-    sent = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+def _check_type(headers: HeaderMap, wanted: str) -> None:
+    sent = headers.get("content-type", "").partition(";")[0].strip().lower()
     if sent != wanted and not (wanted == NDJSON and sent in ("application/jsonl", "application/ndjson")):
         raise WrongType(f"send Content-Type: {wanted}" + (f", not {sent}" if sent else ""))
 
 
-async def _read(request: Request, limit: int) -> bytes:
-    declared = request.headers.get("content-length", "")
+async def _read(receive: Receive, headers: HeaderMap, limit: int) -> bytes:
+    """The whole body. Raises TooLarge as soon as it is known to be over the limit, without reading the rest."""
+    declared = headers.get("content-length", "")
+    too_large = TooLarge(f"the body is over the limit of {limit} bytes: send less, or raise body_limit_bytes")
     if declared.isdigit() and int(declared) > limit:
-        raise TooLarge(f"the body is over the limit of {limit} bytes: send less, or raise body_limit_bytes")
-    parts, size = [], 0
-    async for part in request.stream():
+        raise too_large
+    parts, size, more = [], 0, True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect()
+        part = message.get("body", b"")
         size += len(part)
         if size > limit:
-            raise TooLarge(f"the body is over the limit of {limit} bytes: send less, or raise body_limit_bytes")
+            raise too_large
         parts.append(part)
+        more = message.get("more_body", False)
     return b"".join(parts)

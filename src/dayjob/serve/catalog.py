@@ -54,9 +54,12 @@ def unit(vector: F32) -> F32:
     return scaled
 
 
-def similarity_pair(context_D: F32, candidate_KE: F32, *, scale: float) -> tuple[F32, F64]:
-    """What the catalog says of K candidates: ``pair`` (K, 2) = similarity and share, ``score`` (K,) = log share."""
-    similarity_K = (unit(candidate_KE) @ unit(context_D)).astype(np.float64)
+def similarity_pair(context_D: F32, unit_KE: F32, *, scale: float) -> tuple[F32, F64]:
+    """What the catalog says of K of its items, given as rows of ``Catalog.unit_NE``.
+
+    ``pair`` (K, 2) = similarity and share, ``score`` (K,) = log share.
+    """
+    similarity_K = (unit_KE @ unit(context_D)).astype(np.float64)
     logit_K = scale * similarity_K
     log_share_K = logit_K - np.logaddexp.reduce(logit_K)
     return np.stack([similarity_K, np.exp(log_share_K)], axis=1).astype(np.float32), log_share_K

@@ -67,14 +67,14 @@ def question(request: RankRequest, serving: Serving, *, max_candidates: int) -> 
     given = [candidate.vector_D for candidate in request.candidates]
     if all(vector is not None for vector in given):
         rows = [_declared(v, dim, f"candidates.{n}.features") for n, v in enumerate(given) if v is not None]
-        blobs = tuple(vectors.pack_many(np.stack(rows)))
+        blobs = tuple(vectors.pack_many(np.concatenate(rows).reshape(len(rows), dim)))
         digests = [vectors.digest(blob) for blob in blobs]
         candidate_KE = vectors.unpack_many(blobs, dim)
     else:
         blobs, digests, candidate_KE = _mixed(request, serving.catalog, given, dim)
     pair_KP, base_K = _pairs(request, spec)
     if request.candidates and serving.catalog is not None and all(v is None for v in given):
-        pair_KP, base_K = _defaults(request, spec, pair_KP, base_K, context_D=context_D, candidate_KE=candidate_KE)
+        pair_KP, base_K = _defaults(request, serving, pair_KP, base_K, context_D=context_D)
     metas = _metas(request, serving.catalog)
     loss_KK, extra = _loss(request, spec, metas)
     return Question(
@@ -107,7 +107,7 @@ def _from_catalog(
     _check_count(shown, max_candidates, "k")
     slots = catalog.nearest(context_D, shown)
     candidate_KE = catalog.vector_NE[slots]
-    pair_KP, base_K = similarity_pair(context_D, candidate_KE, scale=float(spec["similarity_scale"]))
+    pair_KP, base_K = similarity_pair(context_D, catalog.unit_NE[slots], scale=float(spec["similarity_scale"]))
     metas = [catalog.metas[slot] for slot in slots]
     loss_KK, extra = _loss(request, spec, metas)
     return Question(
@@ -167,14 +167,13 @@ def _pairs(request: RankRequest, spec: Json) -> tuple[F32, F64]:
     return pair_KP, np.array([candidate.score for candidate in candidates], np.float64)
 
 
-def _defaults(
-    request: RankRequest, spec: Json, pair_KP: F32, base_K: F64, *, context_D: F32, candidate_KE: F32
-) -> tuple[F32, F64]:
+def _defaults(request: RankRequest, serving: Serving, pair_KP: F32, base_K: F64, *, context_D: F32) -> tuple[F32, F64]:
     """For catalog ids: similarity and share as pair, the log share as score, wherever the caller sent none."""
-    if candidate_KE.shape[1] != len(context_D):
+    catalog, candidates = serving.catalog, request.candidates or []
+    if catalog is None or catalog.unit_NE.shape[1] != len(context_D):
         return pair_KP, base_K
-    similar_K2, score_K = similarity_pair(context_D, candidate_KE, scale=float(spec["similarity_scale"]))
-    candidates = request.candidates or []
+    unit_KE = catalog.unit_NE[catalog.slots([candidate.id for candidate in candidates])]
+    similar_K2, score_K = similarity_pair(context_D, unit_KE, scale=float(serving.spec["similarity_scale"]))
     if pair_KP.shape[1] == 2 and all(candidate.pair is None for candidate in candidates):
         pair_KP = similar_K2
     if not any("score" in candidate.model_fields_set for candidate in candidates):
@@ -228,11 +227,12 @@ def body_digest(request: RankRequest) -> bytes:
         ],
     }  # fmt: skip
     state = hashlib.blake2b(orjson.dumps(head, option=orjson.OPT_SORT_KEYS), digest_size=16)
-    state.update(request.context.vector_D.tobytes())
+    state.update(request.context.vector_D.data)
     for candidate in request.candidates or []:
         for vector in (candidate.vector_D, candidate.pair):
             if vector is not None:
-                state.update(len(vector).to_bytes(4, "little") + vector.tobytes())
+                state.update(len(vector).to_bytes(4, "little"))
+                state.update(vector.data)
     if request.loss is not None:
         state.update(request.loss.tobytes())
     return state.digest()

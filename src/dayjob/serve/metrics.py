@@ -10,6 +10,8 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        # Finding a series by its labels costs more than counting: the found ones are kept.
+        self._counted: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
         self._requests = Counter(
             "dayjob_requests_total", "Requests answered", ("route", "method", "status"), registry=self.registry
         )
@@ -26,8 +28,12 @@ class Metrics:
 
     def observe(self, route: str, method: str, status: int, seconds: float) -> None:
         """Count an answered request."""
-        self._requests.labels(route, method, str(status)).inc()
-        self._seconds.labels(route).observe(seconds)
+        counted = self._counted.get((route, method, status))
+        if counted is None:
+            counted = self._requests.labels(route, method, str(status)), self._seconds.labels(route)
+            self._counted[route, method, status] = counted
+        counted[0].inc()
+        counted[1].observe(seconds)
 
     def set_lag(self, tenant: str, policy: str, lag: int) -> None:
         """How far the judge is behind."""

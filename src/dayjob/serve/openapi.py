@@ -7,11 +7,11 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
-from dayjob.version import VERSION
 from dayjob.serve.answers import ErrorAnswer
 from dayjob.serve.call import JSON
 from dayjob.serve.fields import POLICY_NAME_PATTERN
 from dayjob.serve.route import Route
+from dayjob.version import VERSION
 
 ERRORS = {
     401: "no key, or one that is not known",

@@ -31,7 +31,7 @@ class Corked(asyncio.Transport):
         self._loop = loop
         self._waiting: list[bytes | bytearray | memoryview[Any]] = []
 
-    def write(self, data: bytes | bytearray | memoryview[Any]) -> None:
+    def write(self, data: "bytes | bytearray | memoryview[Any]") -> None:
         if not self._waiting:
             self._loop.call_soon(self._flush)
         self._waiting.append(data)

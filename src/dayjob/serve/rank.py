@@ -81,9 +81,9 @@ async def _first(call: Call, request: RankRequest, digest: bytes) -> Decision | 
 
 def rank_answer(call: Call, decision: Decision) -> Json:
     """The answer a decision had, made from its record alone: an equal retry gets the same."""
-    slots = np.frombuffer(decision.ranking, "<u2")
-    score_K = np.frombuffer(decision.score, "<f8")
-    propensity_R = np.frombuffer(decision.propensity, "<f8")
+    slots = np.frombuffer(decision.ranking, "<u2").tolist()
+    score_K = np.frombuffer(decision.score, "<f8").tolist()
+    propensity_R = np.frombuffer(decision.propensity, "<f8").tolist()
     expires_s = decision.at_ms // 1000 + call.service.settings.token_ttl_s
     token = mint_token(
         call.service.token_secret, tenant=decision.tenant, decision=uuid.UUID(decision.id), expires_s=int(expires_s)
@@ -100,9 +100,9 @@ def rank_answer(call: Call, decision: Decision) -> Json:
             {
                 "id": decision.candidates[slot].id,
                 "position": place,
-                "score": float(score_K[slot]),
-                "propensity": float(propensity_R[place - 1]),
+                "score": score_K[slot],
+                "propensity": propensity,
             }
-            for place, slot in enumerate(slots, start=1)
+            for place, (slot, propensity) in enumerate(zip(slots, propensity_R, strict=True), start=1)
         ],
     }

@@ -55,6 +55,7 @@ class Audit:
     users: int
     items: int
     width: int
+    rate_at: tuple[float, ...]  # clicks at each position for every list that reaches it
     days: float
     per_day: float
     heaviest_share: float  # of the decisions, by the most active user; nan without users
@@ -88,6 +89,7 @@ def audit_log(log: ClickLog, *, days: float = nan, per_day: float = nan, notes: 
         users=len(np.unique(known)),
         items=len(np.unique(log.item_BK[log.shown_BK])),
         width=log.width,
+        rate_at=tuple((log.click_BK.sum(axis=0) / np.maximum(log.shown_BK.sum(axis=0), 1)).tolist()),
         days=days,
         per_day=traffic,
         heaviest_share=float(np.unique(known, return_counts=True)[1].max() / len(log)) if len(known) else nan,

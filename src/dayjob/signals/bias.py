@@ -20,7 +20,7 @@ from dayjob.signals.intervene import swap_at_one, trust_interval
 
 SEEN_TWICE = 0.5  # share of views by items seen at two positions or more, from which items carry the estimate
 INTERVAL_ROWS = 50_000  # decisions of a log that the bootstrap draws from
-INTERVAL_DRAWS = 50
+INTERVAL_DRAWS = 30
 WIDE = 0.5  # a share of lookers whose interval is wider than this is no estimate
 
 
@@ -105,11 +105,11 @@ def _by_items(log: ClickLog, seed: int) -> Bias:
         reason="Items seen at several positions separate the position from the item; clicks give only the ratios of "
         "alpha, its scale is that of a relevance from 0 to 1.",
         alpha_K=model.alpha_K,
-        alpha_low_K=low[0],
-        alpha_high_K=high[0],
+        alpha_low_K=np.clip(low[0], 0, 1),
+        alpha_high_K=np.clip(high[0], 0, 1),
         beta_K=model.beta_K,
-        beta_low_K=low[1],
-        beta_high_K=high[1],
+        beta_low_K=np.clip(low[1], 0, 1),
+        beta_high_K=np.clip(high[1], 0, 1),
     )
 
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
+from math import nan
 
 import numpy as np
 
@@ -30,7 +31,7 @@ class CeilingConfig:
     """When a lever counts as short."""
 
     little: float = 0.02  # gain of the best of k over the first below which nothing is short
-    absent: float = 0.5  # share of decisions whose right item is not shown, from which candidates are the shorter lever
+    absent: float = 0.5  # share of lists without a click, or without the right item, from which candidates are short
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,12 +39,14 @@ class Ceiling:
     """The report's ``ceiling``: values are the probability that somebody who looks finds what they want.
 
     ``first`` at position 1 as served, ``best`` at position 1 if it were always the best of the shown (nan unknown),
-    ``first_interval`` 95 %; ``source`` "truth", "clicks" or "none".
+    ``first_interval`` 95 %; ``source`` "truth", "clicks" or "none". ``silent`` is the share of lists without a click:
+    whether nobody looked or nothing was wanted, clicks cannot tell.
     """
 
     first: float
     first_interval: tuple[float, float]
     best: float
+    silent: float
     source: str
     lever: Lever
     reason: str
@@ -55,14 +58,17 @@ def ceiling(log: ClickLog, bias: Bias, found: Feedback, config: CeilingConfig | 
     """
     config = config or CeilingConfig()
     known = log.truth_B != FILLER
+    silent = 1.0 - float(log.click_BK.any(axis=1).mean()) if len(log) else nan
     if known.sum() >= LITTLE_TRUTH:
         hits, count = int((log.truth_B[known] == 0).sum()), int(known.sum())
-        return _judge(hits / count, wilson(hits, count), 1.0, source="truth", facts=(found, config))
+        return _judge(hits / count, wilson(hits, count), 1.0, source="truth", facts=(found, config, silent))
     if found.state is not FeedbackState.INFORMATIVE:
         lever = Lever.EXPLORATION if found.state is FeedbackState.UNIDENTIFIABLE else Lever.FEEDBACK
-        return _none(lever, f"Clicks cannot say: they are {found.state.value.replace('_', ' ')} (see feedback).")
+        return _none(
+            silent, lever, f"Clicks cannot say: they are {found.state.value.replace('_', ' ')} (see feedback)."
+        )
     if not bias.identifiable:
-        return _none(Lever.EXPLORATION, bias.reason)
+        return _none(silent, Lever.EXPLORATION, bias.reason)
     rate_K = log.click_BK.sum(axis=0) / np.maximum(log.shown_BK.sum(axis=0), 1)
     first = _corrected(float(rate_K[0]), float(bias.alpha_K[0]), float(bias.beta_K[0]))
     ends = (
@@ -70,7 +76,7 @@ def ceiling(log: ClickLog, bias: Bias, found: Feedback, config: CeilingConfig | 
         _corrected(float(rate_K[0]), float(bias.alpha_high_K[0]), float(bias.beta_low_K[0])),
     )  # a larger pull goes with a smaller alpha: their errors are opposed
     best = _best_of_items(log) if bias.method is BiasMethod.ITEMS else _best_of_choice(rate_K, bias)
-    return _judge(first, (min(ends), max(ends)), max(best, first), source="clicks", facts=(found, config))
+    return _judge(first, (min(ends), max(ends)), max(best, first), source="clicks", facts=(found, config, silent))
 
 
 def _corrected(rate: float, alpha: float, beta: float) -> float:
@@ -94,12 +100,12 @@ def _judge(
     best: float,
     *,
     source: str,
-    facts: tuple[Feedback, CeilingConfig],
+    facts: tuple[Feedback, CeilingConfig, float],
 ) -> Ceiling:
-    found, config = facts
+    found, config, silent = facts
     gain = best - first
-    if 1 - best > config.absent:
-        lever, why = Lever.CANDIDATES, f"in {1 - best:.0%} of decisions the shown hold nothing that is wanted"
+    if max(1 - best, silent) > config.absent and source == "clicks":
+        lever, why = Lever.CANDIDATES, f"and {silent:.0%} of the lists got no click, so what is wanted may not be shown"
     elif gain < config.little:
         lever, why = Lever.NONE, "the first is nearly always the best of the shown"
     elif found.state is not FeedbackState.INFORMATIVE:
@@ -110,16 +116,16 @@ def _judge(
         first=first,
         first_interval=interval,
         best=best,
+        silent=silent,
         source=source,
         lever=lever,
         reason=f"By {source}, the first is right {first:.0%} of the time, the best of the shown {best:.0%}: {why}.",
     )
 
 
-def _none(lever: Lever, reason: str) -> Ceiling:
-    unknown = float("nan")
+def _none(silent: float, lever: Lever, reason: str) -> Ceiling:
     return Ceiling(
-        first=unknown, first_interval=(unknown, unknown), best=unknown, source="none", lever=lever, reason=reason
+        first=nan, first_interval=(nan, nan), best=nan, silent=silent, source="none", lever=lever, reason=reason
     )
 
 

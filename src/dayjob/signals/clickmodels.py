@@ -16,7 +16,7 @@ identify are
 fixes the rest.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -137,20 +137,46 @@ class TrustModel:
         )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Impressions:
+    """Which cell and which list each of I impressions belongs to, so that lists can be weighed anew without sorting."""
+
+    layout: Cells  # its counts are of lists that weigh 1
+    cell_I: I64
+    list_I: I64
+    click_I: F64
+
+    def weighed(self, weight_B: F64) -> Cells:
+        """The cells with each list counted ``weight_B`` times."""
+        weight_I, size = weight_B[self.list_I], len(self.layout.row_C)
+        return replace(
+            self.layout,
+            views_C=np.bincount(self.cell_I, weights=weight_I, minlength=size).astype(np.float64),
+            clicks_C=np.bincount(self.cell_I, weights=weight_I * self.click_I, minlength=size).astype(np.float64),
+        )
+
+
 def cells(log: ClickLog) -> Cells:
     """Views and clicks by (item, position)."""
+    return impressions(log).layout
+
+
+def impressions(log: ClickLog) -> Impressions:
+    """Every impression with its cell and its list."""
     shown = log.shown_BK
-    item, position = log.item_BK[shown], np.broadcast_to(np.arange(log.width), shown.shape)[shown]
-    item_V, row = np.unique(item, return_inverse=True)
-    key, cell = np.unique(row * log.width + position, return_inverse=True)
-    return Cells(
+    list_I, position = np.nonzero(shown)
+    item_V, row = np.unique(log.item_BK[shown], return_inverse=True)
+    key, cell_I = np.unique(row * log.width + position, return_inverse=True)
+    click_I = log.click_BK[shown].astype(np.float64)
+    layout = Cells(
         item_V=item_V,
         row_C=key // max(log.width, 1),
         position_C=key % max(log.width, 1),
-        views_C=np.bincount(cell, minlength=len(key)).astype(np.float64),
-        clicks_C=np.bincount(cell, weights=log.click_BK[shown], minlength=len(key)).astype(np.float64),
+        views_C=np.bincount(cell_I, minlength=len(key)).astype(np.float64),
+        clicks_C=np.bincount(cell_I, weights=click_I, minlength=len(key)).astype(np.float64),
         width=log.width,
     )
+    return Impressions(layout=layout, cell_I=cell_I, list_I=list_I, click_I=click_I)
 
 
 def fit_position(data: Cells, config: EMConfig | None = None) -> PositionModel:
@@ -184,18 +210,19 @@ def fit_position(data: Cells, config: EMConfig | None = None) -> PositionModel:
     )
 
 
-def fit_trust(data: Cells, config: EMConfig | None = None) -> TrustModel:
+def fit_trust(data: Cells, config: EMConfig | None = None, *, start: TrustModel | None = None) -> TrustModel:
     """Trust bias by EM: P(c | R = 1, k) = alpha_k + beta_k, P(c | R = 0, k) = beta_k, each impression's R hidden.
 
     R is drawn anew with the item's g each time; g is integrated over a grid whose weights are learned, apart for the
     items that mostly stood at each position (a ranker puts the relevant ones on top). Estimating every item's g instead
     makes alpha and beta wrong however long the log is, when items are seen a few times each (Neyman and Scott, 1948).
 
-    Raises ValueError when nothing was shown, or when no item links the positions (then bias and relevance are one).
+    ``start``: a model of much the same data, to begin from. Raises ValueError when nothing was shown, or when no item
+    links the positions (then bias and relevance are one).
     """
     config = config or EMConfig()
     _require_views(data)
-    if not data.connected:
+    if start is None and not data.connected:
         raise ValueError(
             "The bias is unidentifiable: no items were shown at two positions, so position and relevance are one. "
             "Randomise position 1 in a few per cent of answers."
@@ -206,6 +233,8 @@ def fit_trust(data: Cells, config: EMConfig | None = None) -> TrustModel:
     home_VK = np.eye(data.width)[(clicks_VK + silent_VK).argmax(axis=1)]
     rate = float(data.clicks_C.sum() / data.views_C.sum())
     high_K, low_K = np.full(data.width, (1 + rate) / 2), np.full(data.width, rate / 2)
+    if start is not None:
+        high_K, low_K = start.alpha_K + start.beta_K, start.beta_K
     prior_KM = np.full((data.width, len(GRADES)), 1 / len(GRADES))
     last, steps = -np.inf, 0
     for steps in range(1, config.iterations + 1):

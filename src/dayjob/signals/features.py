@@ -81,7 +81,9 @@ def reputation(log: ClickLog, *, block: int = 250) -> F64:
 
     Past blocks only. Where items repeat, this is what identity alone knows; where they do not, it is 0 throughout.
     """
-    _, code = np.unique(log.item_BK, return_inverse=True)
+    items, code = np.unique(log.item_BK, return_inverse=True)
+    if len(items) >= log.shown_BK.sum():
+        return np.zeros(log.item_BK.shape)
     code_BK = code.reshape(log.item_BK.shape)
     surplus_V, views_V = np.zeros((2, int(code_BK.max(initial=-1)) + 1))
     clicks_K, lists_K = np.zeros((2, log.width))

@@ -63,26 +63,27 @@ def _gamma_tail(a: float, x: float) -> float:
 
 
 def bootstrap(
-    statistic: Callable[[I64], F64], group_B: I64, *, seed: int, draws: int = 200, confidence: float = 0.95
+    statistic: Callable[[F64], F64], group_B: I64, *, seed: int, draws: int = 200, confidence: float = 0.95
 ) -> tuple[F64, F64]:
-    """(low, high) percentile interval of ``statistic(rows)``, groups (users; -1: each decision its own) drawn with
-    replacement.
+    """(low, high) percentile interval of ``statistic(weight_B)``, weights from drawing groups with replacement.
 
-    Groups, not decisions, are exchangeable: the clicks of one user are not independent.
+    Groups (users; -1: each decision its own), not decisions, are exchangeable: the clicks of one user are not
+    independent.
     """
-    rng = np.random.default_rng(seed)
-    alone = group_B < 0
-    label = np.where(alone, group_B.max(initial=-1) + 1 + np.arange(len(group_B)), group_B)
-    _, group = np.unique(label, return_inverse=True)
-    order = np.argsort(group, kind="stable")
-    start = np.searchsorted(group[order], np.arange(group.max(initial=-1) + 2))
-    size = np.diff(start)
-    values = []
-    for _ in range(draws):
-        chosen = rng.integers(len(size), size=len(size))
-        total = int(size[chosen].sum())
-        offset = np.arange(total) - np.repeat(np.cumsum(size[chosen]) - size[chosen], size[chosen])
-        values.append(statistic(order[np.repeat(start[:-1][chosen], size[chosen]) + offset]))
     tail = (1 - confidence) / 2
-    low, high = np.nanquantile(np.stack(values), [tail, 1 - tail], axis=0)
+    low, high = np.nanquantile(_draws(statistic, group_B, seed, draws), [tail, 1 - tail], axis=0)
     return low, high
+
+
+def spread(statistic: Callable[[F64], F64], group_B: I64, *, seed: int, draws: int = 200) -> F64:
+    """Standard error of ``statistic(weight_B)`` by the same draws as ``bootstrap``."""
+    return np.asarray(np.nanstd(_draws(statistic, group_B, seed, draws), axis=0, ddof=1))
+
+
+def _draws(statistic: Callable[[F64], F64], group_B: I64, seed: int, draws: int) -> F64:
+    rng = np.random.default_rng(seed)
+    label = np.where(group_B < 0, group_B.max(initial=-1) + 1 + np.arange(len(group_B)), group_B)
+    _, group = np.unique(label, return_inverse=True)
+    count = int(group.max(initial=-1)) + 1
+    drawn = (np.bincount(rng.integers(count, size=count), minlength=count) for _ in range(draws))
+    return np.stack([statistic(times[group].astype(np.float64)) for times in drawn])

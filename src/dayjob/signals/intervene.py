@@ -20,11 +20,12 @@ from math import sqrt
 
 import numpy as np
 
-from dayjob.signals.clicklog import F64, FILLER, I64, Bool, ClickLog
-from dayjob.signals.clickmodels import Cells, EMConfig, cells, fit_position, fit_trust
-from dayjob.signals.intervals import bootstrap, wilson
+from dayjob.signals.clicklog import F64, FILLER, Bool, ClickLog
+from dayjob.signals.clickmodels import Cells, EMConfig, TrustModel, fit_position, fit_trust, impressions
+from dayjob.signals.intervals import bootstrap, normal_quantile, spread, wilson
 
 NO_PRIOR = EMConfig(prior_clicks=0.0, prior_views=0.0, iterations=500, tolerance=1e-10)
+AGAIN = EMConfig(iterations=40, tolerance=1e-6)  # from the fit to all the data, for a bootstrap draw
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,19 +118,31 @@ def all_pairs(data: Cells) -> F64:
 
 def all_pairs_interval(log: ClickLog, *, seed: int, draws: int = 200, confidence: float = 0.95) -> tuple[F64, F64]:
     """(low, high) of ``all_pairs`` by the bootstrap over users (anonymous decisions: each its own)."""
+    rows = impressions(log)
     return bootstrap(
-        lambda rows: all_pairs(cells(log.rows(rows))), log.user_B, seed=seed, draws=draws, confidence=confidence
+        lambda weight_B: all_pairs(rows.weighed(weight_B)), log.user_B, seed=seed, draws=draws, confidence=confidence
     )
 
 
 def trust_interval(log: ClickLog, *, seed: int, draws: int = 100) -> tuple[F64, F64]:
-    """95 % (low, high) of ``fit_trust``, each (4, K): alpha, beta, slope, offset; by the bootstrap over users."""
+    """95 % (low, high) around ``fit_trust``, each (4, K): alpha, beta, slope, offset.
 
-    def estimates(rows: I64) -> F64:
-        model = fit_trust(cells(log.rows(rows)))
-        return np.stack([model.alpha_K, model.beta_K, model.slope_K, model.offset_K])
+    Normal intervals with the standard errors of the bootstrap over users: its percentiles would be off, since sessions
+    drawn twice look like items of more distinct relevance.
+    """
+    rows = impressions(log)
+    model = fit_trust(rows.layout)
 
-    return bootstrap(estimates, log.user_B, seed=seed, draws=draws)
+    def estimates(weight_B: F64) -> F64:
+        return _stacked(fit_trust(rows.weighed(weight_B), AGAIN, start=model))
+
+    error = spread(estimates, log.user_B, seed=seed, draws=draws)
+    middle = _stacked(model)
+    return middle - normal_quantile(0.975) * error, middle + normal_quantile(0.975) * error
+
+
+def _stacked(model: TrustModel) -> F64:
+    return np.stack([model.alpha_K, model.beta_K, model.slope_K, model.offset_K])
 
 
 def by_rank(log: ClickLog) -> ClickLog:

@@ -157,9 +157,10 @@ def _numbers(value: Any, shown: list[Any], name: str, number: int) -> list[float
 
 
 def _read_csv(first: bytes, lines: Iterator[bytes], builder: "_Builder") -> None:
-    header = next(csv.reader([first.decode("utf-8-sig", "replace")], delimiter=_delimiter(first)), [])
+    texts = (line.decode("utf-8-sig", "replace") for line in _chain(first, lines))
+    rows = _rows(csv.reader(texts, delimiter=_delimiter(first)))
+    header = next(rows, [])
     at = _header(header)
-    rows = csv.reader((line.decode("utf-8", "replace") for line in lines), delimiter=_delimiter(first))
     alone = "list" not in at
     if alone:
         builder.note("No list column: every row is read as a list of one item at its position.")
@@ -172,7 +173,7 @@ def _read_csv(first: bytes, lines: Iterator[bytes], builder: "_Builder") -> None
             )
         cell = {name: row[index] for name, index in at.items()}
         position = _number(cell["position"], "position", number)
-        if position != int(position) or not 0 <= position <= LONGEST:
+        if not (0 <= position <= LONGEST and position == int(position)):
             raise Invalid(f"line {number}: position {cell['position']!r} must be a whole number from 1 to {LONGEST}.")
         key = number if alone else cell["list"]
         place = builder.place(key)
@@ -186,6 +187,18 @@ def _read_csv(first: bytes, lines: Iterator[bytes], builder: "_Builder") -> None
             score=_number(cell.get("score", ""), "score", number),
             propensity=_number(cell.get("propensity", ""), "propensity", number),
         )
+
+
+def _rows(reader: Iterator[list[str]]) -> Iterator[list[str]]:
+    number = 0
+    try:
+        for row in reader:
+            number += 1
+            yield row
+    except csv.Error as error:
+        raise Invalid(
+            f"line {number + 1} is no CSV ({error}): write text in UTF-8, quote cells that hold it."
+        ) from None
 
 
 def _delimiter(first: bytes) -> str:

@@ -124,7 +124,7 @@ function versions(points) {
       axes: [along("number in the journal"), axis({ size: 56, say })],
       series: [
         { label: "at", value: (u, value, at, index) => short(index === null ? u.data[0].at(-1) : value) },
-        ...names.map((name, at) => line(name, stroke(name, at), { say, points: { show: few } })),
+        ...names.map((name, at) => line(name, stroke(name, at), { say, points: { show: few, size: 8 } })),
       ],
     });
     plot.draw(`${names} ${few}`, options, [points.map((point) => point.seq), ...names.map(column)]);

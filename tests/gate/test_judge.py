@@ -1,0 +1,468 @@
+"""The judge: what it reads, in which order, what commits together, who may write, and what it never promotes."""
+
+import math
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dayjob.endings import OutcomeKind, PolicyKind, Role, StorageFull, VerdictKind, VersionStatus
+from dayjob.fakes import fake_decision
+from dayjob.gate import judge as module
+from dayjob.gate.docket import Docket
+from dayjob.gate.evidence import observations
+from dayjob.journal.control import Control
+from dayjob.journal.join import window_of
+from dayjob.journal.readers import Reader
+from dayjob.records import Joined, Json, Policy
+from tests.gate.trials import AT, BASELINE, KEY, SPEC, World, open_world, version
+
+V1, V2, V3 = (f"v{n}-{n:08x}" for n in (1, 2, 3))
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    opened = open_world(tmp_path / "data")
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def clicks(tmp_path: Path) -> Iterator[World]:
+    """A policy that is judged by clicks."""
+    opened = open_world(tmp_path / "data", metric="click")
+    yield opened
+    opened.close()
+
+
+@pytest.fixture(autouse=True)
+def _no_reports(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reports cost seconds, decide nothing, and have tests of their own."""
+    monkeypatch.setattr(module, "REPORT_S", math.inf)
+
+
+def docket(world: World) -> Docket:
+    saved = world.control.state(*KEY, "judge")
+    assert saved is not None
+    return Docket.from_json(saved)
+
+
+def kept(world: World) -> Json:
+    """The saved state as it is."""
+    saved = world.control.state(*KEY, "judge")
+    assert saved is not None
+    return saved
+
+
+def on_trial(world: World, number: int = 1) -> str:
+    """A challenger, called by the judge."""
+    name = world.add(number)
+    world.judge().step()
+    assert world.control.pointers(*KEY).challenger == name
+    return name
+
+
+# ---- verdicts and pointers -------------------------------------------------------------------------------------------
+
+
+def test_a_better_challenger_is_promoted_and_the_old_champion_remembered(world: World) -> None:
+    on_trial(world)
+    world.trial(BASELINE, V1, 150, favour=0.95)
+    world.judge().step()
+    pointers = world.control.pointers(*KEY)
+    assert (pointers.champion, pointers.previous, pointers.challenger) == (V1, BASELINE, None)
+    (verdict,) = world.control.verdicts(*KEY)
+    assert (verdict.kind, verdict.challenger, verdict.champion, verdict.by) == (
+        VerdictKind.PROMOTE,
+        V1,
+        BASELINE,
+        "gate",
+    )
+    assert verdict.evidence["e_value"] >= verdict.evidence["e_needed"] > 1
+    assert world.status(V1) is VersionStatus.CHAMPION
+    assert (docket(world).budget.decided, docket(world).budget.promoted) == (1, 1)
+
+
+def test_a_worse_challenger_is_rejected_and_nothing_moves(world: World) -> None:
+    on_trial(world)
+    world.trial(BASELINE, V1, 150, favour=0.05)
+    world.judge().step()
+    assert world.control.pointers(*KEY).champion == BASELINE
+    assert world.control.verdicts(*KEY)[0].kind is VerdictKind.REJECT
+    assert world.status(V1) is VersionStatus.REJECTED
+
+
+def test_an_equal_challenger_is_not_promoted(world: World) -> None:
+    on_trial(world)
+    world.trial(BASELINE, V1, 200, favour=0.5)
+    world.judge().step()
+    assert world.control.pointers(*KEY).champion == BASELINE
+    assert docket(world).trial is not None
+
+
+def test_the_newest_waiting_challenger_gets_its_turn(world: World) -> None:
+    for number in (1, 2, 3):
+        world.add(number)
+    world.judge().step()
+    assert world.control.pointers(*KEY).challenger == V3
+    assert [world.status(name) for name in (V1, V2, V3)] == [
+        VersionStatus.SUPERSEDED, VersionStatus.SUPERSEDED, VersionStatus.TRIAL,
+    ]  # fmt: skip
+
+
+def test_a_version_left_on_trial_by_somebody_who_was_killed_gets_its_turn_again(world: World) -> None:
+    world.add(1, VersionStatus.TRIAL)
+    world.judge().step()
+    assert world.control.pointers(*KEY).challenger == V1
+
+
+# ---- order, windows, cursors -----------------------------------------------------------------------------------------
+
+
+def test_an_open_decision_blocks_what_comes_after_it(world: World) -> None:
+    on_trial(world)
+    first, second, third = (world.pair(BASELINE, V1, coin=1) for _ in range(3))
+    world.tell(third, "b")
+    world.tell(first, "b")
+    judge = world.judge()
+    assert judge.step() == 1
+    assert judge.cases[KEY].lag == 1, "the third is closed and waits for the second"
+    world.tell(second, "b")
+    assert judge.step() == 2
+    assert judge.cases[KEY].lag == 0
+    assert docket(world).trial is not None
+    assert docket(world).trial.evidence.count == 3
+
+
+def test_the_end_of_the_window_closes_and_counts_nothing(world: World) -> None:
+    on_trial(world)
+    world.pair(BASELINE, V1, coin=1)
+    judge = world.judge()
+    world.clock.now = AT + 60_000
+    assert judge.step() == 0
+    world.clock.now = AT + 60_001
+    assert judge.step() == 1
+    evidence = docket(world).trial.evidence
+    assert evidence.count == 1
+    assert evidence.sum_low == evidence.sum_high
+    late = kept(world)
+    world.tell(1, "b", received_ms=AT + 70_000)
+    assert judge.step() == 0
+    assert kept(world) == late, "what comes after the window teaches and does not judge"
+
+
+def test_a_change_of_mind_after_the_close_does_not_judge(clicks: World) -> None:
+    world = clicks
+    on_trial(world)
+    number = world.pair(BASELINE, V1, coin=1)
+    world.tell(number, "b", kind=OutcomeKind.CLICK)
+    world.tell(number, "a", kind=OutcomeKind.CLICK)
+    world.judge().step()
+    trial = docket(world).trial
+    assert trial.evidence.sum_low > 0
+
+
+def test_every_kind_of_outcome_speaks_for_the_right_side(clicks: World) -> None:
+    world = clicks
+    on_trial(world)
+    for kind, item, sign in (
+        (OutcomeKind.CLICK, "b", 1), (OutcomeKind.CLICK, "a", -1), (OutcomeKind.CLICK, "c", 0),
+        (OutcomeKind.ACCEPT, "b", 1), (OutcomeKind.REJECT, "b", -1), (OutcomeKind.REJECT, "a", 1),
+        (OutcomeKind.TRUTH, "b", 1), (OutcomeKind.TRUTH, "c", 0), (OutcomeKind.NONE, "a", 0),
+    ):  # fmt: skip
+        (joined,) = closed_pair(world, kind, item)
+        seen = observations([joined], SPEC | {"metric": "click"}, pull_bound_K=None)
+        assert seen.low_N.tolist() == seen.high_N.tolist() == [sign], (kind, item)
+    world.judge().step()
+    assert docket(world).trial.evidence.count == 9
+
+
+def closed_pair(world: World, kind: OutcomeKind, item: str) -> list[Joined]:
+    number = world.pair(BASELINE, V1, coin=1)
+    world.tell(number, item, kind=kind)
+    window = window_of(SPEC | {"metric": "click"})
+    page = next(iter(world.reader.joined(*KEY, window=window, now_ms=AT)))
+    return page[-1:]
+
+
+def test_decisions_that_were_only_looked_up_do_not_count(world: World) -> None:
+    on_trial(world)
+    world.tell(world.decide(replace(fake_decision(0)[0], role=Role.BEST, explore=False)), "a")
+    world.judge().step()
+    assert docket(world).closed == 0
+    assert docket(world).cursor > 0
+
+
+def test_a_clock_set_back_or_standing_still_never_judges_twice_or_skips(world: World) -> None:
+    on_trial(world)
+    judge = world.judge()
+    for step in (0, -3_600_000, 0, 7_200_000, -1):
+        world.clock.advance(step)
+        world.trial(BASELINE, V1, 3, favour=1.0)
+        judge.step()
+    assert docket(world).trial.evidence.count == 15
+
+
+def test_a_decision_from_the_future_does_not_hold_up_the_judge(world: World) -> None:
+    on_trial(world)
+    world.pair(BASELINE, V1, coin=1, at_ms=AT + 365 * 86_400_000)
+    number = world.pair(BASELINE, V1, coin=1)
+    world.tell(number, "b")
+    assert world.judge().step() == 2
+
+
+# ---- one transaction, one judge --------------------------------------------------------------------------------------
+
+
+def uninterrupted(world: World, root: Path) -> Json:
+    """What a judge that was never disturbed makes of the same journal."""
+    shutil.copytree(world.root, root)
+    control = Control(root)
+    quiet = replace(world, root=root, control=control, reader=Reader(root), judges={})
+    control.db().execute("UPDATE leases SET until_ms=0")
+    while quiet.judge("quiet").step():
+        pass
+    return kept(quiet)
+
+
+@pytest.mark.parametrize("at", ["put_state", "add_point", "add_verdict", "_move", "put_status"])
+def test_evidence_cursor_verdict_and_move_commit_together_or_not_at_all(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: str
+) -> None:
+    on_trial(world)
+    world.trial(BASELINE, V1, 150, favour=0.95)
+    before = (kept(world), world.control.pointers(*KEY), world.status(V1))
+    expected = uninterrupted(world, tmp_path / "quiet")
+    real = getattr(module, at)
+
+    def power_goes(*arguments: Any, **named: Any) -> Any:
+        real(*arguments, **named)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, at, power_goes)
+    with pytest.raises(KeyboardInterrupt):
+        world.judge().step()
+    assert (kept(world), world.control.pointers(*KEY), world.status(V1)) == before
+    assert world.control.verdicts(*KEY) == []
+    assert world.control.series(*KEY, "trial") == []
+    monkeypatch.setattr(module, at, real)
+    world.judge().step()
+    assert kept(world) == expected
+    assert world.control.pointers(*KEY).champion == V1
+    assert len(world.control.verdicts(*KEY)) == 1
+
+
+def test_a_judge_with_an_older_lease_writes_nothing(world: World) -> None:
+    on_trial(world)
+    old, new = world.judge("old"), world.judge("new")
+    world.control.db().execute("UPDATE leases SET until_ms=0")
+    old.step()
+    stale = old.cases[KEY]
+    lease = world.control.take_lease("judge/t/p", "old", ttl_s=10)
+    assert lease is not None
+    world.control.db().execute("UPDATE leases SET until_ms=0")
+    new.step()
+    before = kept(world)
+    world.trial(BASELINE, V1, 150, favour=0.95)
+    policy = world.control.policy(*KEY)
+    with pytest.raises(module.Fenced, match="newer process"):
+        old._read(policy, stale, lease, world.control.pointers(*KEY))
+    assert kept(world) == before
+    assert world.control.pointers(*KEY).champion == BASELINE
+    assert old.step() == 0, "the older one steps back while the newer holds the lease"
+    assert new.step() == 150
+    assert world.control.pointers(*KEY).champion == V1
+
+
+def test_pointers_moved_by_somebody_else_meanwhile_are_not_overrun(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between reading the pointers and the verdict, somebody rolls back by hand: their word stands."""
+    on_trial(world)
+    world.trial(BASELINE, V1, 150, favour=0.95)
+    real = module.observe
+
+    def meanwhile(*arguments: Any) -> Any:
+        world.control.move(*KEY, change={"challenger": None})
+        return real(*arguments)
+
+    monkeypatch.setattr(module, "observe", meanwhile)
+    assert world.judge().step() == 0
+    assert world.control.pointers(*KEY).champion == BASELINE
+    assert world.control.verdicts(*KEY) == []
+
+
+def test_a_full_disk_leaves_the_judge_where_it_was(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    on_trial(world)
+    world.trial(BASELINE, V1, 5, favour=1.0)
+    before = kept(world)
+    judge = world.judge()
+
+    def full(*_: Any, **__: Any) -> None:
+        raise StorageFull("the disk is full")
+
+    monkeypatch.setattr(module, "put_state", full)
+    assert judge.step() == 0
+    assert kept(world) == before
+    monkeypatch.undo()
+    assert judge.step() == 5
+
+
+# ---- void evidence, rollbacks, taint, freeze -------------------------------------------------------------------------
+
+
+def test_evidence_is_void_when_the_champion_changes_and_its_level_is_spent(world: World) -> None:
+    on_trial(world)
+    world.add(2, VersionStatus.RETIRED)
+    world.trial(BASELINE, V1, 10, favour=1.0)
+    judge = world.judge()
+    judge.step()
+    assert docket(world).trial.evidence.count == 10
+    world.control.move(*KEY, change={"champion": V2, "previous": BASELINE})
+    world.trial(BASELINE, V1, 150, favour=1.0, seed=1)
+    judge.step()
+    after = docket(world)
+    assert (after.champion, after.trial.evidence.count) == (V2, 0), "pairs with the old champion say nothing"
+    assert after.budget.decided == 1
+    assert world.control.pointers(*KEY).champion == V2
+
+
+def test_what_the_champion_replaced_may_change_without_voiding_the_trial(world: World) -> None:
+    world.add(1, VersionStatus.CHAMPION)
+    world.add(2, VersionStatus.RETIRED)
+    world.control.move(*KEY, change={"champion": V1, "previous": V2})
+    world.add(3)
+    world.judge().step()
+    world.trial(V1, V3, 10, favour=0.7)
+    world.judge().step()
+    assert (docket(world).rival, docket(world).trial.evidence.count) == (V2, 10)
+    world.control.set_status(*KEY, [V2], VersionStatus.TAINTED)
+    world.judge().step()
+    assert world.control.pointers(*KEY).previous is None, "one that is tainted is nothing to return to"
+    assert (docket(world).rival, docket(world).trial.evidence.count) == (BASELINE, 10)
+    assert docket(world).budget.decided == 0
+
+
+def bad_champion(world: World, *, previous: str = BASELINE) -> None:
+    """A champion that loses every pair against what it replaced."""
+    world.add(1, VersionStatus.CHAMPION)
+    world.control.move(*KEY, change={"champion": V1, "previous": previous})
+    world.judge().step()
+    world.trial(V1, previous, 250, favour=0.97)
+
+
+def test_a_champion_proven_worse_is_rolled_back_and_never_promoted_again(world: World) -> None:
+    bad_champion(world)
+    world.judge().step()
+    pointers = world.control.pointers(*KEY)
+    assert (pointers.champion, pointers.previous) == (BASELINE, None)
+    assert world.status(V1) is VersionStatus.ROLLED_BACK
+    assert world.control.verdicts(*KEY)[-1].kind is VerdictKind.ROLLBACK
+    for _ in range(3):
+        world.judge().step()
+    assert world.control.pointers(*KEY).challenger is None
+    world.control.move(*KEY, change={"challenger": V1})
+    world.judge().step()
+    assert world.control.pointers(*KEY).challenger is None, "not even by a stray pointer"
+    world.add(2, digest=f"{1:064x}")
+    world.judge().step()
+    assert world.control.pointers(*KEY).challenger is None, "nor under a new name"
+
+
+def test_one_rolled_back_by_hand_is_not_promoted_by_the_evidence_it_had(world: World) -> None:
+    on_trial(world)
+    world.trial(BASELINE, V1, 150, favour=0.95)
+    world.judge().step()
+    assert world.control.pointers(*KEY).champion == V1
+    world.control.move(*KEY, change={"champion": BASELINE, "previous": None, "challenger": None})
+    world.control.set_status(*KEY, [V1], VersionStatus.ROLLED_BACK)
+    world.trial(BASELINE, V1, 150, favour=0.95, seed=2)
+    for _ in range(3):
+        world.judge().step()
+    pointers = world.control.pointers(*KEY)
+    assert (pointers.champion, pointers.challenger) == (BASELINE, None)
+
+
+def test_a_rollback_never_returns_to_one_that_is_tainted(world: World) -> None:
+    world.add(2, VersionStatus.RETIRED)
+    bad_champion(world, previous=V2)
+    world.control.set_status(*KEY, [V2], VersionStatus.TAINTED)
+    world.judge().step()
+    world.trial(V1, BASELINE, 250, favour=0.97, seed=5)
+    world.judge().step()
+    assert world.control.pointers(*KEY).champion == BASELINE
+    assert world.status(V2) is VersionStatus.TAINTED
+
+
+def test_taint_between_two_looks_and_the_rollback(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.add(2, VersionStatus.RETIRED)
+    bad_champion(world, previous=V2)
+    real = module.observe
+
+    def meanwhile(*arguments: Any) -> Any:
+        world.control.set_status(*KEY, [V2], VersionStatus.TAINTED)
+        return real(*arguments)
+
+    monkeypatch.setattr(module, "observe", meanwhile)
+    world.judge().step()
+    assert world.control.pointers(*KEY).champion == BASELINE
+
+
+def test_a_tainted_challenger_is_taken_off_trial_and_a_tainted_champion_is_not_kept_as_previous(world: World) -> None:
+    on_trial(world)
+    world.control.set_status(*KEY, [V1], VersionStatus.TAINTED)
+    world.trial(BASELINE, V1, 150, favour=0.95)
+    world.judge().step()
+    pointers = world.control.pointers(*KEY)
+    assert (pointers.champion, pointers.challenger) == (BASELINE, None)
+    world.control.move(*KEY, change={"champion": V1})
+    world.add(2)
+    world.judge().step()
+    world.trial(V1, V2, 150, favour=0.95)
+    world.judge().step()
+    pointers = world.control.pointers(*KEY)
+    assert (pointers.champion, pointers.previous) == (V2, None)
+    assert world.status(V1) is VersionStatus.TAINTED
+
+
+@pytest.mark.parametrize("how", ["pointer", "file"])
+def test_a_freeze_stops_promotions_and_never_a_rollback(world: World, how: str) -> None:
+    def freeze(on: bool) -> None:
+        if how == "pointer":
+            world.control.move(*KEY, change={"frozen": "champion" if on else ""})
+        elif on:
+            (world.root / "freeze").touch()
+        else:
+            (world.root / "freeze").unlink()
+
+    on_trial(world)
+    freeze(True)
+    world.trial(BASELINE, V1, 150, favour=0.95)
+    world.judge().step()
+    assert world.control.pointers(*KEY).champion == BASELINE
+    assert docket(world).trial.evidence.count == 150, "what was shown before still counts"
+    freeze(False)
+    world.trial(BASELINE, V1, 1, favour=1.0)
+    world.judge().step()
+    assert world.control.pointers(*KEY).champion == V1
+    freeze(True)
+    world.add(2)
+    world.trial(V1, BASELINE, 250, favour=0.97, seed=3)
+    world.judge().step()
+    pointers = world.control.pointers(*KEY)
+    assert (pointers.champion, pointers.challenger) == (BASELINE, None)
+    assert world.status(V2) is VersionStatus.WAITING
+
+
+def test_every_policy_of_every_tenant_is_judged_apart(world: World) -> None:
+    other = Policy(tenant="u", name="p", kind=PolicyKind.RANKER, spec=SPEC, created_ms=0)
+    world.control.create_policy(other, replace(version(0, VersionStatus.BASELINE), tenant="u"))
+    on_trial(world)
+    world.trial(BASELINE, V1, 150, favour=0.95)
+    world.judge().step()
+    assert world.control.pointers(*KEY).champion == V1
+    assert world.control.pointers("u", "p").champion == BASELINE
+    assert world.control.verdicts("u", "p") == []

@@ -1,0 +1,164 @@
+"""The dashboard's words, and who may read them: HTTP against a server with keys, no browser."""
+
+import doctest
+from collections.abc import Iterator
+
+import httpx2
+import pytest
+from pydantic import ValidationError
+
+from dayjob.endings import FeedbackState, OutcomeKind, VerdictKind, VersionStatus
+from dayjob.journal.control import Control, put_state
+from dayjob.lab.server import Server, running
+from dayjob.records import Version
+from dayjob.serve import pages
+
+NASTY = "<script>window.hacked = 1</script><img src=x onerror='window.hacked = 2'>"
+SPEC = {"kind": "ranker", "context_dim": 2, "candidate_dim": 2, "learn_every": 0}
+
+
+def test_examples_in_the_docstrings():
+    assert doctest.testmod(pages) == (0, 4)
+
+
+@pytest.mark.parametrize(
+    ("table", "values"),
+    [("FEEDBACK", FeedbackState), ("CONSEQUENCE", FeedbackState), ("VERDICT", VerdictKind), ("STATUS", VersionStatus),
+     ("OUTCOME", OutcomeKind)],
+)  # fmt: skip
+def test_every_state_has_words(table, values):
+    words = getattr(pages.TEMPLATES.get_template("words.html").module, table)
+    assert set(words) == {value.value for value in values}
+
+
+REPLAY = {
+    "steps": [100, 200, 300], "reward": [0.7, 0.8, 0.82], "kl": [0.001, 0.003, 0.002],
+    "km_served": [2464, 2600, 2700.5], "km_baseline": 2464, "position_share": [[0.6, 0.4], [0.8, 0.2], [0.9, 0.1]],
+    "alarm_at": 200, "alarm_reason": NASTY, "seed": 3, "command": "dayjob lab geospot",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "change", [{"kl": [0.1]}, {"steps": [1, 1, 2]}, {"reward": [0.1, 0.2, float("nan")]}, {"km_baseline": None}]
+)
+def test_a_replay_that_does_not_fit_is_refused(change):
+    with pytest.raises(ValidationError):
+        pages.Replay.model_validate(REPLAY | change)
+
+
+def replay_page(**changes: object) -> str:
+    found = pages.Replay.model_validate(REPLAY | changes)
+    return pages.TEMPLATES.get_template("replay.html").render(replay=found, problem="", keys=False)
+
+
+def test_the_replay_says_what_came_out_and_nothing_else():
+    page = replay_page()
+    assert "The alarm, after 200 interactions" in page
+    assert "From 2,464 km to 2,700 km; GeoCLIP&#39;s own order stays at 2,464 km (+10 %)" in page
+    quiet = replay_page(alarm_at=None, km_served=[2464, 2400, 2217.6])
+    assert "No alarm in this run" in quiet
+    assert "(-10 %)" in quiet
+    absent = pages.TEMPLATES.get_template("replay.html").render(replay=None, problem="not run yet", keys=False)
+    assert "Not run yet" in absent
+    assert "dayjob lab geospot" in absent
+
+
+KEYS = """
+[[key]]
+key = "see"
+tenant = "acme"
+scopes = ["learn"]
+[[key]]
+key = "steer"
+tenant = "acme"
+scopes = ["admin"]
+[[key]]
+key = "infer"
+tenant = "acme"
+scopes = ["infer"]
+[[key]]
+key = "other"
+tenant = "rival"
+scopes = ["admin"]
+"""
+
+
+@pytest.fixture(scope="module")
+def keyed(tmp_path_factory) -> Iterator[Server]:
+    root = tmp_path_factory.mktemp("keyed")
+    (root / "keys.toml").write_text(KEYS)
+    arguments = ("--no-learner", "--no-judge", "--keys", str(root / "keys.toml"))
+    with running(root / "data", arguments=arguments) as one:
+        spec = httpx2.put(f"{one.url}/v1/policies/secretive", json=SPEC, headers={"authorization": "Bearer steer"})
+        assert spec.status_code == 201
+        version = Version(
+            tenant="acme", policy="secretive", name="v1-0123abcd", number=1, parent="v0-baseline", recipe="debiased",
+            digest="01" * 32, from_seq=0, to_seq=40, status=VersionStatus.HELD, created_ms=1_700_000_000_000,
+        )  # fmt: skip
+        Control(one.data).add_version(version)
+        yield one
+
+
+def get(keyed: Server, path: str, key: str) -> httpx2.Response:
+    return httpx2.get(keyed.url + path, headers={"authorization": f"Bearer {key}"}, timeout=20)
+
+
+def test_only_who_may_read_reports_sees_a_page(keyed):
+    for path in ("/", "/policies/secretive", "/replay"):
+        for answer in (httpx2.get(keyed.url + path, timeout=20), get(keyed, path, "infer"), get(keyed, path, "wrong")):
+            assert answer.status_code == 401
+            assert "secretive" not in answer.text
+            assert 'name="key"' in answer.text
+    assert "needs the scope learn" in get(keyed, "/", "infer").text
+
+
+def test_another_tenants_policy_does_not_exist(keyed):
+    assert get(keyed, "/policies/secretive", "steer").status_code == 200
+    strange = get(keyed, "/policies/secretive", "other")
+    assert strange.status_code == 404
+    assert "there is no policy" in strange.text
+    assert "secretive" not in get(keyed, "/", "other").text
+
+
+def test_who_may_only_look_gets_no_levers(keyed):
+    assert "Promote by hand" in get(keyed, "/policies/secretive", "steer").text
+    page = get(keyed, "/policies/secretive", "see").text
+    assert "data-call" not in page
+    assert "steering needs the scope" in page
+
+
+def test_a_server_without_a_judge_says_that_nothing_is_judged(keyed):
+    assert "The judge is silent" in get(keyed, "/", "see").text
+
+
+def test_a_form_from_another_site_does_not_log_in(keyed):
+    for path in ("/login", "/logout"):
+        answer = httpx2.post(
+            keyed.url + path, data={"key": "steer"}, headers={"sec-fetch-site": "cross-site"}, timeout=20
+        )
+        assert answer.status_code == 403
+        assert "set-cookie" not in answer.headers
+    crowded = httpx2.post(keyed.url + "/login", data=dict.fromkeys("abcdef", "1"), timeout=20)
+    assert crowded.status_code == 422
+
+
+ODD = [
+    {"bias": {"alpha": [None, None], "beta": [None], "beta_low": []}, "ceiling": {"served": None, "best_of_k": None}},
+    {"bias": None, "ceiling": None, "learning": None, "drift": None},
+    {"ceiling": {"short": "luck", "levers": {"model": "much", "feedback": 0.1}}, "drift": {"position": True}},
+    {"learning": {"alarm": True, "reason": NASTY, "kl": None}, "exposure": {"effective_items": 3.0}},
+]
+
+
+@pytest.mark.parametrize("part", ODD)
+@pytest.mark.parametrize("trial", [None, {"challenger": "v1", "champion": "v0", "verdict": "cannot_tell"}])
+def test_a_report_with_holes_is_shown_with_holes(keyed, part, trial):
+    gate = {"judged_through": 0, "lag": 0, "trial": trial, "estimates": {"v1": {"IPS": {"value": None}, "ess": None}}}
+    report = {"feedback": {"state": "uninformative", "reason": NASTY, "share_at": [1.0]}, "gate": gate} | part
+    with Control(keyed.data).write() as db:
+        put_state(db, "acme", "secretive", name="report", state=report)
+    for path in ("/", "/policies/secretive"):
+        answer = get(keyed, path, "see")
+        assert answer.status_code == 200, answer.text
+        assert "The clicks say nothing beyond position" in answer.text
+        assert NASTY not in answer.text
