@@ -43,7 +43,8 @@ class LocationEncoder:
         parts = [self._encode_batch(coords[i : i + ENCODE_BATCH]) for i in range(0, len(coords), ENCODE_BATCH)]
         embedding_ND = np.concatenate(parts) if parts else np.zeros((0, 512), np.float32)
         norm_N1 = np.linalg.norm(embedding_ND, axis=1, keepdims=True)
-        return (embedding_ND / norm_N1).astype(np.float32)
+        unit_ND: F32 = (embedding_ND / norm_N1).astype(np.float32)
+        return unit_ND
 
     def _encode_batch(self, coords_N2: F32) -> F32:
         plane_N2 = equal_earth(coords_N2)

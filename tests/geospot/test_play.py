@@ -23,7 +23,7 @@ def played(url: str, world: World, *, policy: str, population: Population, concu
                 return await play(
                     client,
                     world,
-                    users,
+                    users=users,
                     policy=policy,
                     rounds=ROUNDS,
                     seed=5,

@@ -62,6 +62,10 @@ def test_a_move_is_one_row_and_counts_generations(control: Control) -> None:
     with pytest.raises(Fenced):
         control.move(*KEY, change={"champion": "v3-00000003"}, generation=before.generation)
     assert control.pointers(*KEY) == moved
+    changes = control.db().total_changes()
+    control.move(*KEY, change={"champion": "v1-00000001", "previous": None, "challenger": None})
+    assert control.db().total_changes() == changes + 1, "a rollback is one row"
+    moved = control.pointers(*KEY)
     with pytest.raises(AssertionError):
         control.move(*KEY, change={"baseline": "v1-00000001"})
     with pytest.raises(Fenced):

@@ -14,6 +14,9 @@ from types import TracebackType
 from typing import Any
 
 import apsw
+import pytest
+
+from dayjob.journal import control, rows, store
 
 SECTOR = 512
 
@@ -70,7 +73,8 @@ class Disk(apsw.VFS):  # type: ignore[misc]
 
     def __init__(self, name: str) -> None:
         self.real = apsw.vfs_names()[0]
-        super().__init__(name, self.real, makedefault=True)
+        self.name = name
+        super().__init__(name, self.real)
 
     def xOpen(self, name: Any, flags: list[int]) -> Any:
         return _File(self, name, flags)
@@ -137,11 +141,21 @@ def disk_error(kind: type[apsw.Error], code: int) -> apsw.Error:
 
 @contextlib.contextmanager
 def using(disk: Disk) -> Iterator[None]:
-    """SQLite uses this disk for every database opened meanwhile."""
-    try:
+    """Everything that is opened for writing meanwhile lies on this disk."""
+    real = rows.connect
+
+    def connect(path: Path, *, write: bool) -> apsw.Connection:
+        apsw.set_default_vfs(disk.name if write else disk.real)
+        try:
+            return real(path, write=write)
+        finally:
+            apsw.set_default_vfs(disk.real)
+
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (rows, store, control):
+            patch.setattr(module, "connect", connect)
         yield
-    finally:
-        disk.unregister()
+    disk.unregister()
 
 
 def after_power_loss(log: Log, at: int, dice: random.Random) -> dict[str, bytes]:

@@ -34,6 +34,7 @@ serve.load_ranker = fakes.load_fake
 cli.main()
 """
 START_S = 30.0
+IDLE_S = 2.0  # servers close connections that say nothing for five
 POLICY = "geo"
 SPEC = {"kind": "ranker", "context_dim": 2, "candidate_dim": 2, "outcome_window_s": 600.0}
 ITEMS = ("a", "b", "c")
@@ -53,8 +54,12 @@ class Link:
 
     def __init__(self, port: int, timeout_s: float = 20.0) -> None:
         self._http = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout_s)
+        self._used = time.monotonic()
 
     def __call__(self, method: str, path: str, body: Any = None) -> Reply:
+        if time.monotonic() - self._used > IDLE_S:
+            self._http.close()
+        self._used = time.monotonic()
         headers = {} if body is None else {"Content-Type": "application/json"}
         try:
             self._http.request(method, path, None if body is None else json.dumps(body), headers)

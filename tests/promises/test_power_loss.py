@@ -44,7 +44,7 @@ def write_a_history(root: Path) -> Log:
 def write_through(log: Log, root: Path) -> None:
     config = StoreConfig(ballast_bytes=0)
     store = Store(root, secret=b"s" * 32, find_spec=find_fake_spec, config=config)
-    store.submit(lambda tx: tx.db.pragma("wal_autocheckpoint", 12)).result()
+    store.submit(lambda tx: tx.db.pragma("wal_autocheckpoint", 150)).result()
     dice, number = random.Random(1), 0
     for commit in range(24):
         futures = []

@@ -61,6 +61,17 @@ def test_a_long_trial_keeps_its_last_point_and_every_verdict():
     assert thinned[-1] == points[-1]
 
 
+def test_a_verdict_belongs_to_the_trial_that_it_ended():
+    points = [
+        {"seq": 1, "challenger": None, "champion": "v0"},
+        {"seq": 2, "challenger": "v1", "champion": "v0"},
+        {"seq": 3, "challenger": None, "champion": "v1", "verdict": "promote"},
+    ]
+    thinned = curves.thin(points, name="trial")
+    assert [(one["seq"], one["challenger"], one["champion"]) for one in thinned][-1] == (3, "v1", "v0")
+    assert all(one["challenger"] == "v1" for one in thinned)
+
+
 def test_what_each_version_earned_lately():
     points = [{"seq": at, "versions": {"a": {"n": 100, "reward": 0.2 if at < 5 else 0.8}}} for at in range(10)]
     [one] = curves.earned(points)

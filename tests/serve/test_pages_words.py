@@ -18,7 +18,7 @@ SPEC = {"kind": "ranker", "context_dim": 2, "candidate_dim": 2, "learn_every": 0
 
 
 def test_examples_in_the_docstrings():
-    assert doctest.testmod(pages) == (0, 4)
+    assert doctest.testmod(pages) == (0, 5)
 
 
 @pytest.mark.parametrize(

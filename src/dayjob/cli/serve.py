@@ -14,6 +14,7 @@ from typing import Annotated
 import typer
 import uvicorn
 from rich.console import Console
+from starlette.types import ASGIApp
 
 from dayjob.cli.assemble import RECIPES, load_ranker
 from dayjob.config import Config, load_config
@@ -55,9 +56,18 @@ def serve(
     commands = [] if no_learner else ["learn"]
     commands += [] if no_judge else ["gate"]
     helpers = Helpers(root=settings.data, commands=commands)
+    helpers.start()
+    try:
+        answer_until_stopped(create_app(service), settings)
+    finally:
+        helpers.stop()
+
+
+def answer_until_stopped(app: ASGIApp, settings: Config) -> None:
+    """Serve an application until SIGTERM or SIGINT. Raises Invalid when the address cannot be bound."""
     server = uvicorn.Server(
         uvicorn.Config(
-            create_app(service), host=settings.host, port=settings.port, log_level="warning", access_log=False,
+            app, host=settings.host, port=settings.port, log_level="warning", access_log=False,
             timeout_graceful_shutdown=DRAIN_S, loop="uvloop", http=LimitedProtocol, ws="none", lifespan="on",
             server_header=False,
         )
@@ -66,11 +76,7 @@ def serve(
         # uvicorn raises the signal once more when it has drained: that is a good end, with status 0.
         signal.signal(number, lambda *_: setattr(server, "should_exit", True))
     threading.Thread(target=_announce, args=(server, settings), daemon=True).start()
-    helpers.start()
-    try:
-        server.run()
-    finally:
-        helpers.stop()
+    server.run()
     if not server.started:
         raise Invalid(f"could not serve on {settings.host}:{settings.port}: is the port taken? use --port 0")
 

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dayjob.endings import OutcomeKind, Role
-from dayjob.gate.evidence import closing_outcome, relevance, slot_of, slots_of, success, user_number
+from dayjob.gate.evidence import closing_outcome, loss_matrix, relevance, slot_of, slots_of, success, user_number
 from dayjob.journal.readers import Reader
 from dayjob.records import Decision, Joined, Json
 from dayjob.signals.clicklog import ClickLog
@@ -30,6 +30,7 @@ class Line:
     click: int  # 0-based place, -1 none
     truth: int  # 0-based place of what is right, -1 unknown
     success: float
+    error: float | None  # what the first place cost, where the truth and the losses are known
     propensity_R: F64
     intervened: bool
     first: int  # number of the serving version's best item
@@ -68,6 +69,7 @@ def line_of(joined: Joined, spec: Json, *, reader: Reader) -> Line:
     return Line(
         seq=joined.stored.seq, version=decision.version, role=decision.role,
         key_R=tuple(number_K[slot] for slot in slot_R), click=click, truth=truth, success=success(joined, spec),
+        error=_error(joined, slot_R, truth),
         propensity_R=np.frombuffer(decision.propensity, "<f8"), intervened=decision.intervened,
         first=number_K[int(np.argmax(score_K))], first_by_caller=number_K[int(np.argmax(base_K))],
         user=user_number(decision.user), score_R=score_K[slot_R],
@@ -87,6 +89,12 @@ def _places(joined: Joined, slot_R: I64) -> tuple[int, int]:
     if known_K is not None:
         return ABSENT, place
     return (place if found.record.kind in (OutcomeKind.CLICK, OutcomeKind.ACCEPT) else ABSENT), ABSENT
+
+
+def _error(joined: Joined, slot_R: I64, truth: int) -> float | None:
+    """The loss of the first place against what is known to be right, such as km."""
+    loss_KK = None if truth == ABSENT else loss_matrix(joined.stored.record)
+    return None if loss_KK is None else float(loss_KK[slot_R[0], slot_R[truth]])
 
 
 def _features(decision: Decision, spec: Json, *, reader: Reader) -> F64:

@@ -18,6 +18,8 @@ from dayjob.policies.baseline import great_circle_km
 from dayjob.records import Decision, Joined, Json, Outcome, StoredOutcome
 
 FARTHEST_KM = 20_015.0  # half the circumference of the earth
+FAR_KM = 5_000.0  # a pair farther apart than this counts as this far: a few antipodes must not drown the rest
+TINY = 1e-12
 POSITIVE = (OutcomeKind.CLICK, OutcomeKind.ACCEPT, OutcomeKind.DEMONSTRATION)
 
 
@@ -145,9 +147,11 @@ def _by_loss(
             order_NK[n, 1] = champion if decision.coin == 1 else rival
         loss_KK = loss_matrix(decision)
         if loss_KK is not None:
-            loss_NKK[n, : len(loss_KK), : len(loss_KK)] = loss_KK
+            # A caller's losses have a unit of their own: each matrix counts in shares of its largest entry.
+            unit = 1.0 if km else max(float(loss_KK.max()), TINY)
+            loss_NKK[n, : len(loss_KK), : len(loss_KK)] = loss_KK / unit
         clicked_N[n] = _clicked_position(joined, slots)
-    scale = FARTHEST_KM if km else float(max(loss_NKK.max(initial=0.0), 1e-12))
+    scale = FAR_KM if km else 1.0
     shown = Shown(order_NK=order_NK, clicked_N=clicked_N, coin_N=coin_N, user_N=user_N)
     bound_K = None
     if pull_bound_K is not None:

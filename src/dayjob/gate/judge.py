@@ -34,6 +34,7 @@ log = logging.getLogger("dayjob.judge")
 LEASE_S = 10.0
 PAGES_A_STEP = 20  # judged between two looks at the other policies
 REPORT_S = 1.0
+POINT_EVERY = 50  # closed decisions between two points of the curves
 BARRED = (VersionStatus.ROLLED_BACK, VersionStatus.TAINTED, VersionStatus.DAMAGED)  # never promoted by themselves
 
 
@@ -52,6 +53,7 @@ class Case:
     desk: Desk = field(default_factory=Desk)
     reported_s: float = 0.0
     analysis: Analysis | None = None
+    drawn_at: int = 0  # closed decisions at the last point of the curves
     screened: tuple[str, Json] | None = None  # the challenger on trial, and what the log says of it
     lag: int = 0
 
@@ -118,7 +120,7 @@ class Judge:
             )  # fmt: skip
             for page in pages:
                 desk.add([j for j in page if j.closed_seq is not None], policy.spec, reader=self.reader)
-        return Case(docket=docket, token=lease.token, desk=desk, said=read_feedback(desk))
+        return Case(docket=docket, token=lease.token, desk=desk, said=read_feedback(desk), drawn_at=desk.closed)
 
     def _call_next(self, policy: Policy, case: Case, lease: Lease) -> Pointers:
         """Put the newest waiting challenger on trial when none is; void the evidence of a pair that is no more.
@@ -168,6 +170,7 @@ class Judge:
         docket = observe(case.docket, closed, policy.spec)
         result = rule(docket, policy.spec, case.state)
         alarm = None if docket.watch is None else watch.finding(docket.watch, alpha=float(policy.spec["alpha"]))
+        heard = docket
         with self.control.fenced(lease) as db:
             done = True
             if alarm is not None and alarm.rollback:
@@ -176,10 +179,13 @@ class Judge:
                 docket = self._close(db, docket, pointers, result)
             else:
                 done = False
-            if result is not None:
-                add_point(db, policy.tenant, policy.name, name="trial", point=trial_point(docket, result))
-            point: Json = {"seq": docket.cursor, "versions": version_points(case.desk, newest=len(closed))}
-            add_point(db, policy.tenant, policy.name, name="versions", point=point)
+            fresh = case.desk.closed - case.drawn_at
+            if done or fresh >= POINT_EVERY:
+                case.drawn_at = case.desk.closed
+                if result is not None:
+                    add_point(db, policy.tenant, policy.name, name="trial", point=trial_point(heard, result))
+                point: Json = {"seq": docket.cursor, "versions": version_points(case.desk, newest=fresh)}
+                add_point(db, policy.tenant, policy.name, name="versions", point=point)
             put_state(db, policy.tenant, policy.name, name="judge", state=docket.to_json())
         case.docket = docket
         return done

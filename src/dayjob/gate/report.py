@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from dayjob.endings import Role
+from dayjob.endings import FeedbackState, Role
 from dayjob.gate import monitors
 from dayjob.gate.desk import Desk, Line
 from dayjob.records import Json
@@ -25,6 +25,7 @@ DRIFT_LEVEL = 0.01
 LEAST_REWARDS = 8
 LEAST_TO_ALARM = 1_000  # decisions served before standing still is worth an alarm
 HIGH_REWARD = 0.5
+STILL_NATS = 0.01
 
 
 def read_feedback(desk: Desk) -> Feedback:
@@ -63,7 +64,7 @@ def analyse(desk: Desk, said: Feedback, spec: Json, *, now_s: float) -> Analysis
         },
         "bias": {} if bias is None else _bias(bias),
         "ceiling": {} if bias is None else _ceiling(ceiling(log, bias, said)),
-        "learning": _learning(lines, float(spec["explore"]["changed_first"])),
+        "learning": _learning(lines, said, float(spec["explore"]["changed_first"])),
         "drift": _drift(lines),
         "exposure": _exposure(lines),
         "forgetting": {
@@ -99,7 +100,7 @@ def _ceiling(top: Ceiling) -> Json:
     }  # fmt: skip
 
 
-def _learning(lines: Sequence[Line], changed_first: float) -> Json:
+def _learning(lines: Sequence[Line], said: Feedback, changed_first: float) -> Json:
     """KL of the first place between the serving version and the caller's order, both exploring alike, against reward.
 
     The two orders differ only in which item gets 1 - e of the probability, so the KL is 0 where they agree and
@@ -115,8 +116,11 @@ def _learning(lines: Sequence[Line], changed_first: float) -> Json:
     ])  # fmt: skip
     reward_T = np.array([line.success for line in served])
     found = learning(np.array([kl_T[-len(kl_T) // 4 :].mean()]), reward_T)
+    # Standing still on informative clicks is waiting for a verdict; on others it is the published failure.
+    informative = said.state is FeedbackState.INFORMATIVE
+    still = len(served) >= LEAST_TO_ALARM and found.moved < STILL_NATS and not informative
     return {
-        "alarm": len(served) >= LEAST_TO_ALARM and not found.learning and found.reward >= HIGH_REWARD,
+        "alarm": still and found.gained_interval[0] <= 0 and found.reward >= HIGH_REWARD,
         "reason": found.reason,
         "kl": found.moved,
         "reward": found.reward,
@@ -151,9 +155,13 @@ def version_points(desk: Desk, *, newest: int) -> Json:
     lines = list(desk.lines)[-newest:]
     out: Json = {}
     for version in sorted({line.version for line in lines}):
-        earned = [line.success for line in lines if line.version == version and line.role is not Role.TRIAL]
-        if earned:
-            out[version] = {"n": len(earned), "reward": float(np.mean(earned))}
+        alone = [line for line in lines if line.version == version and line.role is not Role.TRIAL]
+        if not alone:
+            continue
+        out[version] = {"n": len(alone), "reward": float(np.mean([line.success for line in alone]))}
+        errors = [line.error for line in alone if line.error is not None]
+        if errors:
+            out[version]["error"] = float(np.mean(errors))
     return out
 
 

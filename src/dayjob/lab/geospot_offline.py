@@ -163,7 +163,7 @@ def _gallery_choice(field: Field) -> float:
     first = []
     for batch, mass_NG in field.world.gallery_posterior(test.context_ND):
         for row, mass_G in zip(test.candidate_NK[batch], mass_NG, strict=True):
-            likely = np.argpartition(mass_G, -POSTERIOR_PLACES)[-POSTERIOR_PLACES:]
+            likely = np.argsort(-mass_G)[:POSTERIOR_PLACES]
             km_KP = haversine_km(coords_G2[row][:, None, :], coords_G2[likely][None, :, :])
             first.append(int((km_KP @ mass_G[likely]).argmin()))
     return field.change(np.array(first), some)

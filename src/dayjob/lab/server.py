@@ -47,14 +47,15 @@ def running(
     *,
     arguments: Sequence[str] = ("--no-learner", "--no-judge"),
     environ: Mapping[str, str] | None = None,
+    program: Sequence[str] = ("dayjob", "serve", "--port", "0", "--data"),
 ) -> Iterator[Server]:
-    """A server over ``data`` on a free port; killed at the end if it still runs.
+    """A server over ``data`` on a free port; killed at the end if it still runs. ``program``: ``python -m`` what.
 
     Raises DayjobError with the server's own words when it does not start.
     """
     data.parent.mkdir(parents=True, exist_ok=True)
     log = data.parent / f"{data.name}.log"
-    command = [sys.executable, "-m", "dayjob", "serve", "--data", str(data), "--port", "0", *arguments]
+    command = [sys.executable, "-m", *program, str(data), *arguments]
     with log.open("ab") as errors:
         process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=errors, stdin=subprocess.DEVNULL, text=True, cwd=data.parent,

@@ -59,7 +59,7 @@ def fit_debiased(
 ) -> tuple[Weights, dict[str, float], Calibration | None]:
     """(weights, stats, click model). Keeps the caller's order when nothing beats it, and says so in
     ``kept_baseline``."""
-    spec = replace(spec, hidden=())
+    spec, replay = replace(spec, hidden=()), replay.rows(slice(-recipe.most_decisions, None))
     taught_B = (replay.click_B >= 0) | (replay.truth_B >= 0)
     stats = {"decisions": float(len(replay)), "taught": float(taught_B.sum()), "kept_baseline": 1.0}
     if taught_B.sum() < recipe.least_clicks:
@@ -76,7 +76,7 @@ def fit_debiased(
     likelihood = likelihood_gain(held[best], held[0], events)
     choice, first_B = choose(replay, held[best], recipe)
     value, cost_before = value_gain(replay, first_B, held[best].weight_B)
-    proven = best > 0 and likelihood.proof >= recipe.proof and value.proof >= recipe.value_proof
+    proven = best > 0 and likelihood.proof >= recipe.proof and value.proof > recipe.value_proof
     stats |= {
         "pull": belief.pull,
         "chosen": float(held[best].choice_B.sum()),

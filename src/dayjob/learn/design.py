@@ -5,7 +5,8 @@ needed to see: some directions of x are noise that many photos, queries or users
 everything. So the terms are
 
 - a few shared ones: x whitened along its principal directions (by the square root and in full) times v, v along the
-  mean context and along the mean candidate, and the caller's pair features: a handful of coefficients;
+  mean context and along the mean candidate, v along the list's own mean (plain, and by the caller's scores), and the
+  caller's pair features: a handful of coefficients;
 - many own ones: a coefficient for each principal direction j of (x_j · v_j) and of v_j, or, where x and v have
   different lengths, of every product of their leading components.
 
@@ -30,6 +31,7 @@ CHUNK = 4096  # decisions a pass: 20 MB of gathered components
 BLOCK = 256  # decisions whose products stay in the processor's cache
 GATHERED_MOST = 100_000_000  # numbers: components gathered once up to here (400 MB), for each pass anew beyond
 POWERS = (0.5, 1.0)  # of the whitening
+CROWD = 2  # terms of a candidate along its own list
 SAMPLE = 20_000  # decisions from which directions and spreads are taken
 TINY = 1e-12
 
@@ -128,7 +130,8 @@ class Design:
         left, right, mean = self.left_DM.double(), self.right_ER.double(), self.mean_D.double()
         weights["scale"] = few[:1] / self.spread
         shared = few[1:] / self.spread_S.double()
-        weights["pair"] = shared[: spec.pair_dim]
+        weights["pair"], weights["crowd"] = shared[: spec.pair_dim], shared[-CROWD:]
+        weights["focus"] = torch.full((1,), 1 / self.spread, dtype=torch.float64)
         weights["prior"] = right @ own[:width]
         if not self.same:
             weights["left"], weights["right"] = left @ own[width:].reshape(-1, width), right
@@ -136,7 +139,7 @@ class Design:
             unit_DR = left / left.norm(dim=0)
             white = shared[spec.pair_dim : spec.pair_dim + len(POWERS)]
             gain_R = sum(w * (self.floor_D.double() ** -p - 1) for w, p in zip(white, POWERS, strict=True))
-            along = shared[spec.pair_dim + len(POWERS) :]
+            along = shared[spec.pair_dim + len(POWERS) : -CROWD]
             scale_R = left.norm(dim=0) * right.norm(dim=0)
             weights["left"], weights["right"] = unit_DR * (gain_R + own[width:] * scale_R), unit_DR
             weights["inner"] = white.sum()[None]
@@ -170,8 +173,9 @@ def make_design(replay: Replay, recipe: Debiased) -> Design:
         shared.append(_whitened(context - mean_D, vector, candidate_BK, left=left, floor_D=floor_D))
         along_V2 = torch.stack([vector @ mean_D, vector @ mean_E], dim=1)
         shared.append(along_V2[candidate_BK])
-    shared_BKS, spread_S = _unit_spread(torch.cat(shared, dim=2), real_BK, recent)
     score_BK1, spread = _unit_spread(torch.from_numpy(replay.base_BK)[:, :, None], real_BK, recent)
+    shared.append(_crowd(vector, candidate_BK, real_BK, score_BK1[:, :, 0]))
+    shared_BKS, spread_S = _unit_spread(torch.cat(shared, dim=2), real_BK, recent)
     small = candidate_BK.numel() * v_VR.shape[1] <= GATHERED_MOST
     return Design(
         gathered_BKR=(v_VR / v_spread)[candidate_BK] if small else v_VR[:0],
@@ -219,6 +223,19 @@ def _whitened(x_BD: Tensor, v_VD: Tensor, candidate_BK: Tensor, *, left: Tensor,
         v_BKD = v_VD[candidate_BK[rows]]
         queries = [x_BD[rows] + (component_BR[rows] * (floor_D**-power - 1)) @ left.T for power in POWERS]
         parts.append(torch.bmm(v_BKD, torch.stack(queries, dim=2)))
+    return torch.cat(parts)
+
+
+def _crowd(v_VD: Tensor, candidate_BK: Tensor, real_BK: Tensor, score_BK: Tensor) -> Tensor:
+    """(B, K, 2): each candidate times its list's mean, and times its mean by the softmax of the caller's score."""
+    plain_BK = real_BK / real_BK.sum(1, keepdim=True).clamp_min(1)
+    share_BK = torch.softmax(torch.where(real_BK, score_BK, -torch.inf), dim=1).nan_to_num(0.0)
+    weight_BK2 = torch.stack([plain_BK, share_BK], dim=2)
+    parts = []
+    for start in range(0, len(candidate_BK), CHUNK):
+        rows = slice(start, start + CHUNK)
+        v_BKD = v_VD[candidate_BK[rows]]
+        parts.append(torch.bmm(v_BKD, torch.bmm(v_BKD.transpose(1, 2), weight_BK2[rows])))
     return torch.cat(parts)
 
 

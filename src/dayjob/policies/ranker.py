@@ -1,10 +1,13 @@
 """The learned ranker at serving time: numpy alone, batch-first. :mod:`dayjob.policies.network` is the same in torch.
 
-    belief logit of candidate k   u_k = scale · s_k + inner · x·v_k + (xL)·(v_k R) + v_k·prior + pair_k·w + mlp(x, v_k,
-    pair_k) without a loss matrix         score_k = u_k
-    with one                      score_k = -sum_j softmax(sharpness · u)_j loss_kj / unit
+    belief logit      u_k = scale · s_k + inner · x·v_k + (xL)·(v_k R) + v_k·prior + pair_k·w + v_k·crowd
+                            + mlp(x, v_k, pair_k)
+    crowd             c_0 · mean_j v_j + c_1 · sum_j softmax(focus · s)_j v_j
+    score             u_k, where no loss matrix is known
+    score with one    -sum_j softmax(sharpness · u)_j loss_kj / unit
 
-s is the caller's score, x the context, v the candidate. The first form believes, the second chooses: what is most
+s is the caller's score, x the context, v the candidate; the crowd is what the list has in common, so that a candidate
+is judged among the others. The first form believes, the second chooses: what is most
 probable and what is cheapest to be wrong with are kept apart. In version zero scale is 1 and all else 0, so it orders
 as the caller did.
 """
@@ -61,6 +64,8 @@ def zero_weights(spec: RankerSpec) -> dict[str, npt.NDArray[np.float32]]:
         "right": np.zeros((spec.candidate_dim, 0), np.float32),
         "prior": np.zeros(spec.candidate_dim, np.float32),
         "pair": np.zeros(spec.pair_dim, np.float32),
+        "crowd": np.zeros(2, np.float32),
+        "focus": np.ones(1, np.float32),
         "sharpness": np.ones(1, np.float32),
         "unit": np.zeros(1, np.float32),  # 0: a loss matrix is not looked at
     }
@@ -95,6 +100,8 @@ class NumpyRanker:
         with_BE = (lists.context_BD @ w["left"]) @ w["right"].T + w["prior"]
         if self._inner:
             with_BE = with_BE + np.float32(self._inner) * lists.context_BD
+        if w["crowd"].any():
+            with_BE = with_BE + crowd(w["crowd"], candidate_BKE, float(w["focus"][0]) * lists.base_BK)
         learned_BK = np.matmul(candidate_BKE, with_BE[:, :, None])[:, :, 0]
         if self.spec.pair_dim:
             learned_BK = learned_BK + lists.pair_BKP @ w["pair"]
@@ -119,11 +126,12 @@ class NumpyRanker:
         spec, w = self.spec, self._weights
         rank = w["left"].shape[1] if "left" in w and w["left"].ndim == 2 else 0
         wanted: dict[str, tuple[int, ...]] = {
-            **dict.fromkeys(("scale", "inner", "sharpness", "unit"), (1,)),
+            **dict.fromkeys(("scale", "inner", "focus", "sharpness", "unit"), (1,)),
             "left": (spec.context_dim, rank),
             "right": (spec.candidate_dim, rank),
             "prior": (spec.candidate_dim,),
             "pair": (spec.pair_dim,),
+            "crowd": (2,),
         }
         if "mlp.context" in w:
             wanted |= network_shapes(spec)
@@ -146,6 +154,14 @@ def network_shapes(spec: RankerSpec) -> dict[str, tuple[int, ...]]:
     for number, (before, after) in enumerate(zip(spec.hidden[:-1], rest, strict=True), start=1):
         shapes |= {f"mlp.weight{number}": (before, after), f"mlp.bias{number}": (after,)}
     return shapes | {"mlp.out": (spec.hidden[-1],)}
+
+
+def crowd(weight: npt.NDArray[np.float32], candidate_BKE: F32, logit_BK: F64) -> F32:
+    """What every candidate is multiplied with for the company it is in, (B, E)."""
+    share_BK = np.exp(logit_BK - logit_BK.max(axis=1, keepdims=True))
+    share_BK /= share_BK.sum(axis=1, keepdims=True)
+    mixed_BK = weight[0] / candidate_BKE.shape[1] + weight[1] * share_BK
+    return np.matmul(mixed_BK.astype(np.float32)[:, None, :], candidate_BKE)[:, 0, :]
 
 
 def expected_loss_score(utility_BK: F64, loss_BKK: F64, *, sharpness: float, unit: float) -> F64:

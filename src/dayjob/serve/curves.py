@@ -21,6 +21,8 @@ def thin(points: Sequence[Json], *, name: str) -> list[Json]:
     """
     if name == "versions":
         return _merged(points)
+    if name == "trial":
+        points = _paired(points)
     step, last = max(1, math.ceil(len(points) / POINTS)), len(points) - 1
     return [
         point
@@ -29,6 +31,17 @@ def thin(points: Sequence[Json], *, name: str) -> list[Json]:
         or point.get("challenger") != points[at + 1].get("challenger")
         or (at % step == step - 1 and point["seq"] != points[at + 1]["seq"])
     ]
+
+
+def _paired(points: Sequence[Json]) -> list[Json]:
+    """Every point with its pair: one without a challenger was written as its trial ended, and belongs to that."""
+    out: list[Json] = []
+    for point in points:
+        if point.get("challenger") is not None:
+            out.append(point)
+        elif out:
+            out.append(point | {"challenger": out[-1]["challenger"], "champion": out[-1]["champion"]})
+    return out
 
 
 def _merged(points: Sequence[Json]) -> list[Json]:

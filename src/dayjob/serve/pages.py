@@ -37,6 +37,7 @@ LOGIN_S = 12 * 3600
 SILENT_S = 20.0  # after the end of the lease that a living judge renews at every step
 LITTLE_DISK = 0.05  # share of free disk below which the page warns
 GIGA = 1 << 30
+LEAST_SHARE = 0.001
 TOO_LONG = 1e9  # from here on a number is written with its power of ten
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
@@ -106,8 +107,14 @@ def signed(value: Any) -> str:
 
 
 def percent(value: Any) -> str:
-    """A share as a percentage."""
-    return "–" if value is None or not math.isfinite(value) else f"{value:.1%}".replace(".0%", "%")
+    """A share as a percentage.
+
+    >>> percent(0.25), percent(0.0001), percent(0.0), percent(None)
+    ('25%', 'under 0.1%', '0%', '–')
+    """
+    if value is None or not math.isfinite(value):
+        return "–"
+    return "under 0.1%" if 0 < value < LEAST_SHARE else f"{value:.1%}".replace(".0%", "%")
 
 
 def progress(trial: Json) -> float:
@@ -205,6 +212,7 @@ def _policy(call: Call, principal: Principal) -> Response:
     name, tenant, control = call.path("name"), principal.tenant, call.hub.control
     view = _overview(call, tenant, name)
     curves = _curves(call, tenant, name)
+    job = next((job for job in unfinished(control) if (job.tenant, job.policy) == (tenant, name)), None)
     return _page(
         "policy.html",
         p=view,
@@ -215,7 +223,8 @@ def _policy(call: Call, principal: Principal) -> Response:
         states=changes(curves["feedback"], name="state")[::-1],
         learned=curves["learning"],
         shares=curves["position"],
-        job=next((job for job in unfinished(control) if (job.tenant, job.policy) == (tenant, name)), None),
+        job=job,
+        job_idle_s=0.0 if job is None else max(0.0, time.time() - job.updated_ms / 1000),
         health=_health(call, tenant),
         keys=bool(call.service.keys),
         steers=Scope.ADMIN in principal.scopes,

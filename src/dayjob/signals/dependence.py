@@ -15,7 +15,7 @@ people who look stand out (locally most powerful for a small share of lookers). 
 If a share phi of clicks is by people who look, and the columns move their log odds by s (a vector) per unit, then to
 first order E U = phi A s with A = sum_b sum_k w_k f~(b, k) f~(b, k)' / K. So the log bounds phi s, and phi only for an
 assumed length of s. Position 1 bounds phi without any column: lookers do not click it when an item drawn uniformly
-stands there, but for one time in K.
+stands there, but for one time in K, and leave even the policy's choice at least a little.
 """
 
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ from math import erfc, sqrt
 
 import numpy as np
 
-from dayjob.signals.clicklog import F64, I64, Bool, ClickLog
+from dayjob.signals.clicklog import F64, FILLER, I64, Bool, ClickLog
 from dayjob.signals.features import CONSTANT, reputation, standardise
 from dayjob.signals.intervals import chi_square_tail
 
@@ -165,11 +165,13 @@ class Shares:
     strict_doubt: float
 
 
-def shares(log: ClickLog, tail: Dependence, bounding_F: Bool, *, least: float, response: float) -> Shares | None:
+def shares(
+    log: ClickLog, tail: Dependence, bounding_F: Bool, *, least: float, response: float, leave: float
+) -> Shares | None:
     """The posterior; None when neither the columns nor position 1 can tell one share from another."""
     share_S = np.linspace(0.0, 1.0, SHARES + 1)
     likelihood_S = tail.likelihood(share_S, response=response, bounding_F=bounding_F)
-    likelihood_S = likelihood_S * _by_position(log, share_S)
+    likelihood_S = likelihood_S * _by_position(log, share_S, leave)
     if np.ptp(likelihood_S) <= CONSTANT:
         return None
     above = likelihood_S[share_S >= least].mean()
@@ -182,19 +184,31 @@ def shares(log: ClickLog, tail: Dependence, bounding_F: Bool, *, least: float, r
     )
 
 
-def _by_position(log: ClickLog, share_S: F64) -> F64:
-    """Lookers leave position 1 but for one time in K when another item than the policy's choice was drawn for it.
+def _by_position(log: ClickLog, share_S: F64, leave: float) -> F64:
+    """Lookers leave position 1 but for one time in K when another item than the policy's choice was drawn for it, and
+    at least ``leave`` of the time when the policy's choice stands there.
 
-    Profile likelihood, 1 at share 0, of x clicks elsewhere among n such lists: P(elsewhere) >= share (1 - 1/K).
+    Profile likelihood, 1 at share 0, of the clicks elsewhere in lists of both kinds: P(elsewhere) >= share times that.
     """
-    use = log.changed_B & (log.click_B >= 0)
-    n, x = int(use.sum()), int((use & (log.click_B > 0)).sum())
-    if n == 0 or log.width < 2:
+    clicked = log.click_B >= 0
+    if log.width < 2:
         return np.ones(len(share_S))
-    best = x / n
-    p_S = np.clip(np.maximum(best, share_S * (1 - 1 / log.width)), 0.0, 1 - CONSTANT)
+    changed = clicked & log.changed_B
+    unchanged = clicked & (log.first_B != FILLER) & ~log.changed_B
+    log_S = _at_least(changed, log, share_S * (1 - 1 / log.width)) + _at_least(unchanged, log, share_S * leave)
+    return np.asarray(np.exp(log_S))
+
+
+def _at_least(use: Bool, log: ClickLog, rate_S: F64) -> F64:
+    """Profile log-likelihood, 0 at rate 0, of the clicks below position 1 among ``use``, their rate at least
+    ``rate_S``.
+    """
+    n, x = int(use.sum()), int((use & (log.click_B > 0)).sum())
+    if n == 0:
+        return np.zeros(len(rate_S))
+    p_S = np.clip(np.maximum(x / n, rate_S), 0.0, 1 - CONSTANT)
     log_S = (n - x) * np.log1p(-p_S) + (x * np.log(p_S) if x else 0.0)
-    return np.asarray(np.exp(log_S - log_S[0]))
+    return np.asarray(log_S - log_S[0])
 
 
 def directions(count: int) -> F64:

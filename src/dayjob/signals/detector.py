@@ -39,6 +39,7 @@ class DetectorConfig:
     bare_doubt: float = 0.02  # the same, where the score is all that is known of the items
     suspicion: float = 0.10  # where they are few, nothing below this p-value is called uninformative
     response: float = 0.5  # log odds per unit of the columns (root of the sum of squares) of somebody who looks
+    leave: float = 0.1  # how often at least somebody who looks leaves the policy's first choice
     minimum_changed: int = 20  # decisions with a changed first choice without which nothing is called uninformative
     few_tail: int = 300  # clicks below position 1 that are few: their cause stays open where they are spread evenly
     weight_floor: float = 0.02  # of q_k times K: no click weighs more than 50 times an average one
@@ -92,7 +93,7 @@ def feedback(log: ClickLog, config: DetectorConfig | None = None, *, learned_BK:
         changed=changed,
         share_at=share_at,
         p_value=min(1.0, 3 * min(tail.p_value, plain.p_value, moved.p_value)),
-        shares=shares(log, tail, bounding_F, least=config.share, response=config.response),
+        shares=shares(log, tail, bounding_F, least=config.share, response=config.response, leave=config.leave),
         learned=learned_BK is not None,
         described=bool(columns_BKF[..., FIRST_CHOICE + 1 :].any()),
     )

@@ -1,0 +1,121 @@
+"""The served ranker: version zero, agreement with torch, permutations, losses, damage."""
+
+import numpy as np
+import pytest
+import torch
+
+from dayjob.endings import Damaged
+from dayjob.policies.network import ScoreNetwork
+from dayjob.policies.protocol import Lists
+from dayjob.policies.ranker import NumpyRanker, RankerSpec, network_shapes, zero_weights
+
+SPEC = RankerSpec(context_dim=12, candidate_dim=10, pair_dim=2, hidden=(16, 8))
+SAME = RankerSpec(context_dim=12, candidate_dim=12, pair_dim=0, hidden=())
+
+
+def make_lists(spec: RankerSpec, *, count: int = 5, width: int = 7, seed: int = 0, loss: bool = False) -> Lists:
+    rng = np.random.default_rng(seed)
+    normal = lambda *shape: rng.standard_normal(shape).astype(np.float32)  # noqa: E731
+    return Lists(
+        context_BD=normal(count, spec.context_dim),
+        candidate_BKE=normal(count, width, spec.candidate_dim),
+        pair_BKP=normal(count, width, spec.pair_dim),
+        base_BK=rng.standard_normal((count, width)),
+        loss_BKK=np.abs(rng.standard_normal((count, width, width))) if loss else None,
+    )
+
+
+def full_weights(spec: RankerSpec, seed: int = 1) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    shapes = {name: value.shape for name, value in zero_weights(spec).items()}
+    shapes |= {"left": (spec.context_dim, 3), "right": (spec.candidate_dim, 3)}
+    if spec.hidden:
+        shapes |= network_shapes(spec)
+    weights = {name: rng.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()}
+    weights["inner"] = np.full(1, 0.7 if spec.context_dim == spec.candidate_dim else 0.0, np.float32)
+    weights["sharpness"], weights["unit"] = np.full(1, 1.5, np.float32), np.full(1, 2.0, np.float32)
+    return weights
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1.0, 1e9])
+def test_version_zero_gives_the_callers_scores_whatever_their_scale(scale):
+    lists = make_lists(SPEC, loss=True)
+    ranker = NumpyRanker(zero_weights(SPEC), SPEC.to_json())
+    base_BK = lists.base_BK * scale
+    scored = ranker.score(
+        Lists(context_BD=lists.context_BD, candidate_BKE=lists.candidate_BKE, pair_BKP=lists.pair_BKP, base_BK=base_BK)
+    )
+    assert (scored == base_BK).all()
+    assert (ranker.score(lists) == lists.base_BK).all()  # a loss matrix is not looked at either
+
+
+def test_utility_by_the_formula():
+    weights, lists = full_weights(SAME), make_lists(SAME)
+    found = NumpyRanker(weights, SAME.to_json()).utility(lists)
+    w, x, v = weights, lists.context_BD, lists.candidate_BKE
+    for b in range(5):
+        for k in range(7):
+            want = w["scale"][0] * lists.base_BK[b, k] + 0.7 * x[b] @ v[b, k] + v[b, k] @ w["prior"]
+            want += (x[b] @ w["left"]) @ (v[b, k] @ w["right"])
+            share = np.exp(w["focus"][0] * lists.base_BK[b])
+            want += v[b, k] @ (w["crowd"][0] * v[b].mean(axis=0) + w["crowd"][1] * (share / share.sum()) @ v[b])
+            assert found[b, k] == pytest.approx(want, rel=1e-4, abs=1e-4)
+
+
+def test_expected_loss_by_hand():
+    weights = zero_weights(SAME)
+    weights["sharpness"][:], weights["unit"][:] = 1.0, 10.0
+    lists = Lists(
+        context_BD=np.zeros((1, 12), np.float32), candidate_BKE=np.zeros((1, 3, 12), np.float32),
+        pair_BKP=np.zeros((1, 3, 0), np.float32), base_BK=np.log([[0.4, 0.35, 0.25]]),
+        loss_BKK=np.array([[[0.0, 90, 100], [90, 0, 10], [100, 10, 0]]]),
+    )  # fmt: skip
+    scored = NumpyRanker(weights, SAME.to_json()).score(lists)[0]
+    assert scored == pytest.approx([-(0.35 * 90 + 25) / 10, -(36 + 2.5) / 10, -(40 + 3.5) / 10], rel=1e-6)
+    assert scored.argmax() == 1  # the most probable is 0; between two near ones one is wrong more cheaply
+
+
+def test_torch_and_numpy_agree():
+    network = ScoreNetwork(SPEC, seed=3, residual=False)
+    with torch.no_grad():
+        network.scale.fill_(0.3)
+    lists = make_lists(SPEC, count=20)
+    tensors = [torch.from_numpy(a) for a in (lists.context_BD, lists.candidate_BKE, lists.pair_BKP)]
+    served = NumpyRanker(network.weights(), SPEC.to_json()).score(lists)
+    with torch.no_grad():
+        trained = network(*tensors, torch.from_numpy(lists.base_BK).float()).numpy()
+    assert np.abs(served - trained).max() < 1e-4
+    assert np.abs(served).max() > 0.1
+
+
+def test_a_residual_network_begins_as_the_callers_order_and_a_scratch_one_does_not():
+    lists = make_lists(SPEC)
+    begun = NumpyRanker(ScoreNetwork(SPEC, seed=0, residual=True, scale=2.0).weights(), SPEC.to_json()).score(lists)
+    assert (begun == 2 * lists.base_BK).all()
+    scratch = NumpyRanker(ScoreNetwork(SPEC, seed=0, residual=False).weights(), SPEC.to_json()).score(lists)
+    assert np.abs(np.corrcoef(scratch.ravel(), lists.base_BK.ravel())[0, 1]) < 0.5
+
+
+@pytest.mark.parametrize("spec", [SPEC, SAME])
+def test_permuting_candidates_permutes_scores_and_batches_are_their_parts(spec):
+    lists, ranker = make_lists(spec, loss=True), NumpyRanker(full_weights(spec), spec.to_json())
+    scored, order = ranker.score(lists), np.array([3, 1, 6, 0, 5, 2, 4])
+    permuted = Lists(
+        context_BD=lists.context_BD, candidate_BKE=lists.candidate_BKE[:, order], pair_BKP=lists.pair_BKP[:, order],
+        base_BK=lists.base_BK[:, order], loss_BKK=lists.loss_BKK[:, order][:, :, order],
+    )  # fmt: skip
+    assert np.abs(ranker.score(permuted) - scored[:, order]).max() < 1e-4
+    one = Lists(**{name: getattr(lists, name)[2:3] for name in Lists.__slots__})
+    assert np.abs(ranker.score(one) - scored[2:3]).max() < 1e-4
+
+
+def test_damage_is_refused():
+    good = full_weights(SAME)
+    with pytest.raises(Damaged, match="shapes"):
+        NumpyRanker(good | {"prior": np.zeros(3, np.float32)}, SAME.to_json())
+    with pytest.raises(Damaged, match="shapes"):
+        NumpyRanker({name: value for name, value in good.items() if name != "unit"}, SAME.to_json())
+    with pytest.raises(Damaged, match="format"):
+        NumpyRanker(good, SAME.to_json() | {"format": 99})
+    with pytest.raises(Damaged, match="inner"):
+        NumpyRanker(full_weights(SPEC) | {"inner": np.ones(1, np.float32)}, SPEC.to_json())
