@@ -83,7 +83,7 @@ def learn(closed: list[Joined]) -> np.ndarray:
 def judge(pairs: list[Joined], state: TrialState, budget: Elond, closed: int) -> tuple[TrialState, VerdictResult]:
     """Take in closed pairs, in the order they were made, and say what the evidence says."""
     if pairs:
-        state = trial.observe(state, observations(pairs, SPEC, pull_bound_K=None))
+        state = trial.observe(state, observations(pairs, SPEC))
     terms = Terms(alpha=SPEC["alpha"], level=budget.level, minimum_effect=SPEC["minimum_effect"])
     grounds = trial.grounds(state, closed=closed, alpha=SPEC["alpha"])
     return state, decide(grounds, terms, feedback=FeedbackState.INFORMATIVE)

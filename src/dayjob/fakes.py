@@ -75,6 +75,10 @@ class FakeRanker:
         share_BK: F64 = 0.4 * base_BK / (1.0 + np.abs(base_BK))
         return self.number + (-share_BK if self.turned else share_BK)
 
+    def utility(self, lists: Lists) -> F64:
+        """The same: losses do not move a fake."""
+        return self.score(lists)
+
     def weights(self) -> dict[str, npt.NDArray[np.float32]]:
         """What a version of this ranker holds."""
         return {"number": np.array([self.number], np.float32), "turned": np.array([self.turned], np.float32)}
@@ -123,7 +127,7 @@ def fake_decision(number: int, items: Sequence[str] = ("a", "b", "c")) -> tuple[
     return decision, blobs
 
 
-def fake_outcome(number: int, decision: str | None, kind: OutcomeKind = OutcomeKind.NONE) -> Outcome:
+def fake_outcome(number: int, decision: str | None, *, kind: OutcomeKind = OutcomeKind.NONE) -> Outcome:
     """An outcome of tenant "t" about a decision; a click is on position 1."""
     return Outcome(
         tenant="t", id=fake_id(number), body_digest=number.to_bytes(16, "big"), policy="", decision=decision,

@@ -34,7 +34,7 @@ def tell(writer: JournalWriter, outcome: Outcome) -> Receipt:
 
 
 def click(number: int, decision: int, **changes: object) -> Outcome:
-    return replace(fake_outcome(number, fake_id(decision), OutcomeKind.CLICK), **changes)
+    return replace(fake_outcome(number, fake_id(decision), kind=OutcomeKind.CLICK), **changes)
 
 
 def whole_session(number: int, session: str, **changes: object) -> Outcome:
@@ -142,7 +142,7 @@ def what_contradicts_the_decision_is_refused(writer: JournalWriter, reader: Jour
         click(15, 1, kind=OutcomeKind.REWARD, position=None, value=1.01),
         click(16, 1, kind=OutcomeKind.TRUTH, position=None, value={"relevance": {"z": 1.0}}),
         click(17, 1, kind=OutcomeKind.CORRECTION, position=None, text="nearer"),
-        replace(fake_outcome(18, None, OutcomeKind.RETRACT), value=fake_id(99)),
+        replace(fake_outcome(18, None, kind=OutcomeKind.RETRACT), value=fake_id(99)),
     ]
     assert [tell(writer, each) for each in misfits] == [Receipt.REFUSED] * len(misfits)
     assert tell(writer, click(20, 1, user="bob")) is Receipt.FORBIDDEN
@@ -163,7 +163,7 @@ def somebody_elses_early_word_does_not_count(writer: JournalWriter, reader: Jour
 def a_retraction_speaks_of_what_its_outcome_spoke_of(writer: JournalWriter, reader: JournalReader) -> None:
     decide(writer, 1)
     assert tell(writer, click(10, 1)) is Receipt.RECORDED
-    retraction = replace(fake_outcome(11, None, OutcomeKind.RETRACT), value=fake_id(10))
+    retraction = replace(fake_outcome(11, None, kind=OutcomeKind.RETRACT), value=fake_id(10))
     assert tell(writer, retraction) is Receipt.RECORDED
     assert tell(writer, retraction) is Receipt.REPEATED
     assert kinds_of(reader, 1) == ["click", "retract"]

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from dayjob.endings import OutcomeKind, PolicyKind, Role, StorageFull, VerdictKind, VersionStatus
+from dayjob.endings import Damaged, OutcomeKind, PolicyKind, Role, StorageFull, VerdictKind, VersionStatus
 from dayjob.fakes import fake_decision
 from dayjob.gate import judge as module
 from dayjob.gate.docket import Docket
@@ -128,11 +128,9 @@ def test_an_open_decision_blocks_what_comes_after_it(world: World) -> None:
     world.tell(third, "b")
     world.tell(first, "b")
     judge = world.judge()
-    assert judge.step() == 1
-    assert judge.cases[KEY].lag == 1, "the third is closed and waits for the second"
+    assert judge.step() == 1, "the third is closed and waits for the second"
     world.tell(second, "b")
     assert judge.step() == 2
-    assert judge.cases[KEY].lag == 0
     assert docket(world).trial is not None
     assert docket(world).trial.evidence.count == 3
 
@@ -174,7 +172,7 @@ def test_every_kind_of_outcome_speaks_for_the_right_side(clicks: World) -> None:
         (OutcomeKind.TRUTH, "b", 1), (OutcomeKind.TRUTH, "c", 0), (OutcomeKind.NONE, "a", 0),
     ):  # fmt: skip
         (joined,) = closed_pair(world, kind, item)
-        seen = observations([joined], SPEC | {"metric": "click"}, pull_bound_K=None)
+        seen = observations([joined], SPEC | {"metric": "click"})
         assert seen.low_N.tolist() == seen.high_N.tolist() == [sign], (kind, item)
     world.judge().step()
     assert docket(world).trial.evidence.count == 9
@@ -285,9 +283,9 @@ def test_pointers_moved_by_somebody_else_meanwhile_are_not_overrun(
     world.trial(BASELINE, V1, 150, favour=0.95)
     real = module.observe
 
-    def meanwhile(*arguments: Any) -> Any:
+    def meanwhile(*arguments: Any, **named: Any) -> Any:
         world.control.move(*KEY, change={"challenger": None})
-        return real(*arguments)
+        return real(*arguments, **named)
 
     monkeypatch.setattr(module, "observe", meanwhile)
     assert world.judge().step() == 0
@@ -402,9 +400,9 @@ def test_taint_between_two_looks_and_the_rollback(world: World, monkeypatch: pyt
     bad_champion(world, previous=V2)
     real = module.observe
 
-    def meanwhile(*arguments: Any) -> Any:
+    def meanwhile(*arguments: Any, **named: Any) -> Any:
         world.control.set_status(*KEY, [V2], VersionStatus.TAINTED)
-        return real(*arguments)
+        return real(*arguments, **named)
 
     monkeypatch.setattr(module, "observe", meanwhile)
     world.judge().step()
@@ -455,6 +453,24 @@ def test_a_freeze_stops_promotions_and_never_a_rollback(world: World, how: str) 
     pointers = world.control.pointers(*KEY)
     assert (pointers.champion, pointers.challenger) == (BASELINE, None)
     assert world.status(V2) is VersionStatus.WAITING
+
+
+def test_a_challenger_whose_files_are_damaged_keeps_nobody_from_a_report(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def damaged(*_: str) -> Any:
+        raise Damaged("its files do not match their manifest")
+
+    on_trial(world)
+    judge = world.judge()
+    monkeypatch.setattr(judge, "load_ranker", damaged)
+    monkeypatch.setattr(module, "REPORT_S", 0.0)
+    world.trial(BASELINE, V1, 3, favour=1.0)
+    assert judge.step() == 3
+    report = world.control.state(*KEY, "report")
+    assert report is not None
+    assert report["gate"]["judged_through"] == docket(world).cursor
+    assert KEY in judge.cases, "and the judge does not start anew at every step"
 
 
 def test_every_policy_of_every_tenant_is_judged_apart(world: World) -> None:

@@ -65,14 +65,16 @@ class World:
     def status(self, name: str) -> VersionStatus:
         return self.control.version(*KEY, name).status
 
-    def decide(self, decision: Decision) -> int:
-        """Append a decision; its number."""
+    def decide(self, decision: Decision, *, wait: bool = True) -> int:
+        """Append a decision; its number. It is durable when this returns, or before whatever is told of it later."""
         self.made += 1
         decision = replace(decision, id=fake_id(self.made), body_digest=self.made.to_bytes(16, "big"))
-        self.store.append_decision(decision, fake_decision(self.made)[1])
+        written = self.store.append_decision(decision, fake_decision(self.made)[1])
+        if wait:
+            assert written.result().receipt is Receipt.RECORDED
         return self.made
 
-    def pair(self, champion: str, challenger: str, *, coin: int, at_ms: int = AT) -> int:
+    def pair(self, champion: str, challenger: str, *, coin: int, at_ms: int = AT, wait: bool = True) -> int:
         """A pair: the challenger's first choice is "b", the champion's "a"."""
         slots = [1, 0, 2] if coin == 1 else [0, 1, 2]
         decision = replace(
@@ -80,7 +82,7 @@ class World:
             ranking=np.array(slots, "<u2").tobytes(), propensity=np.array([0.5, 1.0, 1.0], "<f8").tobytes(),
             rival_score=np.array([1.0, 3.0, 0.0], "<f8").tobytes(), role_propensity=0.9,
         )  # fmt: skip
-        return self.decide(decision)
+        return self.decide(decision, wait=wait)
 
     def tell(self, number: int, item: str, *, received_ms: int = AT, kind: OutcomeKind = OutcomeKind.TRUTH) -> None:
         """An outcome about a decision; it is durable when this returns."""
@@ -88,7 +90,7 @@ class World:
 
     def tell_later(self, number: int, item: str, *, received_ms: int, kind: OutcomeKind) -> "Future[Written]":
         self.made += 1
-        outcome = replace(fake_outcome(self.made, fake_id(number), kind), item=item, position=None)
+        outcome = replace(fake_outcome(self.made, fake_id(number), kind=kind), item=item, position=None)
         return self.store.append_outcome(replace(outcome, received_ms=received_ms))
 
     def trial(self, champion: str, challenger: str, count: int, *, favour: float, seed: int = 0) -> None:
@@ -96,7 +98,7 @@ class World:
         dice = random.Random(seed)
         told = []
         for _ in range(count):
-            number = self.pair(champion, challenger, coin=dice.choice((-1, 1)))
+            number = self.pair(champion, challenger, coin=dice.choice((-1, 1)), wait=False)
             item = "b" if dice.random() < favour else "a"
             told.append(self.tell_later(number, item, received_ms=AT, kind=OutcomeKind.TRUTH))
         assert all(future.result().receipt is Receipt.RECORDED for future in told)

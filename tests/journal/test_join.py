@@ -18,7 +18,7 @@ WINDOW = Window(length_ms=1_000)
 
 
 def outcome(kind: OutcomeKind, **changes: object) -> Outcome:
-    return replace(fake_outcome(1, fake_id(1), kind), position=None, **changes)
+    return replace(fake_outcome(1, fake_id(1), kind=kind), position=None, **changes)
 
 
 def faults(given_outcome: Outcome, **spec: object) -> str | None:
@@ -26,7 +26,7 @@ def faults(given_outcome: Outcome, **spec: object) -> str | None:
 
 
 def at(seq: int, kind: OutcomeKind, received_ms: int = AT, **changes: object) -> StoredOutcome:
-    record = replace(fake_outcome(seq, fake_id(1), kind), received_ms=received_ms, **changes)
+    record = replace(fake_outcome(seq, fake_id(1), kind=kind), received_ms=received_ms, **changes)
     return StoredOutcome(seq=seq, record=record)
 
 

@@ -107,7 +107,7 @@ class Machine(RuleBasedStateMachine):
         self.writer.close()
 
     def send(self, number: int, decision: int, *, body: int, position: int) -> Receipt:
-        click = fake_outcome(number, fake_id(decision), OutcomeKind.CLICK)
+        click = fake_outcome(number, fake_id(decision), kind=OutcomeKind.CLICK)
         click = replace(click, position=position, body_digest=body_of(decision, body))
         return self.writer.append_outcome(click).result().receipt
 
@@ -141,7 +141,7 @@ class Machine(RuleBasedStateMachine):
         one = clicks[which % len(clicks)]
         decision = self.model.told[one][0]
         outcome = replace(
-            fake_outcome(number, None, OutcomeKind.RETRACT), value=fake_id(one), body_digest=body_of(one, 9)
+            fake_outcome(number, None, kind=OutcomeKind.RETRACT), value=fake_id(one), body_digest=body_of(one, 9)
         )
         receipt = self.writer.append_outcome(outcome).result().receipt
         if number in self.model.erased:

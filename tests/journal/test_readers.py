@@ -50,7 +50,7 @@ def test_a_reader_sees_growing_prefixes(store: Store, tmp_path: Path) -> None:
         while not stop.is_set():
             number += 1
             store.append_decision(*fake_decision(number))
-            store.append_outcome(fake_outcome(10**6 + number, fake_id(number), OutcomeKind.CLICK)).result()
+            store.append_outcome(fake_outcome(10**6 + number, fake_id(number), kind=OutcomeKind.CLICK)).result()
 
     writing = threading.Thread(target=write)
     writing.start()
@@ -101,7 +101,7 @@ def test_closed_decisions_are_counted_up_to_a_limit(store: Store, tmp_path: Path
         at_ms = now - 120_000 if number <= 2 else now
         store.append_decision(replace(decision, at_ms=at_ms), blobs).result()
     for number, kind in ((3, OutcomeKind.CLICK), (4, OutcomeKind.THUMB), (1, OutcomeKind.CLICK)):
-        outcome = replace(fake_outcome(100 + number, fake_id(number), kind), value=1.0, received_ms=now)
+        outcome = replace(fake_outcome(100 + number, fake_id(number), kind=kind), value=1.0, received_ms=now)
         store.append_outcome(outcome).result()
     reader = Reader(tmp_path)
     assert reader.count_closed("t", "p", after=0, window=WINDOW, most=100) == 3

@@ -52,7 +52,7 @@ def write_some(store: Store, first: int, *, commits: int) -> tuple[set[str], int
     """Decisions with a click each, a commit at a time: (ids acknowledged, writes refused)."""
     acknowledged, refused = set(), 0
     for number in range(first, first + commits):
-        click = fake_outcome(1_000 + number, fake_id(number), OutcomeKind.CLICK)
+        click = fake_outcome(1_000 + number, fake_id(number), kind=OutcomeKind.CLICK)
         asked = [
             (fake_id(number), partial(store.append_decision, *fake_decision(number))),
             (click.id, partial(store.append_outcome, click)),

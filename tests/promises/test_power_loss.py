@@ -54,7 +54,7 @@ def write_through(log: Log, root: Path) -> None:
             number += 1
             decision = store.append_decision(sent(number), fake_decision(number)[1])
             futures.append((f"decision {number}", decision))
-            click = fake_outcome(10_000 + number, fake_id(number), OutcomeKind.CLICK)
+            click = fake_outcome(10_000 + number, fake_id(number), kind=OutcomeKind.CLICK)
             futures.append((f"outcome {number}", store.append_outcome(click)))
         go.set()
         for note, future in futures:

@@ -17,7 +17,7 @@ from dayjob.cli import serve as cli_serve
 from dayjob.cli.serve import assemble
 from dayjob.config import Config
 from dayjob.endings import Role
-from dayjob.fakes import FakeRanker, load_fake
+from dayjob.fakes import FakeClock, FakeRanker, load_fake
 from dayjob.journal import vectors
 from dayjob.journal.control import Control
 from dayjob.journal.readers import Reader
@@ -244,3 +244,29 @@ def test_the_holdback_is_the_callers_own_order() -> None:
         assert numbers(decision.score).tolist() == [1.0, 2.0, 0.0]
         assert numbers(decision.ranking, "<u2").tolist() == [1, 0, 2]
         assert (decision.epsilon, decision.temperature) == (0.0, 0.0)
+
+
+# ---- clocks ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_clock_that_jumps_stands_or_runs_back_changes_no_order(tmp_path: Path) -> None:
+    """F6: the journal's order is its sequence. Times never run back, until a clock that was far ahead is set right."""
+    service = assemble(Config(data=tmp_path / "data"), ())
+    clock = FakeClock(1_700_000_000_000)
+    service.hub.wall_ms = clock
+    hour, year = 3_600_000, 365 * 86_400_000
+    asked: list[str] = []
+    with TestClient(create_app(service), base_url="http://127.0.0.1") as client:
+        client.put(f"/v1/policies/{POLICY}", json=SPEC5)
+        for step in (0, 0, 5, -30_000, -1, year, hour, -year - hour, 1):
+            clock.advance(step)
+            answer = client.post("/v1/rank", json=request(len(asked)))
+            assert answer.status_code == 200
+            asked.append(answer.json()["id"])
+            click = {"decision": asked[-1], "kind": "none"}
+            assert client.post("/v1/feedback", json=click).status_code == 201
+    stored, _ = Reader(tmp_path / "data").decisions(*KEY)
+    assert [one.record.id for one in stored] == asked
+    start = stored[0].record.at_ms
+    seen = [one.record.at_ms - start for one in stored]
+    assert seen == [0, 0, 5, 5, 5, year - 29_996, year + hour - 29_996, -29_996, -29_995]

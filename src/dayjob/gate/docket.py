@@ -12,7 +12,7 @@ from dayjob.endings import FeedbackState, Role
 from dayjob.gate import trial, watch
 from dayjob.gate.elond import Elond
 from dayjob.gate.evidence import arms, observations
-from dayjob.gate.trial import BOUND, BOUND_WITH_PULL, TrialState
+from dayjob.gate.trial import TrialState, renew
 from dayjob.gate.verdict import Terms, VerdictResult, decide
 from dayjob.gate.watch import WatchState
 from dayjob.records import Joined, Json, Pointers
@@ -29,7 +29,6 @@ class Docket:
     champion: str = ""
     trial: TrialState | None = None
     closed: int = 0  # decisions closed since the trial began
-    stake: float = 0.0  # sum of the stakes of the judged pairs
     budget: Elond = field(default_factory=lambda: Elond(alpha=0.05))
     rival: str | None = None  # what the champion replaced: the watch compares them
     watch: WatchState | None = None
@@ -39,7 +38,7 @@ class Docket:
         return {
             "cursor": self.cursor, "challenger": self.challenger, "champion": self.champion,
             "trial": None if self.trial is None else self.trial.to_dict(), "closed": self.closed,
-            "stake": self.stake, "budget": self.budget.to_dict(), "rival": self.rival,
+            "budget": self.budget.to_dict(), "rival": self.rival,
             "watch": None if self.watch is None else self.watch.to_dict(),
         }  # fmt: skip
 
@@ -66,7 +65,7 @@ def rival_of(pointers: Pointers) -> str | None:
     return None if pointers.champion == pointers.baseline else pointers.previous or pointers.baseline
 
 
-def reopen(docket: Docket, pointers: Pointers, *, metric: str, least_chance: float) -> Docket:
+def reopen(docket: Docket, pointers: Pointers, *, least_chance: float) -> Docket:
     """A docket for the versions that the pointers name: evidence on a pair that is no more is void.
 
     ``least_chance``: the holdback's, 0 for no watch over it.
@@ -75,34 +74,31 @@ def reopen(docket: Docket, pointers: Pointers, *, metric: str, least_chance: flo
     kept = docket.watch if docket.champion == pointers.champion and docket.rival == rival else None
     if kept is None and rival is not None and least_chance > 0:
         kept = WatchState(least_chance=least_chance)
-    if docket.tries(pointers) and (docket.trial is None) == (pointers.challenger is None):
+    if docket.tries(pointers) and docket.trial is not None:
         return replace(docket, rival=rival, watch=kept)
     budget = docket.budget
     if docket.trial is not None and docket.trial.evidence.count > 0:
         budget = budget.decide(promoted=False)
-    state = None
-    if pointers.challenger is not None:
-        state = TrialState(bound=BOUND_WITH_PULL if metric == "km" else BOUND)
+    # What is known of positions and people is kept: it does not depend on who is on trial.
+    state = TrialState() if docket.trial is None else renew(docket.trial)
     return replace(
-        docket, challenger=pointers.challenger, champion=pointers.champion, trial=state, closed=0, stake=0.0,
+        docket, challenger=pointers.challenger, champion=pointers.champion, trial=state, closed=0,
         budget=budget, rival=rival, watch=kept,
     )  # fmt: skip
 
 
-def observe(docket: Docket, closed: Sequence[Joined], spec: Json) -> Docket:
+def observe(docket: Docket, closed: Sequence[Joined], *, spec: Json) -> Docket:
     """The docket after more closed decisions, in the order they were made."""
     pairs = [j for j in closed if j.stored.record.role is Role.TRIAL and j.stored.record.version == docket.champion]
-    state, stake = docket.trial, docket.stake
+    state = docket.trial
     ours = [j for j in pairs if j.stored.record.challenger == docket.challenger]
-    if state is not None and ours:
-        batch = observations(ours, spec, pull_bound_K=None)
-        state, stake = trial.observe(state, batch), stake + float(batch.stake_N.sum())
+    if state is not None and docket.challenger is not None and ours:
+        state = trial.observe(state, observations(ours, spec))
     counted = sum(j.stored.record.role is not Role.BEST for j in closed)
     return replace(
         docket,
         cursor=closed[-1].stored.seq,
         trial=state,
-        stake=stake,
         closed=docket.closed + counted,
         watch=None if docket.watch is None else _watch(docket, docket.watch, closed, pairs, spec),
     )
@@ -114,7 +110,7 @@ def _watch(
     """The watch after more closed decisions: pairs with what the champion replaced, and champion against holdback."""
     rivals = [j for j in pairs if j.stored.record.challenger == docket.rival != docket.challenger]
     if rivals:
-        state = watch.observe_pairs(state, observations(rivals, spec, pull_bound_K=None))
+        state = watch.observe_pairs(state, observations(rivals, spec))
     served = [
         j for j in closed
         if j.stored.record.role is Role.BASELINE
@@ -125,15 +121,14 @@ def _watch(
 
 
 def rule(docket: Docket, spec: Json, state: FeedbackState) -> VerdictResult | None:
-    """The verdict as the docket stands; None without a trial. Losses are judged relative to the mean stake."""
-    if docket.trial is None:
+    """The verdict as the docket stands; None without a challenger."""
+    if docket.trial is None or docket.challenger is None:
         return None
     alpha = float(spec["alpha"])
-    count = docket.trial.evidence.count
     terms = Terms(
         alpha=alpha,
         level=docket.budget.level,
-        minimum_effect=float(spec["minimum_effect"]) * (docket.stake / count if count else 1.0),
+        minimum_effect=float(spec["minimum_effect"]),
         clicks=str(spec["metric"]) in ("click", "km"),
     )
     return decide(trial.grounds(docket.trial, closed=docket.closed, alpha=alpha), terms, feedback=state)

@@ -12,13 +12,12 @@ import numpy.typing as npt
 
 from dayjob.endings import OutcomeKind, Role
 from dayjob.gate.control import ANONYMOUS
-from dayjob.gate.trial import Observations, Shown, from_clicks, from_losses, from_rewards, from_truth
+from dayjob.gate.trial import Observations, from_clicks, from_rewards, from_truth
 from dayjob.gate.watch import Arms
 from dayjob.policies.baseline import great_circle_km
 from dayjob.records import Decision, Joined, Json, Outcome, StoredOutcome
 
 FARTHEST_KM = 20_015.0  # half the circumference of the earth
-FAR_KM = 5_000.0  # a pair farther apart than this counts as this far: a few antipodes must not drown the rest
 TINY = 1e-12
 POSITIVE = (OutcomeKind.CLICK, OutcomeKind.ACCEPT, OutcomeKind.DEMONSTRATION)
 
@@ -73,10 +72,11 @@ def relevance(decision: Decision, outcome: Outcome) -> npt.NDArray[np.float64] |
     return np.nan_to_num((known_K - low) / (high - low), nan=0.0)
 
 
-def observations(pairs: Sequence[Joined], spec: Json, *, pull_bound_K: npt.NDArray[np.float64] | None) -> Observations:
+def observations(pairs: Sequence[Joined], spec: Json) -> Observations:
     """What a batch of closed pairs says under the policy's metric. ``pairs`` must all have a coin.
 
-    ``pull_bound_K``: upper bounds of the position-only pull, for metric "km" or a caller's loss matrix.
+    Losses (metric "km", or a caller's matrix) are not judged by clicks: the pair shows which of two beliefs people
+    share, and the order that least expected loss makes of a belief is arithmetic.
     """
     coin_N = np.array([p.stored.record.coin for p in pairs], np.int64)
     user_N = np.array([user_number(p.stored.record.user) for p in pairs], np.int64)
@@ -87,18 +87,15 @@ def observations(pairs: Sequence[Joined], spec: Json, *, pull_bound_K: npt.NDArr
     if metric == "truth":
         a_N, b_N = _truths(pairs)
         return from_truth(a_N, b_N, coin_N=coin_N, user_N=user_N)
-    if metric == "km" or (pairs and all("loss" in p.stored.record.extra for p in pairs)):
-        return _by_loss(pairs, coin_N, user_N, pull_bound_K=pull_bound_K, km=metric == "km")
     return from_clicks(np.array([_preference(p) for p in pairs]), coin_N, user_N=user_N)
 
 
 def _first_two(joined: Joined) -> tuple[int, int]:
     """Slots of the champion's and the rival's first choice."""
     slots, coin = slots_of(joined.stored.record), joined.stored.record.coin
-    if len(slots) < 2:
-        score = np.frombuffer(joined.stored.record.score, "<f8")
-        rival = np.frombuffer(joined.stored.record.rival_score, "<f8")
-        return int(np.argsort(-score, kind="stable")[0]), int(np.argsort(-rival, kind="stable")[0])
+    if len(slots) < 2:  # only one of the two was shown: the record names both
+        champion, rival = joined.stored.record.extra["pair"]
+        return int(champion), int(rival)
     return (int(slots[1]), int(slots[0])) if coin == 1 else (int(slots[0]), int(slots[1]))
 
 
@@ -126,49 +123,6 @@ def _truths(pairs: Sequence[Joined]) -> tuple[npt.NDArray[np.float64], npt.NDArr
             champion, rival = _first_two(joined)
             a_N[n], b_N[n] = known_K[champion], known_K[rival]
     return a_N, b_N
-
-
-def _by_loss(
-    pairs: Sequence[Joined], coin_N: npt.NDArray[np.int64], user_N: npt.NDArray[np.int64], *,
-    pull_bound_K: npt.NDArray[np.float64] | None, km: bool,
-) -> Observations:  # fmt: skip
-    """Lists may differ in length: padded to the longest, fillers never clicked."""
-    width = max((len(slots_of(p.stored.record)) for p in pairs), default=2)
-    most = max((len(p.stored.record.candidates) for p in pairs), default=2)
-    order_NK = np.full((len(pairs), max(width, 2)), -1, np.int64)
-    clicked_N = np.full(len(pairs), -1, np.int64)
-    loss_NKK = np.zeros((len(pairs), most, most))
-    for n, joined in enumerate(pairs):
-        decision = joined.stored.record
-        slots = slots_of(decision)
-        order_NK[n, : len(slots)] = slots
-        if len(slots) < 2:
-            champion, rival = _first_two(joined)
-            order_NK[n, 1] = champion if decision.coin == 1 else rival
-        loss_KK = loss_matrix(decision)
-        if loss_KK is not None:
-            # A caller's losses have a unit of their own: each matrix counts in shares of its largest entry.
-            unit = 1.0 if km else max(float(loss_KK.max()), TINY)
-            loss_NKK[n, : len(loss_KK), : len(loss_KK)] = loss_KK / unit
-        clicked_N[n] = _clicked_position(joined, slots)
-    scale = FAR_KM if km else 1.0
-    shown = Shown(order_NK=order_NK, clicked_N=clicked_N, coin_N=coin_N, user_N=user_N)
-    bound_K = None
-    if pull_bound_K is not None:
-        bound_K = np.zeros(order_NK.shape[1])
-        bound_K[: len(pull_bound_K)] = pull_bound_K[: len(bound_K)]
-    return from_losses(shown, loss_NKK, scale=scale, pull_bound_K=bound_K)
-
-
-def _clicked_position(joined: Joined, slots: npt.NDArray[np.int64]) -> int:
-    """The 0-based place of what was chosen (or is true), -1 for nothing or what was not shown."""
-    found = closing_outcome(joined)
-    if found is None or found.record.kind in (OutcomeKind.NONE, OutcomeKind.REJECT):
-        return -1
-    known_K = relevance(joined.stored.record, found.record)
-    slot = slot_of(joined.stored.record, found.record) if known_K is None else int(known_K.argmax())
-    places = np.flatnonzero(slots == slot)
-    return int(places[0]) if len(places) else -1
 
 
 def scaled_reward(joined: Joined, spec: Json) -> float:

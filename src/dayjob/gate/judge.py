@@ -23,6 +23,7 @@ from dayjob.gate.docket import Docket, observe, reopen, rule, trial_point
 from dayjob.gate.elond import Elond
 from dayjob.gate.report import Analysis, analyse, curve_points, is_due, read_feedback, version_points
 from dayjob.gate.screening import NEWEST, LoadRanker, screen
+from dayjob.gate.trial import renew
 from dayjob.gate.verdict import VerdictResult
 from dayjob.journal.control import Control, add_point, add_verdict, put_state, put_status
 from dayjob.journal.join import window_of
@@ -34,6 +35,7 @@ log = logging.getLogger("dayjob.judge")
 LEASE_S = 10.0
 PAGES_A_STEP = 20  # judged between two looks at the other policies
 REPORT_S = 1.0
+LAG_MOST = 20_000  # the lag is counted no further
 POINT_EVERY = 50  # closed decisions between two points of the curves
 BARRED = (VersionStatus.ROLLED_BACK, VersionStatus.TAINTED, VersionStatus.DAMAGED)  # never promoted by themselves
 
@@ -55,7 +57,6 @@ class Case:
     analysis: Analysis | None = None
     drawn_at: int = 0  # closed decisions at the last point of the curves
     screened: tuple[str, Json] | None = None  # the challenger on trial, and what the log says of it
-    lag: int = 0
 
     @property
     def state(self) -> FeedbackState:
@@ -137,7 +138,7 @@ class Judge:
                     put_status(db, *key, name=name, status=stands)
                 pointers = _move(db, pointers, change)
         if not case.docket.fits(pointers):
-            case.docket = reopen(case.docket, pointers, metric=str(policy.spec["metric"]), least_chance=self.holdback)
+            case.docket = reopen(case.docket, pointers, least_chance=self.holdback)
             with self.control.fenced(lease) as db:
                 put_state(db, *key, name="judge", state=case.docket.to_json())
         return pointers
@@ -149,13 +150,11 @@ class Judge:
             policy.tenant, policy.name, window=window_of(policy.spec), now_ms=self.now_ms(),
             cursor=cursor_of(case.docket.cursor),
         )  # fmt: skip
-        case.lag = 0
         for number, page in enumerate(pages):
             closed = _closed_prefix(page)
             judged += len(closed)
             done = bool(closed) and self._hear(policy, case, lease, pointers=pointers, closed=closed)
             if len(closed) < len(page):
-                case.lag = sum(j.closed_seq is not None for j in page[len(closed) :])
                 break
             if done or number >= PAGES_A_STEP:
                 break
@@ -167,7 +166,7 @@ class Judge:
         While a policy is frozen evidence is kept and no challenger is decided; a freeze never stops a rollback.
         """
         case.desk.add(closed, policy.spec, reader=self.reader)
-        docket = observe(case.docket, closed, policy.spec)
+        docket = observe(case.docket, closed, spec=policy.spec)
         result = rule(docket, policy.spec, case.state)
         alarm = None if docket.watch is None else watch.finding(docket.watch, alpha=float(policy.spec["alpha"]))
         heard = docket
@@ -192,6 +191,7 @@ class Judge:
 
     def _close(self, db: apsw.Connection, docket: Docket, pointers: Pointers, result: VerdictResult) -> Docket:
         """Write a final verdict and move the pointers, in the open transaction."""
+        assert docket.trial is not None, "a verdict ends a trial"
         challenger = str(docket.challenger)
         promoted = result.kind is VerdictKind.PROMOTE
         evidence = trial_point(docket, result)
@@ -205,8 +205,8 @@ class Judge:
             tainted = _status(db, pointers, docket.champion) is VersionStatus.TAINTED
             change |= {"champion": challenger, "previous": None if tainted else docket.champion}
         moved = _move(db, pointers, change)
-        decided = replace(docket, budget=docket.budget.decide(promoted=promoted), trial=None)
-        return reopen(decided, moved, metric="", least_chance=self.holdback)
+        decided = replace(docket, budget=docket.budget.decide(promoted=promoted), trial=renew(docket.trial))
+        return reopen(decided, moved, least_chance=self.holdback)
 
     def _roll_back(self, db: apsw.Connection, docket: Docket, pointers: Pointers, *, reason: str) -> Docket:
         """Withdraw a champion that was proven worse, in the open transaction."""
@@ -221,7 +221,7 @@ class Judge:
         _stands(db, pointers, target, VersionStatus.CHAMPION)
         previous = pointers.baseline if target != pointers.baseline else None
         moved = _move(db, pointers, {"champion": target, "previous": previous, "challenger": None})
-        return reopen(docket, moved, metric="", least_chance=self.holdback)
+        return reopen(docket, moved, least_chance=self.holdback)
 
     def _say(
         self, db: apsw.Connection, pointers: Pointers, *, challenger: str, champion: str, kind: VerdictKind,
@@ -241,7 +241,12 @@ class Judge:
         if case.screened is None or case.screened[0] != name:
             key = (policy.tenant, policy.name)
             version = self.control.version(*key, name)
-            ranker = self.load_ranker(*key, name, version.digest)
+            try:
+                ranker = self.load_ranker(*key, name, version.digest)
+            except DayjobError as error:  # it is shown to nobody; the champion is judged and reported on all the same
+                log.warning("challenger %s of %s is not screened: %s", name, policy.name, error)
+                case.screened = (name, {})
+                return {}
             recent = [s for s in self.reader.recent(*key, NEWEST) if s.seq <= case.docket.cursor]
             pages = self.reader.joined(
                 *key, window=window_of(policy.spec), now_ms=self.now_ms(),
@@ -262,7 +267,9 @@ class Judge:
         result = rule(docket, policy.spec, case.state)
         gate: Json = {
             "judged_through": docket.cursor,
-            "lag": case.lag,
+            "lag": self.reader.count_closed(
+                policy.tenant, policy.name, after=docket.cursor, window=window_of(policy.spec), most=LAG_MOST
+            ),
             "trial": None if result is None else trial_point(docket, result) | {"reason": result.reason},
             "estimates": self._screen(policy, case),
             "watch": None

@@ -64,7 +64,7 @@ class Field:
         return float(distance_NK[np.arange(len(first_N)), first_N].mean() / distance_NK[:, 0].mean() - 1)
 
 
-Scores = dict[str, float]  # "greedy" and "sampled" change in km
+Scores = dict[str, float]  # "greedy" and "sampled": change in km; "hits": share of lists with the closest first
 
 
 def load_field(cache_dir: Path, *, learn_photos: int = LEARN_PHOTOS, test_photos: int = TEST_PHOTOS) -> Field:
@@ -87,7 +87,9 @@ def photos_of(field: Field, count: int, seed: int) -> Photos:
 def judge(field: Field, score_NK: F64, *, explore: Explore, seed: int) -> Scores:
     """Change in km of the first choice, greedy and as the policy would show it."""
     shown_NK, _ = journals.draw(score_NK, explore, np.random.default_rng([seed, 1]))
-    return {"greedy": field.change(score_NK.argmax(axis=1)), "sampled": field.change(shown_NK[:, 0])}
+    first_N = score_NK.argmax(axis=1)
+    hits = float((first_N == field.test.distance_NK.argmin(axis=1)).mean())
+    return {"greedy": field.change(first_N), "sampled": field.change(shown_NK[:, 0]), "hits": hits}
 
 
 def online_curve(field: Field, recipe: OnlineRecipe, users: Users, *, seed: int, marks: Sequence[int]) -> list[Scores]:
@@ -215,11 +217,17 @@ def interval(values: Sequence[float]) -> dict[str, float]:
     return {"mean": float(np.mean(values)), "half": float(half)}
 
 
-def _row(name: str, population: str, marks: Sequence[int], curves: list[list[Scores]]) -> dict[str, Any]:
+Curve = Callable[[int], list[Scores]]  # seed -> scores at each mark
+
+
+def _row(name: str, population: str, *, marks: Sequence[int], seeds: Sequence[int], curve: Curve) -> dict[str, Any]:
+    """One learner over all seeds; says on the error stream when it is done, for a table takes its time."""
+    curves = [curve(seed) for seed in seeds]
     row: dict[str, Any] = {"learner": name, "users": population}
-    for i, mark in enumerate(marks):
-        for how in ("greedy", "sampled"):
-            row[f"{how} {mark}"] = interval([curve[i][how] for curve in curves])
+    for how in ("greedy", "sampled", "hits"):
+        for i, mark in enumerate(marks):
+            row[f"{how} {mark}"] = interval([one[i][how] for one in curves])
+    Console(stderr=True).print(f"{name}, {population}: {row[f'greedy {marks[-1]}']['mean']:+.1%}")
     return row
 
 
@@ -228,7 +236,7 @@ def population_rows(
 ) -> list[dict[str, Any]]:
     """The learners' rows for one kind of users."""
     users = Users(POPULATIONS[population])
-    learners: dict[str, Callable[[int], list[Scores]]] = {
+    learners: dict[str, Curve] = {
         "published REINFORCE": lambda seed: online_curve(field, Reinforce(), users, seed=seed, marks=marks),
         "published DPO": lambda seed: online_curve(field, Dpo(), users, seed=seed, marks=marks),
         "naive clicks": lambda seed: [s for s, _ in replay_curve(field, Naive(), users, seed=seed, marks=marks)],
@@ -236,7 +244,7 @@ def population_rows(
             s for s, _ in replay_curve(field, Debiased(), users, seed=seed, marks=marks)
         ],
     }
-    return [_row(name, str(population), marks, [curve(seed) for seed in seeds]) for name, curve in learners.items()]
+    return [_row(name, str(population), marks=marks, seeds=seeds, curve=curve) for name, curve in learners.items()]
 
 
 def run(
@@ -256,11 +264,11 @@ def run(
         "simulated": "photos and users are simulated", "baseline_km": field.base_km,
         "best_of_ten_km": float(field.test.distance_NK.min(axis=1).mean()), "fixed": fixed_rows(field),
     }  # fmt: skip
-    oracles = {"published network, true distances": False, "the same on the caller's score": True}
-    rows = [
-        _row(name, "-", marks, [oracle_curve(field, seed=seed, marks=marks, residual=residual) for seed in seeds])
-        for name, residual in oracles.items()
-    ]
+    oracles: dict[str, Curve] = {
+        "published network, true distances": lambda seed: oracle_curve(field, seed=seed, marks=marks, residual=False),
+        "the same on the caller's score": lambda seed: oracle_curve(field, seed=seed, marks=marks, residual=True),
+    }
+    rows = [_row(name, "-", marks=marks, seeds=seeds, curve=curve) for name, curve in oracles.items()]
     for population in populations:
         rows += population_rows(field, population, seeds, marks)
     result["rows"] = rows
@@ -268,16 +276,23 @@ def run(
     print_rows(
         console, [{"choice": k, "change in km": v} for k, v in result["fixed"].items()], title="Without learning"
     )
-    print_rows(
-        console, [_plain(row) for row in rows], title="Change in km of the first choice, % (95 % interval over seeds)"
-    )
+    plain = [_plain(row) for row in rows]
+    km = [{k: v for k, v in row.items() if not k.startswith("hits")} for row in plain]
+    print_rows(console, km, title="Change in km of the first choice, % (95 % interval over seeds)")
+    hits = [{k: v for k, v in row.items() if k in ("learner", "users") or k.startswith("hits")} for row in plain]
+    print_rows(console, hits, title="Lists with the closest candidate first, %")
     out_dir.mkdir(parents=True, exist_ok=True)
     (out_dir / "geospot_offline.json").write_text(json.dumps(result, indent=1), encoding="utf-8")
     return result
 
 
 def _plain(row: dict[str, Any]) -> dict[str, Any]:
-    return {k: v if isinstance(v, str) else f"{100 * v['mean']:+.1f} ±{100 * v['half']:.1f}" for k, v in row.items()}
+    plain = {k: v for k, v in row.items() if isinstance(v, str)}
+    for k, v in row.items():
+        if k not in plain:
+            sign = "" if k.startswith("hits") else "+"
+            plain[k] = f"{100 * v['mean']:{sign}.1f} ±{100 * v['half']:.1f}"
+    return plain
 
 
 def main() -> None:

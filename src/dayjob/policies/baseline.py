@@ -15,6 +15,10 @@ class CallersOrder:
         """The caller's scores, (B, K)."""
         return lists.base_BK
 
+    def utility(self, lists: Lists) -> F64:
+        """The same: the caller's order is all that version zero believes."""
+        return lists.base_BK
+
 
 def great_circle_km(latlon_K2: npt.NDArray[np.float64]) -> F64:
     """Distances in km between K places given in degrees, (K, K), by the haversine formula."""

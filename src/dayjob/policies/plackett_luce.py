@@ -27,6 +27,7 @@ class Explore:
 
 GREEDY = Explore()
 LOGIT_FLOOR = -600.0
+NO_SPREAD = 1e-200  # scores closer than this are ties: no temperature can be told from their gaps
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,13 +80,16 @@ def draw(score_K: F64, *, dice: Dice, explore: Explore, shown: int) -> Drawn:
     return Drawn(ranking_R=ranking_R, propensity_R=propensity_R, intervened=intervened, coin=0)
 
 
-def draw_pair(score_K: F64, *, rival_first: int, dice: Dice, explore: Explore, shown: int) -> Drawn:
+def draw_pair(
+    score_K: F64, *, rival_first: int, dice: Dice, explore: Explore, shown: int, first: int | None = None
+) -> Drawn:
     """Champion's and challenger's first choices at positions 1 and 2 in the order of a fair coin, the rest drawn.
 
-    ``score_K`` are the champion's scores. The propensity sums both sides of the coin: 1/2 at position 1 for either
+    ``score_K`` are the champion's scores; ``first`` its first choice where that is not the highest of them (a pair
+    compares beliefs, an order may weigh losses too). The propensity sums both sides of the coin: 1/2 at position 1 for either
     first choice, then 1 for the other. Raises AssertionError when both choose the same first.
     """
-    first = int(order(score_K)[0])
+    first = int(order(score_K)[0]) if first is None else first
     assert first != rival_first, "a pair needs two different first choices"
     coin = 1 if dice.coin < 0.5 else -1
     pair = [rival_first, first] if coin == 1 else [first, rival_first]
@@ -151,7 +155,7 @@ def calibrate(score_NK: list[F64], *, changed_first: float) -> Explore:
     gaps = [np.sort(score_K.max() - score_K)[1:] for score_K in lists]
     gap_N, start_L = np.concatenate(gaps), np.cumsum([0, *(len(gap) for gap in gaps[:-1])])
     spread = float(np.median(gap_N))
-    if spread <= 0.0:
+    if spread <= NO_SPREAD:
         return Explore(epsilon=epsilon, temperature=0.0)
     low, high = spread * 1e-4, spread * 1e3
     for _ in range(40):

@@ -27,3 +27,10 @@ class Ranker(Protocol):
     def score(self, lists: Lists) -> F64:
         """Scores (B, K), higher first. The same lists give the same scores; a permutation permutes them."""
         ...
+
+    def utility(self, lists: Lists) -> F64:
+        """Belief (B, K), highest for what is most probably the best; equal to the scores where no losses are known.
+
+        A trial compares beliefs: people show which of two they prefer, never by how much the other would be worse.
+        """
+        ...

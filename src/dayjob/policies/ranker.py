@@ -161,7 +161,8 @@ def crowd(weight: npt.NDArray[np.float32], candidate_BKE: F32, logit_BK: F64) ->
     share_BK = np.exp(logit_BK - logit_BK.max(axis=1, keepdims=True))
     share_BK /= share_BK.sum(axis=1, keepdims=True)
     mixed_BK = weight[0] / candidate_BKE.shape[1] + weight[1] * share_BK
-    return np.matmul(mixed_BK.astype(np.float32)[:, None, :], candidate_BKE)[:, 0, :]
+    crowd_BE: F32 = np.matmul(mixed_BK.astype(np.float32)[:, None, :], candidate_BKE)[:, 0, :]
+    return crowd_BE
 
 
 def expected_loss_score(utility_BK: F64, loss_BKK: F64, *, sharpness: float, unit: float) -> F64:

@@ -281,12 +281,16 @@ class Shares:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """The part a decision plays: its role and the chance of it; the rival and its scores in a pair."""
+    """The part a decision plays: its role and the chance of it; in a pair the rival, its belief, the champion's first.
+
+    Beliefs are compared, not orders: which of two people prefer, a click can show; how much it weighs, it cannot.
+    """
 
     role: Role
     chance: float
     rival: str | None = None
     rival_K: F64 | None = None
+    first: int = 0
 
 
 def decide(
@@ -299,15 +303,19 @@ def decide(
     score_K = serving.ranker.score(asked.lists)[0]
     part = Part(role=Role.BEST, chance=1.0)
     if explore and asker.learn:
-        part = _part(serving, asked.lists, int(order(score_K)[0]), dice=dice, shares=shares)
+        part = _part(serving, asked.lists, dice=dice, shares=shares)
     version = serving.champion
     if part.role is Role.BASELINE:
         version, score_K = serving.pointers.baseline, CALLERS_ORDER.score(asked.lists)[0]
+    extra = dict(asked.extra)
     how = serving.explore if part.role in (Role.CHAMPION, Role.TRIAL) else GREEDY
     if part.rival_K is None:
         drawn = draw(score_K, dice=dice, explore=how, shown=places)
     else:
-        drawn = draw_pair(score_K, rival_first=int(order(part.rival_K)[0]), dice=dice, explore=how, shown=places)
+        rival_first = int(order(part.rival_K)[0])
+        drawn = draw_pair(score_K, first=part.first, rival_first=rival_first, dice=dice, explore=how, shown=places)
+        if places == 1:  # only one of the two is shown: the record must name both
+            extra["pair"] = [part.first, rival_first]
     rival_K = np.zeros(0) if part.rival_K is None else part.rival_K
     return Decision(
         tenant=asker.tenant, policy=serving.pointers.policy, id=asker.id, body_digest=asker.body_digest,
@@ -318,16 +326,18 @@ def decide(
         pair=asked.lists.pair_BKP[0].astype("<f4").tobytes(), base=asked.lists.base_BK[0].astype("<f8").tobytes(),
         score=score_K.astype("<f8").tobytes(), rival_score=rival_K.astype("<f8").tobytes(),
         ranking=drawn.ranking_R.astype("<u2").tobytes(), propensity=drawn.propensity_R.astype("<f8").tobytes(),
-        log_propensity=drawn.log_propensity, extra=asked.extra,
+        log_propensity=drawn.log_propensity, extra=extra,
     )  # fmt: skip
 
 
-def _part(serving: Serving, lists: Lists, first: int, *, dice: Dice, shares: Shares) -> Part:
+def _part(serving: Serving, lists: Lists, *, dice: Dice, shares: Shares) -> Part:
     """Draw the part. A pair needs two different first choices: where they agree, its chance falls to the champion."""
     served_by_baseline = serving.champion == serving.pointers.baseline
     held = 0.0 if served_by_baseline else shares.holdback
-    watch_K = None if serving.replaced is None else serving.replaced[1].score(lists)[0]
-    trial_K = None if serving.rival is None else serving.rival.score(lists)[0]
+    paired = serving.replaced is not None or serving.rival is not None
+    first = int(order(serving.ranker.utility(lists)[0])[0]) if paired else 0
+    watch_K = None if serving.replaced is None else serving.replaced[1].utility(lists)[0]
+    trial_K = None if serving.rival is None else serving.rival.utility(lists)[0]
     watch = 0.0 if watch_K is None or int(order(watch_K)[0]) == first else shares.watch
     # The watch keeps its place whether or not its pair differs here: a trial's chance does not depend on it.
     room = 1.0 - held - (0.0 if watch_K is None else shares.watch)
@@ -335,7 +345,7 @@ def _part(serving: Serving, lists: Lists, first: int, *, dice: Dice, shares: Sha
     if dice.role < held:
         return Part(role=Role.BASELINE, chance=held)
     if dice.role < held + watch and serving.replaced is not None:
-        return Part(role=Role.TRIAL, chance=watch, rival=serving.replaced[0], rival_K=watch_K)
+        return Part(role=Role.TRIAL, chance=watch, rival=serving.replaced[0], rival_K=watch_K, first=first)
     if dice.role >= 1.0 - trial:
-        return Part(role=Role.TRIAL, chance=trial, rival=serving.challenger, rival_K=trial_K)
+        return Part(role=Role.TRIAL, chance=trial, rival=serving.challenger, rival_K=trial_K, first=first)
     return Part(role=Role.CHAMPION, chance=1.0 - held - watch - trial)
