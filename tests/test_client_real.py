@@ -188,7 +188,7 @@ def test_a_full_queue_is_waited_out(tmp_path):
         async with AsyncClient(url, retries=patient) as client, AsyncClient(url, retries=0) as hasty:
             await client.put_policy("p", SPEC)
             tries = await asyncio.gather(
-                *(hasty.rank("p", [1.0, 0.0], candidates=THREE) for _ in range(60)), return_exceptions=True
+                *(hasty.rank("p", [1.0, 0.0], candidates=THREE) for _ in range(30)), return_exceptions=True
             )
             refused = [one.status for one in tries if isinstance(one, ApiError)]
             await asyncio.gather(*(client.rank("p", [1.0, 0.0], candidates=THREE) for _ in range(8)))
@@ -198,4 +198,4 @@ def test_a_full_queue_is_waited_out(tmp_path):
         decisions, refused = asyncio.run(play(server.url))
     assert refused
     assert set(refused) == {429}
-    assert decisions == 60 - len(refused) + 8
+    assert decisions == 30 - len(refused) + 8

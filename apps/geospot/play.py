@@ -174,7 +174,7 @@ async def _one(client: AsyncClient, world: World, users: Users, each: Round, *, 
     at_s = time.perf_counter() - started
     km_K = _shown(photo, answer)
     rng = np.random.default_rng([*each.seed, 1])
-    click = int(users.click(km_K[None, :], np.array([each.user]), rng)[0])
+    click = int(users.click(km_K[None, :], np.array([each.user]), rng=rng)[0])
     said = answer.click(answer.ranking[click].id) if click >= 0 else Feedback(decision=answer.id, kind="none")
     await client.feedback(said)
     return Ended(round=each, answer=answer, km_K=km_K, click=click, at_s=at_s)

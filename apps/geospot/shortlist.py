@@ -70,7 +70,7 @@ def row_of(item: str) -> int:
 
 def retrieve(world: World, context_D: F32) -> Shortlist:
     """The places most similar to one photo's unit vector, of the whole gallery."""
-    row_NK, similarity_NK = nearest(context_D[None, :], world.gallery.embedding_GD, world.config.candidates)
+    row_NK, similarity_NK = nearest(context_D[None, :], world.gallery.embedding_GD, count=world.config.candidates)
     return shortlist(world, context_D, row_K=row_NK[0], similarity_K=similarity_NK[0])
 
 

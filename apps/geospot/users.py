@@ -85,7 +85,7 @@ class Users:
             return np.full(count, ANONYMOUS, np.int32)
         return rng.choice(self.config.people, size=count, p=self._weight_U / self._weight_U.sum()).astype(np.int32)
 
-    def click(self, distance_NK: npt.ArrayLike, user_N: npt.ArrayLike, rng: np.random.Generator) -> I16:
+    def click(self, distance_NK: npt.ArrayLike, user_N: npt.ArrayLike, *, rng: np.random.Generator) -> I16:
         """The clicked position (0 first, -1 nothing) of N lists; ``distance_NK`` km in the order shown."""
         distance, user = np.asarray(distance_NK, np.float64), np.asarray(user_N)
         if self.config.trust:

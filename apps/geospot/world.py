@@ -84,7 +84,7 @@ class World:
         rng = np.random.default_rng(seed)
         place_N2 = self._places(count, rng)
         context_ND = self._contexts(place_N2, rng)
-        candidate_NK, similarity_NK = nearest(context_ND, self.gallery.embedding_GD, self.config.candidates)
+        candidate_NK, similarity_NK = nearest(context_ND, self.gallery.embedding_GD, count=self.config.candidates)
         there_NK2 = self.gallery.coords_G2[candidate_NK]
         return Photos(
             place_N2=place_N2,
@@ -171,7 +171,7 @@ def haversine_km(a: npt.ArrayLike, b: npt.ArrayLike) -> F32:
     return km
 
 
-def nearest(context_ND: F32, embedding_GD: F32, count: int) -> tuple[I32, F32]:
+def nearest(context_ND: F32, embedding_GD: F32, *, count: int) -> tuple[I32, F32]:
     """Rows of the ``count`` gallery points of the highest inner product, best first, and the products: (N, count).
 
     Exact: the best ``count`` points lie in the ``count`` blocks of the highest maxima, so only those are sorted.

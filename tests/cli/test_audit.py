@@ -34,7 +34,7 @@ def write_csv(path: Path, log: ClickLog, prefix: str = "item ") -> Path:
 
 @pytest.fixture(scope="module")
 def informative(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    log = crowd_log(np.random.default_rng(0), 2500, Crowd(quality=0.8, width=5))
+    log = crowd_log(np.random.default_rng(0), 2500, crowd=Crowd(quality=0.8, width=5))
     return write_csv(tmp_path_factory.mktemp("logs") / "clicks <b>&.csv", log)
 
 
@@ -91,7 +91,7 @@ def test_the_report_is_one_file_without_scripts_or_anything_fetched(informative:
 
 
 def test_blind_clicks_are_called_so(tmp_path: Path) -> None:
-    log = crowd_log(np.random.default_rng(1), 2000, Crowd(blind=1.0, width=5))
+    log = crowd_log(np.random.default_rng(1), 2000, crowd=Crowd(blind=1.0, width=5))
     path = write_csv(tmp_path / "blind.csv", log)
     out = " ".join(CliRunner().invoke(app, [str(path), "--html", str(tmp_path / "r.html")]).stdout.split())
     assert "These clicks teach nothing beyond position." in out

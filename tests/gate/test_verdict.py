@@ -33,8 +33,14 @@ def test_promote_at_the_level_and_not_before() -> None:
     assert decide(replace(QUIET, log_e_better=3.9), TERMS, feedback=INFORMATIVE).kind is VerdictKind.CANNOT_TELL
 
 
-@pytest.mark.parametrize("state", [s for s in FeedbackState if s is not INFORMATIVE])
-def test_clicks_that_say_nothing_promote_nothing(state: FeedbackState) -> None:
+@pytest.mark.parametrize("state", [FeedbackState.TOO_FEW, FeedbackState.UNIDENTIFIABLE])
+def test_a_proof_by_coin_flips_needs_no_word_of_the_detector(state: FeedbackState) -> None:
+    proven = replace(QUIET, log_e_better=9.0, log_e_now=9.0)
+    assert decide(proven, TERMS, feedback=state).kind is VerdictKind.PROMOTE
+
+
+def test_clicks_that_say_nothing_promote_nothing() -> None:
+    state = FeedbackState.UNINFORMATIVE
     proven = replace(QUIET, log_e_better=9.0, log_e_now=9.0)
     verdict = decide(proven, TERMS, feedback=state)
     assert (verdict.kind, verdict.final) == (VerdictKind.CANNOT_TELL, False)

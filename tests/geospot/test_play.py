@@ -81,7 +81,9 @@ def test_position_only_users_click_the_first(world: World, dayjob_url: str) -> N
 def test_a_failure_ends_the_play_with_its_own_error(world: World, dayjob_url: str) -> None:
     async def undeclared() -> None:
         async with AsyncClient(dayjob_url) as client:
-            await play(client, world, users=Users(POPULATIONS[Population.HONEST]), policy="nobody-declared-this", rounds=9)
+            await play(
+                client, world, users=Users(POPULATIONS[Population.HONEST]), policy="nobody-declared-this", rounds=9
+            )
 
     with pytest.raises(ApiError, match="404"):
         asyncio.run(undeclared())

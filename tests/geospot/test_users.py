@@ -15,7 +15,7 @@ def far_and_near(near_at: int) -> np.ndarray:
 
 def clicks(config: UserConfig, distance: np.ndarray, seed: int = 0) -> np.ndarray:
     users, rng = Users(config), np.random.default_rng(seed)
-    return users.click(distance, users.draw(len(distance), rng), rng)
+    return users.click(distance, users.draw(len(distance), rng), rng=rng)
 
 
 def share(clicked: np.ndarray, position: int) -> float:
@@ -67,9 +67,9 @@ def test_mixed_users_persist_and_differ():
     users, rng = Users(POPULATIONS[Population.MIXED]), np.random.default_rng(0)
     distance = far_and_near(3)
     who = users.draw(COUNT, rng)
-    pulled = users.click(distance, who, rng) == 0
+    pulled = users.click(distance, who, rng=rng) == 0
     assert pulled.mean() == pytest.approx(0.65, abs=0.06)
-    again = users.click(distance, who, rng) == 0
+    again = users.click(distance, who, rng=rng) == 0
     heavy = [u for u in np.unique(who) if (who == u).sum() > 100]
     rates = np.array([[pulled[who == u].mean(), again[who == u].mean()] for u in heavy])
     assert len(heavy) > 20

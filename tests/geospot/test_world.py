@@ -22,7 +22,7 @@ def test_haversine_by_hand():
 def test_nearest_is_exact(small):
     rng = np.random.default_rng(0)
     z = rng.standard_normal((40, 512)).astype(np.float32)
-    rows, products = nearest(z, small.embedding_GD, 10)
+    rows, products = nearest(z, small.embedding_GD, count=10)
     every = z @ small.embedding_GD.T
     want = np.argsort(-every, axis=1)[:, :10]
     assert np.allclose(products, np.take_along_axis(every, want, axis=1), atol=1e-5)

@@ -25,7 +25,7 @@ def field(tmp_path_factory):
 def test_lists_are_drawn_as_the_server_draws_them(explore):
     score = np.random.default_rng(0).standard_normal((4000, 4))
     score[:] = score[0]
-    shown, propensity = journals.draw(score, explore, np.random.default_rng(1))
+    shown, propensity = journals.draw(score, explore, rng=np.random.default_rng(1))
     assert (np.sort(shown, axis=1) == np.arange(4)).all()
     for row in range(20):
         assert propensity[row] == pytest.approx(propensities(score[row], shown[row], explore=explore))
@@ -40,7 +40,7 @@ def test_the_replay_says_what_was_shown_and_clicked(field):
     score = journals.base_scores(field.world, photos)
     honest = Users(POPULATIONS[Population.HONEST])
     explore = Explore(temperature=1.0)
-    replay = journals.journal(field.world, photos, score, users=honest, explore=explore, rng=rng).check()
+    replay = journals.journal(field.world, photos, score_NK=score, users=honest, explore=explore, rng=rng).check()
     clicked = replay.click_B >= 0
     slot = replay.clicked_slot_B[clicked]
     km = photos.distance_NK[clicked]
@@ -59,8 +59,8 @@ def test_best_worst_and_bayes_stand_in_order(field):
 
 def test_published_learners_learn_from_lists_of_their_own(field):
     users = Users(POPULATIONS[Population.GEOSPOT])
-    curve = offline.online_curve(field, Reinforce(batch=32), users, seed=0, marks=(64, 128))
-    again = offline.online_curve(field, Reinforce(batch=32), users, seed=0, marks=(64, 128))
+    curve = offline.online_curve(field, Reinforce(batch=32), users=users, seed=0, marks=(64, 128))
+    again = offline.online_curve(field, Reinforce(batch=32), users=users, seed=0, marks=(64, 128))
     assert curve == again
     assert curve[0] != curve[1]
 

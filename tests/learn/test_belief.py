@@ -43,8 +43,8 @@ def test_the_gradient_is_that_of_the_utilities(world, dim):
     slope_BK = torch.randn(30, 6)
     coefficient = torch.randn(design.shared + design.own, requires_grad=True)
     (at, v_BKR), = design.chunks()  # fmt: skip
-    (want,) = torch.autograd.grad((design.utility(coefficient, at, v_BKR) * slope_BK).sum(), coefficient)
-    assert torch.allclose(design.gradient(slope_BK, at, v_BKR), want, atol=1e-4)
+    (want,) = torch.autograd.grad((design.utility(coefficient, at, v_BKR=v_BKR) * slope_BK).sum(), coefficient)
+    assert torch.allclose(design.gradient(slope_BK, at, v_BKR=v_BKR), want, atol=1e-4)
     assert torch.allclose(design.shared_gradient(slope_BK, at), want[: design.shared], atol=1e-4)
 
 
@@ -67,7 +67,7 @@ def test_the_pull_of_position_one_is_recovered(world):
         belief = fit_belief(design, events, first=belief, ridge=level.ridge, shared=level.shared, recipe=RECIPE)
     assert belief.pull == pytest.approx(0.6, abs=0.04)
     assert torch.softmax(belief.pull_at_K, 0)[0] > 0.97
-    _, choice_B, _ = log_likelihoods(design, events, belief)
+    _, choice_B, _ = log_likelihoods(design, events, belief=belief)
     assert choice_B[events.click_B > 0].min() > 0.5
 
 
@@ -116,6 +116,6 @@ def test_without_losses_the_most_probable_is_chosen(world):
     drawn = world(20)
     utility = np.random.default_rng(0).standard_normal((20, 6))
     held = HeldOut(log_likelihood_B=np.zeros(20), choice_B=np.ones(20), weight_B=np.ones(20), utility_BK=utility)
-    choice, first_B = choose(replace(drawn.replay, loss_BKK=None), held, RECIPE)
+    choice, first_B = choose(replace(drawn.replay, loss_BKK=None), held, recipe=RECIPE)
     assert choice.unit == 0.0
     assert (first_B == utility.argmax(axis=1)).all()

@@ -80,10 +80,11 @@ def test_torch_and_numpy_agree():
     with torch.no_grad():
         network.scale.fill_(0.3)
     lists = make_lists(SPEC, count=20)
-    tensors = [torch.from_numpy(a) for a in (lists.context_BD, lists.candidate_BKE, lists.pair_BKP)]
+    inputs = [torch.from_numpy(a) for a in (lists.context_BD, lists.candidate_BKE)]
+    pair_BKP, base_BK = torch.from_numpy(lists.pair_BKP), torch.from_numpy(lists.base_BK).float()
     served = NumpyRanker(network.weights(), SPEC.to_json()).score(lists)
     with torch.no_grad():
-        trained = network(*tensors, torch.from_numpy(lists.base_BK).float()).numpy()
+        trained = network(*inputs, pair_BKP=pair_BKP, base_BK=base_BK).numpy()
     assert np.abs(served - trained).max() < 1e-4
     assert np.abs(served).max() > 0.1
 

@@ -103,7 +103,7 @@ def test_sigterm_drains_and_exits_0_within_ten_seconds(tmp_path):
         assert kept["id"] in exported(http, name)
 
 
-@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1"])
+@pytest.mark.parametrize("host", ["0.0.0.0", "::"])
 def test_without_keys_it_refuses_to_bind_anything_but_loopback(tmp_path, host):
     command = [sys.executable, "-m", "dayjob", "serve", "--data", str(tmp_path), "--host", host, "--port", "0"]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=30)

@@ -128,7 +128,8 @@ def test_a_trial_is_served_as_pairs_in_the_order_of_a_fair_coin(http, policy, le
     assert min(coins[1], coins[-1]) > 0.25 * len(pairs)
 
 
-def test_without_exploring_only_the_champion_answers(http, policy, learned):
+@pytest.mark.usefixtures("learned")
+def test_without_exploring_only_the_champion_answers(http, policy):
     rng = np.random.default_rng(2)
     told = [rank(http, policy, rng, explore=False) for _ in range(20)]
     assert {(each["role"], each["role_propensity"], each["log_propensity"]) for each in told} == {

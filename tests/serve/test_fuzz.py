@@ -28,7 +28,7 @@ SCHEMA = schemathesis.openapi.from_dict(document(ROUTES))
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
 RANKER = {"kind": "ranker", "context_dim": 2, "candidate_dim": 2, "pair_dim": 1}
 OPERATIONS = [(method.upper(), path) for path, methods in document(ROUTES)["paths"].items() for method in methods]
-A_FEW, SOME, MANY = 12, 60, 550
+A_FEW, SOME, MANY = 12, 36, 550
 USERS, SESSIONS, ITEMS = ("u1", "u2"), ("s1",), ("a", "b", "c")
 
 

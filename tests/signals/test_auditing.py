@@ -15,7 +15,7 @@ from dayjob.signals.clicklog import ClickLog
 
 def test_an_informative_log_tells_everything() -> None:
     rng = np.random.default_rng(0)
-    logged = replace(crowd_log(rng, 4000, Crowd(quality=0.8)), user_B=rng.integers(50, size=4000))
+    logged = replace(crowd_log(rng, 4000, crowd=Crowd(quality=0.8)), user_B=rng.integers(50, size=4000))
     found = audit_log(logged, days=2.0)
     assert (found.decisions, found.impressions, found.clicks, found.items) == (4000, 40_000, 4000, 40_000)
     assert (found.users, found.per_day) == (50, 2000)
@@ -25,7 +25,7 @@ def test_an_informative_log_tells_everything() -> None:
 
 
 def test_needs_by_hand() -> None:
-    logged = crowd_log(np.random.default_rng(1), 4000, Crowd(quality=0.8))
+    logged = crowd_log(np.random.default_rng(1), 4000, crowd=Crowd(quality=0.8))
     found = audit_log(logged, per_day=100.0)
     rate = logged.click_BK.mean(axis=0)
     variance = rate[0] + rate[1] - (found.bias.beta_K[0] - found.bias.beta_K[1]) ** 2
@@ -38,11 +38,11 @@ def test_needs_by_hand() -> None:
 
 
 def test_blind_clicks_need_no_number_that_could_be_had() -> None:
-    logged = crowd_log(np.random.default_rng(2), 2000, Crowd(blind=1.0))
+    logged = crowd_log(np.random.default_rng(2), 2000, crowd=Crowd(blind=1.0))
     found = audit_log(logged, days=1.0)
     assert found.feedback.state is FeedbackState.UNINFORMATIVE
     assert all(isnan(n.decisions) for n in found.needs)
-    assert all(isnan(n.decisions) for n in needs(logged, found.bias, found.feedback, 10.0))
+    assert all(isnan(n.decisions) for n in needs(logged, found.bias, found=found.feedback, per_day=10.0))
 
 
 def test_repeating_items_without_scores_are_seen_to_be_informative() -> None:

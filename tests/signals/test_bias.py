@@ -22,14 +22,14 @@ def test_items_that_repeat_carry_the_estimate() -> None:
 
 
 def test_single_clicks_with_scores_are_pull_or_choice() -> None:
-    found = estimate_bias(crowd_log(np.random.default_rng(1), 4000, Crowd(quality=0.8)))
+    found = estimate_bias(crowd_log(np.random.default_rng(1), 4000, crowd=Crowd(quality=0.8)))
     assert found.method is BiasMethod.CHOICE
     assert found.beta_low_K[0] <= 0.65 <= found.beta_high_K[0]
     assert found.alpha_low_K[0] <= 0.35 <= found.alpha_high_K[0]
 
 
 def test_useless_scores_leave_the_bound_of_the_uniform_draw() -> None:
-    log = crowd_log(np.random.default_rng(2), 2000, Crowd(quality=0.0))
+    log = crowd_log(np.random.default_rng(2), 2000, crowd=Crowd(quality=0.0))
     found = estimate_bias(log)
     assert found.method is BiasMethod.SWAP
     assert not found.identifiable
@@ -38,7 +38,7 @@ def test_useless_scores_leave_the_bound_of_the_uniform_draw() -> None:
 
 
 def test_uninformative_clicks_are_all_pull() -> None:
-    log = crowd_log(np.random.default_rng(3), 2000, Crowd(blind=1.0, pattern=STEEP))
+    log = crowd_log(np.random.default_rng(3), 2000, crowd=Crowd(blind=1.0, pattern=STEEP))
     said = feedback(log)
     assert said.state is FeedbackState.UNINFORMATIVE
     found = estimate_bias(log, found=said)
@@ -48,7 +48,7 @@ def test_uninformative_clicks_are_all_pull() -> None:
 
 
 def test_nothing_to_go_by_is_unidentifiable_with_the_remedy() -> None:
-    log = crowd_log(np.random.default_rng(4), 500, Crowd())
+    log = crowd_log(np.random.default_rng(4), 500, crowd=Crowd())
     bare = replace(log, score_BK=np.full(log.score_BK.shape, np.nan), intervened_B=np.zeros(500, bool))
     found = estimate_bias(bare)
     assert found.method is BiasMethod.NONE

@@ -7,7 +7,7 @@ import pytest
 
 from dayjob.lab.bias import Crowd, crowd_log, trust_log
 from dayjob.signals.bias import Bias, estimate_bias
-from dayjob.signals.ceiling import Lever, ceiling, learning
+from dayjob.signals.ceiling import Ceiling, Lever, ceiling, learning
 from dayjob.signals.clicklog import ClickLog
 from dayjob.signals.detector import Feedback, feedback
 
@@ -17,13 +17,18 @@ def both(log: ClickLog) -> tuple[Bias, Feedback]:
     return estimate_bias(log, found=found), found
 
 
+def ceiling_of(log: ClickLog) -> Ceiling:
+    bias, found = both(log)
+    return ceiling(log, bias, found=found)
+
+
 def test_debiased_clicks_tell_how_often_the_first_is_right() -> None:
     crowd = Crowd(quality=0.8)
-    log = crowd_log(np.random.default_rng(0), 8000, crowd)
-    honest = crowd_log(np.random.default_rng(0), 8000, replace(crowd, blind=0.0))
+    log = crowd_log(np.random.default_rng(0), 8000, crowd=crowd)
+    honest = crowd_log(np.random.default_rng(0), 8000, crowd=replace(crowd, blind=0.0))
     truth = (honest.click_B == 0).mean()
     bias, found = both(log)
-    said = ceiling(log, bias, found)
+    said = ceiling(log, bias, found=found)
     assert said.source == "clicks"
     assert said.first == pytest.approx(truth, abs=0.06)
     assert said.first_interval[0] <= truth <= said.first_interval[1]
@@ -33,31 +38,31 @@ def test_debiased_clicks_tell_how_often_the_first_is_right() -> None:
 
 
 def test_truth_is_believed_over_clicks() -> None:
-    log = crowd_log(np.random.default_rng(1), 1000, Crowd(blind=1.0))
+    log = crowd_log(np.random.default_rng(1), 1000, crowd=Crowd(blind=1.0))
     log = replace(log, truth_B=np.arange(1000) % 4)
     bias, found = both(log)
-    said = ceiling(log, bias, found)
+    said = ceiling(log, bias, found=found)
     assert (said.source, said.first, said.best) == ("truth", 0.25, 1.0)
     assert said.lever is Lever.FEEDBACK
 
 
 def test_blind_users_are_short_of_feedback_and_unrandomised_logs_of_exploration() -> None:
-    log = crowd_log(np.random.default_rng(2), 2000, Crowd(blind=1.0))
-    assert ceiling(log, *both(log)).lever is Lever.FEEDBACK
+    log = crowd_log(np.random.default_rng(2), 2000, crowd=Crowd(blind=1.0))
+    assert ceiling_of(log).lever is Lever.FEEDBACK
     still = replace(log, first_B=np.full(2000, -1), intervened_B=np.zeros(2000, bool))
-    assert ceiling(still, *both(still)).lever is Lever.EXPLORATION
+    assert ceiling_of(still).lever is Lever.EXPLORATION
 
 
 def test_lists_that_mostly_get_no_click_are_short_of_candidates() -> None:
-    log = crowd_log(np.random.default_rng(3), 4000, Crowd(blind=0.0, quality=0.8, silent=0.7))
-    said = ceiling(log, *both(log))
+    log = crowd_log(np.random.default_rng(3), 4000, crowd=Crowd(blind=0.0, quality=0.8, silent=0.7))
+    said = ceiling_of(log)
     assert said.silent == pytest.approx(0.7, abs=0.03)
     assert said.lever is Lever.CANDIDATES
 
 
 def test_repeating_items_give_the_best_of_the_shown() -> None:
     log = trust_log(np.random.default_rng(4), sessions=20_000)
-    said = ceiling(log, *both(log))
+    said = ceiling_of(log)
     assert said.source == "clicks"
     assert 0.1 < said.first < 0.4  # mean relevance is .25
     assert said.best > said.first + 0.2

@@ -70,7 +70,7 @@ def test_chosen_is_a_distribution_over_what_was_shown() -> None:
 def test_looked_is_bayes_rule() -> None:
     log, x = drawn(np.random.default_rng(2), 3000, np.array([0.6, 0.0, 0.0, 0.0]), np.array([1.0, 1.0]))
     model = fit_choice(log, x)
-    looked = model.looked(x, log.shown_BK, log.click_B)
+    looked = model.looked(x, log.shown_BK, click_B=log.click_B)
     assert looked.mean() == pytest.approx(model.look, abs=0.01)
     assert looked[log.click_B > 0].mean() > 0.95  # nothing pulls there
     first = log.click_B == 0
@@ -82,11 +82,11 @@ def test_looked_is_bayes_rule() -> None:
 def test_the_published_users_come_back_where_choices_are_no_softmax(silent: float) -> None:
     """Lookers take the highest utility, of which the columns know part: the pull of position 1 within three points."""
     crowd = Crowd(quality=0.8, silent=silent)
-    log = crowd_log(np.random.default_rng(3), 8000, crowd)
+    log = crowd_log(np.random.default_rng(3), 8000, crowd=crowd)
     model = fit_choice(log, choice_columns(log))
     assert model.pull_K[0] == pytest.approx(0.65 * (1 - silent), abs=0.03)
     assert model.pull_K[1:].max() < 0.02
-    steep = crowd_log(np.random.default_rng(3), 8000, replace(crowd, pattern=STEEP))
+    steep = crowd_log(np.random.default_rng(3), 8000, crowd=replace(crowd, pattern=STEEP))
     found = fit_choice(steep, choice_columns(steep)).pull_K[:3]
     assert found == pytest.approx(np.array(STEEP[:3]) * 0.65 * (1 - silent), abs=0.04)
 

@@ -33,14 +33,14 @@ def test_position_alone_rejects_as_often_as_it_says(pattern: tuple[float, ...], 
     crowd = Crowd(blind=1.0, pattern=pattern, drift=drift)
     p_values = []
     for seed in range(150):
-        log = crowd_log(np.random.default_rng(seed), 600, crowd)
+        log = crowd_log(np.random.default_rng(seed), 600, crowd=crowd)
         p_values.append(dependence(log, columns(log), block=200, floor=0.02).p_value)
     assert np.mean(np.array(p_values) < 0.05) < 0.11  # .05 and three standard errors
 
 
 def test_everything_shifts_nothing_changes() -> None:
     """A monotone law of the test: the scale of scores and the names of items do not matter."""
-    log = crowd_log(np.random.default_rng(3), 500, Crowd())
+    log = crowd_log(np.random.default_rng(3), 500, crowd=Crowd())
     x = columns(log)
     renamed = ClickLog.of(log.item_BK + 10_000, click_B=log.click_B, score_BK=100 * log.score_BK - 5)
     p = dependence(log, x[..., :1], block=100, floor=None).p_value
@@ -48,7 +48,7 @@ def test_everything_shifts_nothing_changes() -> None:
 
 
 def test_two_equal_columns_count_once() -> None:
-    log = crowd_log(np.random.default_rng(4), 500, Crowd())
+    log = crowd_log(np.random.default_rng(4), 500, crowd=Crowd())
     x = columns(log)[..., :1]
     once = dependence(log, x, block=100, floor=0.02).p_value
     twice = dependence(log, np.concatenate([x, x], axis=2), block=100, floor=0.02).p_value
@@ -60,7 +60,7 @@ def test_weights_find_the_few_who_look_where_their_clicks_are_spread() -> None:
     crowd = Crowd(blind=0.95, pattern=STEEP, quality=0.0, noise=1.0)
     weighted, plain = [], []
     for seed in range(20):
-        log = crowd_log(np.random.default_rng(seed), 1000, crowd, features=True)
+        log = crowd_log(np.random.default_rng(seed), 1000, crowd=crowd, features=True)
         x = standardise(log.feature_BKF.sum(axis=2, keepdims=True), log.shown_BK)
         weighted.append(dependence(log, x, block=250, floor=0.02).p_value < 0.01)
         plain.append(dependence(log, x, block=250, floor=None).p_value < 0.01)

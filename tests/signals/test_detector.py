@@ -15,7 +15,7 @@ SEEDS = range(30)
 
 
 def states(crowd: Crowd, decisions: int = 2000) -> Counter[FeedbackState]:
-    return Counter(feedback(crowd_log(np.random.default_rng(s), decisions, crowd)).state for s in SEEDS)
+    return Counter(feedback(crowd_log(np.random.default_rng(s), decisions, crowd=crowd)).state for s in SEEDS)
 
 
 @pytest.mark.parametrize(("pattern", "least"), [(FIRST, 30), (STEEP, 25), (GENTLE, 25), (SLIPPING, 18)])
@@ -27,7 +27,7 @@ def test_any_position_pattern_is_uninformative_within_two_thousand(pattern: tupl
 
 def test_it_stays_silent_where_a_good_ranker_earns_its_clicks() -> None:
     crowd = Crowd(blind=0.0, quality=0.995, noise=0.02)
-    log = crowd_log(np.random.default_rng(0), 2000, crowd)
+    log = crowd_log(np.random.default_rng(0), 2000, crowd=crowd)
     assert feedback(log).share_at[0] > 0.85
     assert states(crowd) == {FeedbackState.INFORMATIVE: len(SEEDS)}
 
@@ -55,14 +55,14 @@ def test_even_clicks_that_follow_nothing_are_not_called_position_only() -> None:
 
 
 def test_without_randomisation_a_good_order_and_blind_users_look_alike() -> None:
-    log = crowd_log(np.random.default_rng(1), 2000, Crowd(blind=1.0))
+    log = crowd_log(np.random.default_rng(1), 2000, crowd=Crowd(blind=1.0))
     found = feedback(replace(log, first_B=np.full(len(log), -1)))
     assert found.state is FeedbackState.UNIDENTIFIABLE
     assert "exploration" in found.reason
 
 
 def test_too_few_says_how_many() -> None:
-    log = crowd_log(np.random.default_rng(2), 100, Crowd())
+    log = crowd_log(np.random.default_rng(2), 100, crowd=Crowd())
     found = feedback(log)
     assert (found.state, found.needed, found.clicks) == (FeedbackState.TOO_FEW, 200, 100)
     assert sum(found.share_at) == pytest.approx(1.0)

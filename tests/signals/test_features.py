@@ -41,11 +41,11 @@ def test_unknown_and_absent_are_zero_and_a_constant_says_nothing() -> None:
 
 
 def test_the_learned_score_uses_the_past_alone_and_finds_what_users_like() -> None:
-    log = crowd_log(np.random.default_rng(2), 1500, Crowd(blind=0.5), features=True)
-    score = learned_score(log.feature_BKF, log.click_B, log.shown_BK)
+    log = crowd_log(np.random.default_rng(2), 1500, crowd=Crowd(blind=0.5), features=True)
+    score = learned_score(log.feature_BKF, log.click_B, shown_BK=log.shown_BK)
     later = log.click_B.copy()
     later[1000:] = (later[1000:] + 1) % log.width
-    assert score[:1000] == pytest.approx(learned_score(log.feature_BKF, later, log.shown_BK)[:1000])
+    assert score[:1000] == pytest.approx(learned_score(log.feature_BKF, later, shown_BK=log.shown_BK)[:1000])
     assert not score[:250].any()  # nothing was known
     utility = log.feature_BKF.sum(axis=2)
     assert np.corrcoef(score[1000:].ravel(), utility[1000:].ravel())[0, 1] > 0.9

@@ -11,7 +11,15 @@ from dayjob.lab.bias import Crowd, crowd_log
 from dayjob.signals.bias import choice_columns
 from dayjob.signals.choice import ChoiceModel, fit_choice
 from dayjob.signals.clicklog import ClickLog
-from dayjob.signals.informants import SHARES, InformantConfig, caps, informants, past_shares, posterior
+from dayjob.signals.informants import (
+    SHARES,
+    InformantConfig,
+    caps,
+    decision_likelihoods,
+    informants,
+    past_shares,
+    posterior,
+)
 
 
 @pytest.fixture(scope="module")
@@ -20,8 +28,8 @@ def mixed() -> tuple[ClickLog, np.ndarray, np.ndarray, ChoiceModel]:
     rng = np.random.default_rng(0)
     user = np.repeat(np.arange(200), 25)
     rng.shuffle(user)
-    blind = crowd_log(np.random.default_rng(1), 5000, Crowd(blind=1.0, quality=0.8), features=True)
-    honest = crowd_log(np.random.default_rng(1), 5000, Crowd(blind=0.0, quality=0.8), features=True)
+    blind = crowd_log(np.random.default_rng(1), 5000, crowd=Crowd(blind=1.0, quality=0.8), features=True)
+    honest = crowd_log(np.random.default_rng(1), 5000, crowd=Crowd(blind=0.0, quality=0.8), features=True)
     looks = user < 70
     log = replace(honest, click_BK=np.where(looks[:, None], honest.click_BK, blind.click_BK), user_B=user)
     assert (honest.item_BK == blind.item_BK).all()
@@ -31,7 +39,7 @@ def mixed() -> tuple[ClickLog, np.ndarray, np.ndarray, ChoiceModel]:
 
 def test_users_are_told_apart(mixed: tuple[ClickLog, np.ndarray, np.ndarray, ChoiceModel]) -> None:
     log, columns, looks, model = mixed
-    found = informants(log, model, columns)
+    found = informants(log, model, columns_BKF=columns)
     assert found.user_U.tolist() == list(range(200))
     assert (found.decisions_U == 25).all()
     assert ((found.share_U > 0.5) == (found.user_U < 70)).all()
@@ -46,12 +54,12 @@ def test_the_predictable_share_knows_nothing_of_now(
     mixed: tuple[ClickLog, np.ndarray, np.ndarray, ChoiceModel],
 ) -> None:
     log, columns, looks, model = mixed
-    prior = informants(log, model, columns).prior_M
-    before = past_shares(log, model, columns, prior_M=prior)
+    prior = informants(log, model, columns_BKF=columns).prior_M
+    before = past_shares(log, model, columns_BKF=columns, prior_M=prior)
     click = log.click_B.copy()
     click[3000:] = (click[3000:] + 1) % log.width
     changed = ClickLog.of(log.item_BK, click_B=click, user_B=log.user_B)
-    after = past_shares(changed, model, columns, prior_M=prior)
+    after = past_shares(changed, model, columns_BKF=columns, prior_M=prior)
     assert after[:3001] == pytest.approx(before[:3001])
     assert after[3500:] != pytest.approx(before[3500:])
     first = np.unique(log.user_B, return_index=True)[1]
@@ -63,15 +71,13 @@ def test_the_predictable_share_knows_nothing_of_now(
 def test_earlier_evidence_counts_as_if_it_stood_in_the_log(
     mixed: tuple[ClickLog, np.ndarray, np.ndarray, ChoiceModel],
 ) -> None:
-    from dayjob.signals.informants import decision_likelihoods
-
     log, columns, _, model = mixed
     prior = np.full(len(SHARES), 1 / len(SHARES))
-    whole = past_shares(log, model, columns, prior_M=prior)
-    look, pull = decision_likelihoods(log.rows(slice(0, 2000)), model, columns[:2000])
+    whole = past_shares(log, model, columns_BKF=columns, prior_M=prior)
+    look, pull = decision_likelihoods(log.rows(slice(0, 2000)), model, columns_BKF=columns[:2000])
     before = np.zeros((200, len(SHARES)))
     np.add.at(before, log.user_B[:2000], np.log(np.maximum(np.outer(look, SHARES) + np.outer(pull, 1 - SHARES), 1e-12)))
-    rest = past_shares(log.rows(slice(2000, None)), model, columns[2000:], prior_M=prior, before_UM=before)
+    rest = past_shares(log.rows(slice(2000, None)), model, columns_BKF=columns[2000:], prior_M=prior, before_UM=before)
     assert rest == pytest.approx(whole[2000:])
 
 
@@ -80,10 +86,10 @@ def test_anonymous_decisions_take_the_mean_and_keep_their_weight(
 ) -> None:
     log, columns, _, model = mixed
     nobody = replace(log, user_B=np.full(len(log), -1))
-    found = informants(nobody, model, columns)
+    found = informants(nobody, model, columns_BKF=columns)
     assert len(found.user_U) == 0
     assert found.weight_B == pytest.approx(found.looked_B)
-    assert past_shares(nobody, model, columns, prior_M=found.prior_M) == pytest.approx(
+    assert past_shares(nobody, model, columns_BKF=columns, prior_M=found.prior_M) == pytest.approx(
         np.full(len(log), found.prior_M @ SHARES)
     )
 

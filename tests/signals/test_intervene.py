@@ -66,7 +66,7 @@ def test_swap_at_one_by_hand() -> None:
 
 
 def test_swap_at_one_bounds_pull_and_looks() -> None:
-    log = crowd_log(np.random.default_rng(2), 20_000, Crowd(quality=0.9))
+    log = crowd_log(np.random.default_rng(2), 20_000, crowd=Crowd(quality=0.9))
     found = swap_at_one(log)
     assert found.pull_most >= 0.65
     assert 0.05 < found.look_least <= 0.35
@@ -82,7 +82,7 @@ def test_ranks_stand_in_for_items() -> None:
 
 
 def test_explored_ranks_identify_what_items_seen_once_do_not() -> None:
-    log = crowd_log(np.random.default_rng(3), 3000, Crowd())
+    log = crowd_log(np.random.default_rng(3), 3000, crowd=Crowd())
     assert not cells(log).connected
     assert cells(by_rank(log)).connected
     assert fit_trust(cells(by_rank(log))).alpha_K[0] > 0

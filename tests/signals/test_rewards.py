@@ -43,7 +43,7 @@ def test_truth_beats_reward_beats_click() -> None:
     log = ClickLog.of([[0, 1], [0, 1], [0, 1], [0, -1]], click_B=[0, 1, 0, -1])
     log = replace(log, truth_B=np.array([1, -1, -1, -1]), reward_B=np.array([5.0, 3.0, np.nan, np.nan]))
     bias = known_bias(np.array([0.5, 0.5]), np.array([0.5, 0.0]))
-    found = targets(log, bias, RewardConfig(low=1.0, high=5.0), weight_B=np.full(4, 0.25))
+    found = targets(log, bias, config=RewardConfig(low=1.0, high=5.0), weight_B=np.full(4, 0.25))
     assert [list(Source)[i] for i in found.source_B] == [Source.TRUTH, Source.REWARD, Source.CLICK, Source.CLICK]
     assert found.value_BK.tolist() == [[0, 1], [0, 0.5], [1, 0], [-1, 0]]
     assert found.weight_BK.tolist() == [[1, 1], [0, 1], [0.25, 0.25], [0.25, 0]]
@@ -65,4 +65,4 @@ def test_rewards_outside_the_range_are_refused() -> None:
     with pytest.raises(ValueError, match="set reward_range"):
         targets(log, bias)
     with pytest.raises(ValueError, match="is empty"):
-        targets(log, bias, RewardConfig(low=1.0, high=1.0))
+        targets(log, bias, config=RewardConfig(low=1.0, high=1.0))

@@ -5,7 +5,7 @@ import sys
 import typer
 from rich.console import Console
 
-from dayjob.cli import doctor, lab, processes, serve, steer, transfer
+from dayjob.cli import audit, doctor, lab, processes, serve, steer, transfer
 from dayjob.endings import DayjobError
 
 app = typer.Typer(
@@ -18,6 +18,7 @@ app = typer.Typer(
 app.command()(serve.serve)
 app.command()(processes.learn)
 app.command()(processes.gate)
+app.command()(audit.audit)
 app.command()(steer.versions)
 app.command()(steer.rollback)
 app.command()(steer.freeze)

@@ -31,7 +31,7 @@ STILL_NATS = 0.01
 def read_feedback(desk: Desk) -> Feedback:
     """What the clicks of the newest decisions can teach."""
     log = desk.log()
-    return feedback(log, learned_BK=learned_score(log.feature_BKF, log.click_B, log.shown_BK))
+    return feedback(log, learned_BK=learned_score(log.feature_BKF, log.click_B, shown_BK=log.shown_BK))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +63,7 @@ def analyse(desk: Desk, said: Feedback, spec: Json, *, now_s: float) -> Analysis
             "informative_share_at_most": _number(said.informative_share),
         },
         "bias": {} if bias is None else _bias(bias),
-        "ceiling": {} if bias is None else _ceiling(ceiling(log, bias, said)),
+        "ceiling": {} if bias is None else _ceiling(ceiling(log, bias, found=said)),
         "learning": _learning(lines, said, float(spec["explore"]["changed_first"])),
         "drift": _drift(lines),
         "exposure": _exposure(lines),

@@ -1,7 +1,8 @@
 """The verdict on a challenger: pure, from numbers to one of promote, hold, reject, cannot tell, and why.
 
-Promote needs the e-value to have reached 1 / alpha_i (``elond``) and outcomes that can carry information. Nothing else
-promotes: not the interval, not an estimate. Reject, hold and cannot tell never let anything serve, so they may use
+Promote needs the e-value to have reached 1 / alpha_i (``elond``), and clicks that were not found to say nothing. Whether
+they were found to say something does not matter: the coin of each pair is randomisation enough. Nothing else promotes:
+not the interval, not an estimate. Reject, hold and cannot tell never let anything serve, so they may use
 plainer rules. A "can no longer reach the minimum effect" and the limit on closed decisions free the place on trial.
 """
 
@@ -106,7 +107,8 @@ def _ruling(grounds: Grounds, terms: Terms, *, feedback: FeedbackState) -> tuple
     proven = grounds.log_e_better >= math.log(1.0 / terms.level)
     if grounds.log_e_worse >= math.log(1.0 / terms.alpha):
         return VerdictKind.REJECT, True, f"Proven worse: {_effect(grounds, terms)}."
-    if proven and (feedback is FeedbackState.INFORMATIVE or not terms.clicks):
+    refused = terms.clicks and feedback is FeedbackState.UNINFORMATIVE
+    if proven and not refused:
         return VerdictKind.PROMOTE, True, f"Proven better: {_effect(grounds, terms)}; {_evidence(grounds, terms)}."
     if grounds.judged > 0 and grounds.high < terms.minimum_effect:
         return (
@@ -121,18 +123,12 @@ def _ruling(grounds: Grounds, terms: Terms, *, feedback: FeedbackState) -> tuple
             f"No proof within {terms.closed_limit:,} closed decisions: {_effect(grounds, terms)}; "
             f"{_evidence(grounds, terms)}.",
         )
-    if terms.clicks and feedback is not FeedbackState.INFORMATIVE:
-        return VerdictKind.CANNOT_TELL, False, _REFUSALS[feedback]
-    return VerdictKind.CANNOT_TELL, False, _waiting(grounds, terms)
+    return VerdictKind.CANNOT_TELL, False, _REFUSAL if refused else _waiting(grounds, terms)
 
 
-_REFUSALS = {
-    FeedbackState.UNINFORMATIVE: "The clicks say nothing beyond position, so no promotion rests on them; send truth or "
-    "rewards, or change the page.",
-    FeedbackState.UNIDENTIFIABLE: "Without randomised positions nobody can tell position from preference, so no "
-    "promotion rests on these clicks; switch exploration on.",
-    FeedbackState.TOO_FEW: "There are too few clicks yet to know whether they say anything beyond position.",
-}
+_REFUSAL = (
+    "The clicks say nothing beyond position, so no promotion rests on them; send truth or rewards, or change the page."
+)
 
 
 def _effect(grounds: Grounds, terms: Terms) -> str:

@@ -82,13 +82,13 @@ def relevance(queries: int) -> F64:
     return np.random.default_rng(len(GRADES)).choice(GRADES, size=queries * 10, p=GRADE_SHARE)
 
 
-def crowd_log(rng: np.random.Generator, decisions: int, crowd: Crowd, *, features: bool = False) -> ClickLog:
+def crowd_log(rng: np.random.Generator, decisions: int, *, crowd: Crowd, features: bool = False) -> ClickLog:
     """Decisions of a policy with default exploration before such a crowd; ``features``: the log has them."""
     shape = (decisions, crowd.width)
     feature_BKF = rng.normal(size=(*shape, crowd.columns))
     utility = feature_BKF.sum(axis=2) / np.sqrt(crowd.columns)
     score = crowd.quality * utility + np.sqrt(1 - crowd.quality**2) * rng.normal(size=shape)
-    order, drawn_B = explore(score, crowd.changed, rng)
+    order, drawn_B = explore(score, crowd.changed, rng=rng)
     seen = np.take_along_axis(utility, order, axis=1)
     looked = (seen + crowd.noise * rng.gumbel(size=shape)).argmax(axis=1)
     click = np.where(rng.random(decisions) < crowd.blind, _blind(rng, decisions, crowd), looked)
@@ -102,7 +102,7 @@ def crowd_log(rng: np.random.Generator, decisions: int, crowd: Crowd, *, feature
     return replace(log, feature_BKF=np.take_along_axis(feature_BKF, order[..., None], axis=1)) if features else log
 
 
-def explore(score_BK: F64, changed: float, rng: np.random.Generator) -> tuple[I64, npt.NDArray[np.bool_]]:
+def explore(score_BK: F64, changed: float, *, rng: np.random.Generator) -> tuple[I64, npt.NDArray[np.bool_]]:
     """(order_BK of slots, position 1 drawn uniformly): Plackett-Luce at the temperature that changes half of
     ``changed`` first places, and a uniform draw for position 1 that changes the other half.
     """
@@ -182,7 +182,7 @@ def choice_study(seeds: Sequence[int], *, decisions: int, crowd: Crowd, features
     found, inside = [], []
     pull = crowd.blind * crowd.pattern[0] / sum(crowd.pattern)
     for seed in seeds:
-        log = crowd_log(np.random.default_rng(seed), decisions, crowd, features=features)
+        log = crowd_log(np.random.default_rng(seed), decisions, crowd=crowd, features=features)
         model = fit_choice(log, choice_columns(log))
         low, high = model.interval_K()
         found.append((model.pull_K[0], model.look))
@@ -223,10 +223,10 @@ def detector_study(seeds: Sequence[int], *, decisions: int, crowd: Crowd, featur
     """Shares of the detector's states over the seeds."""
     states: Counter[FeedbackState] = Counter()
     for seed in seeds:
-        log = crowd_log(np.random.default_rng(seed), decisions, crowd, features=features)
+        log = crowd_log(np.random.default_rng(seed), decisions, crowd=crowd, features=features)
         if features:
             columns_BKF = np.concatenate([log.feature_BKF, log.score_BK[..., None]], axis=2)
-            learned_BK = learned_score(columns_BKF, log.click_B, log.shown_BK)
+            learned_BK = learned_score(columns_BKF, log.click_B, shown_BK=log.shown_BK)
             found = feedback(replace(log, feature_BKF=log.feature_BKF[..., :0]), learned_BK=learned_BK)
         else:
             found = feedback(log)

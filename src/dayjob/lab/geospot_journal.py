@@ -65,7 +65,7 @@ def lists(world: World, photos: Photos, *, losses: bool) -> Lists:
     )
 
 
-def draw(score_NK: F64, explore: Explore, rng: np.random.Generator) -> tuple[I64, F64]:
+def draw(score_NK: F64, explore: Explore, *, rng: np.random.Generator) -> tuple[I64, F64]:
     """(slots in the order shown, propensities), both (N, K): as :func:`dayjob.policies.plackett_luce.draw`, many lists
     at once."""
     count, width = score_NK.shape
@@ -99,12 +99,12 @@ def _propensities(score_NK: F64, shown_NK: I64, explore: Explore) -> F64:
 
 
 def journal(
-    world: World, photos: Photos, score_NK: F64, *, users: Users, explore: Explore, rng: np.random.Generator
+    world: World, photos: Photos, *, score_NK: F64, users: Users, explore: Explore, rng: np.random.Generator
 ) -> Replay:
     """What the journal would hold after these photos were shown by ``score_NK`` and clicked by ``users``."""
-    shown_NK, propensity_NK = draw(score_NK, explore, rng)
+    shown_NK, propensity_NK = draw(score_NK, explore, rng=rng)
     user_N = users.draw(len(photos), rng)
-    click_N = users.click(np.take_along_axis(photos.distance_NK, shown_NK, axis=1), user_N, rng)
+    click_N = users.click(np.take_along_axis(photos.distance_NK, shown_NK, axis=1), user_N, rng=rng)
     return as_replay(world, photos, shown_NK=shown_NK, propensity_NK=propensity_NK, click_N=click_N, user_N=user_N)
 
 

@@ -78,7 +78,7 @@ def load_field(cache_dir: Path, *, learn_photos: int = LEARN_PHOTOS, test_photos
     )
 
 
-def photos_of(field: Field, count: int, seed: int) -> Photos:
+def photos_of(field: Field, count: int, *, seed: int) -> Photos:
     """``count`` photos to learn from, another draw for each seed."""
     order = np.random.default_rng(seed).permutation(len(field.learn))
     return field.learn.rows(order[:count])
@@ -86,18 +86,18 @@ def photos_of(field: Field, count: int, seed: int) -> Photos:
 
 def judge(field: Field, score_NK: F64, *, explore: Explore, seed: int) -> Scores:
     """Change in km of the first choice, greedy and as the policy would show it."""
-    shown_NK, _ = journals.draw(score_NK, explore, np.random.default_rng([seed, 1]))
+    shown_NK, _ = journals.draw(score_NK, explore, rng=np.random.default_rng([seed, 1]))
     first_N = score_NK.argmax(axis=1)
     hits = float((first_N == field.test.distance_NK.argmin(axis=1)).mean())
     return {"greedy": field.change(first_N), "sampled": field.change(shown_NK[:, 0]), "hits": hits}
 
 
-def online_curve(field: Field, recipe: OnlineRecipe, users: Users, *, seed: int, marks: Sequence[int]) -> list[Scores]:
+def online_curve(field: Field, recipe: OnlineRecipe, *, users: Users, seed: int, marks: Sequence[int]) -> list[Scores]:
     """A published learner, learning from lists drawn from itself; judged at each mark."""
-    photos = photos_of(field, max(marks), seed)
+    photos = photos_of(field, max(marks), seed=seed)
     rng = np.random.default_rng([seed, 2])
     whole = journals.journal(
-        field.world, photos, journals.base_scores(field.world, photos), users=users, explore=SAMPLED, rng=rng
+        field.world, photos, score_NK=journals.base_scores(field.world, photos), users=users, explore=SAMPLED, rng=rng
     )
     learner = OnlineLearner(_spec(whole), recipe, seed=seed, score_spread=score_spread(whole))
     curve = []
@@ -105,29 +105,29 @@ def online_curve(field: Field, recipe: OnlineRecipe, users: Users, *, seed: int,
         for start in range(before, mark, recipe.batch):
             at = slice(start, min(start + recipe.batch, mark))
             batch = whole.rows(at)
-            shown_BK, _ = journals.draw(learner.score(batch).astype(np.float64), SAMPLED, rng)
+            shown_BK, _ = journals.draw(learner.score(batch).astype(np.float64), SAMPLED, rng=rng)
             distance_BK = np.take_along_axis(photos.distance_NK[at], shown_BK, axis=1)
-            click_B = users.click(distance_BK, batch.user_B, rng)
+            click_B = users.click(distance_BK, batch.user_B, rng=rng)
             learner.learn(replace(batch, shown_BK=shown_BK.astype(np.int16), click_B=click_B))
         curve.append(judge(field, _network_scores(field, learner), explore=SAMPLED, seed=seed))
     return curve
 
 
 def replay_curve(
-    field: Field, recipe: Debiased | Naive, users: Users, *, seed: int, marks: Sequence[int]
+    field: Field, recipe: Debiased | Naive, *, users: Users, seed: int, marks: Sequence[int]
 ) -> list[tuple[Scores, Fitted]]:
     """A recipe fitted to the first decisions up to each mark of what the caller's order collected."""
-    photos = photos_of(field, max(marks), seed)
+    photos = photos_of(field, max(marks), seed=seed)
     score_NK = journals.base_scores(field.world, photos)
     explore = calibrate(list(score_NK[:500]), changed_first=CHANGED_FIRST)
     rng = np.random.default_rng([seed, 3])
-    whole = journals.journal(field.world, photos, score_NK, users=users, explore=explore, rng=rng)
+    whole = journals.journal(field.world, photos, score_NK=score_NK, users=users, explore=explore, rng=rng)
     return [_fit_and_judge(field, whole.rows(slice(0, mark)), recipe, seed=seed) for mark in marks]
 
 
 def oracle_curve(field: Field, *, seed: int, marks: Sequence[int], residual: bool) -> list[Scores]:
     """The published network told which candidate is closest: cross-entropy on the truth, one pass."""
-    photos = photos_of(field, max(marks), seed)
+    photos = photos_of(field, max(marks), seed=seed)
     count, width = photos.distance_NK.shape
     whole = journals.as_replay(
         field.world,
@@ -232,16 +232,16 @@ def _row(name: str, population: str, *, marks: Sequence[int], seeds: Sequence[in
 
 
 def population_rows(
-    field: Field, population: Population, seeds: Sequence[int], marks: Sequence[int]
+    field: Field, population: Population, *, seeds: Sequence[int], marks: Sequence[int]
 ) -> list[dict[str, Any]]:
     """The learners' rows for one kind of users."""
     users = Users(POPULATIONS[population])
     learners: dict[str, Curve] = {
-        "published REINFORCE": lambda seed: online_curve(field, Reinforce(), users, seed=seed, marks=marks),
-        "published DPO": lambda seed: online_curve(field, Dpo(), users, seed=seed, marks=marks),
-        "naive clicks": lambda seed: [s for s, _ in replay_curve(field, Naive(), users, seed=seed, marks=marks)],
+        "published REINFORCE": lambda seed: online_curve(field, Reinforce(), users=users, seed=seed, marks=marks),
+        "published DPO": lambda seed: online_curve(field, Dpo(), users=users, seed=seed, marks=marks),
+        "naive clicks": lambda seed: [s for s, _ in replay_curve(field, Naive(), users=users, seed=seed, marks=marks)],
         "ours (fits, no gate)": lambda seed: [
-            s for s, _ in replay_curve(field, Debiased(), users, seed=seed, marks=marks)
+            s for s, _ in replay_curve(field, Debiased(), users=users, seed=seed, marks=marks)
         ],
     }
     return [_row(name, str(population), marks=marks, seeds=seeds, curve=curve) for name, curve in learners.items()]
@@ -270,7 +270,7 @@ def run(
     }
     rows = [_row(name, "-", marks=marks, seeds=seeds, curve=curve) for name, curve in oracles.items()]
     for population in populations:
-        rows += population_rows(field, population, seeds, marks)
+        rows += population_rows(field, population, seeds=seeds, marks=marks)
     result["rows"] = rows
     console = Console(width=200)
     print_rows(

@@ -23,6 +23,7 @@ from dayjob.objectives.mixture import mixture_log_likelihood
 PULL_PRIOR = 1.0  # pseudo-clicks that were pulled, and as many that were not
 PULL_AT_PRIOR = 0.1  # the same for each position
 PULL_START = 0.5  # logit at which the share of pulled clicks starts
+TOP_START = 0.7  # share of the pull that starts on the first position; the others start with even parts of the rest
 SCORE_RIDGE = 0.1
 HISTORY = 12  # L-BFGS pairs
 ROUND = 8  # iterations between looks at the gain
@@ -94,10 +95,12 @@ def make_events(replay: Replay, recipe: Debiased) -> Events:
 def start(design: Design, events: Events) -> Belief:
     """Where every fit begins: nothing known but that some clicks are pulled."""
     width = design.score_BK.shape[1]
+    first_K = torch.full((width,), (1 - TOP_START) / max(width - 1, 1), dtype=torch.float64)
+    first_K[0] = TOP_START
     return Belief(
         coefficient=torch.zeros(design.shared + design.own, dtype=torch.float64),
         pull_logit=torch.tensor(PULL_START, dtype=torch.float64),
-        pull_at_K=-torch.arange(width, dtype=torch.float64),
+        pull_at_K=torch.log(first_K),
         examined_K=torch.zeros(width, dtype=torch.float64),
         user_U=torch.zeros(events.users, dtype=torch.float64),
     )
@@ -145,12 +148,12 @@ def fit_belief(
 
 
 @torch.no_grad()
-def log_likelihoods(design: Design, events: Events, belief: Belief) -> tuple[Tensor, Tensor, Tensor]:
+def log_likelihoods(design: Design, events: Events, *, belief: Belief) -> tuple[Tensor, Tensor, Tensor]:
     """(log-likelihood of the click or truth, probability that it was a choice, utilities (B, K)) of each decision."""
     likelihood, choice, utility = [], [], []
     coefficient = belief.coefficient.float()
     for at, v_BKR in design.chunks():
-        utility_BK = design.utility(coefficient, at, v_BKR)
+        utility_BK = design.utility(coefficient, at, v_BKR=v_BKR)
         total_B, chosen_B = _log_likelihood(design, events, at, utility_BK, belief)
         likelihood.append(total_B)
         choice.append(chosen_B.exp())
@@ -165,7 +168,7 @@ def _log_likelihood(
     total_B, chosen_B = mixture_log_likelihood(
         utility_BK,
         events.shown_BK[at],
-        events.click_B[at],
+        click_B=events.click_B[at],
         pull_logit_B=(belief.pull_logit + user_U[events.user_B[at]]).to(utility_BK.dtype),
         pull_at_K=belief.pull_at_K.to(utility_BK.dtype),
         examined_K=belief.examined_K.to(utility_BK.dtype),
@@ -183,13 +186,13 @@ def _negative_log_likelihood(design: Design, events: Events, belief: Belief, *, 
     live = replace(belief, **dict(zip(_CLICK_NAMES, leaves, strict=True)))
     value, slope = 0.0, torch.zeros(design.shared + design.own, dtype=torch.float64)
     for at, v_BKR in design.chunks():
-        utility_BK = design.utility(coefficient, at, v_BKR).requires_grad_(True)
+        utility_BK = design.utility(coefficient, at, v_BKR=v_BKR).requires_grad_(True)
         total_B, _ = _log_likelihood(design, events, at, utility_BK, live)
         loss = -(events.weight_B[at] * total_B).sum()
         loss.backward()  # type: ignore[no-untyped-call]
         assert utility_BK.grad is not None
         if own:
-            slope += design.gradient(utility_BK.grad, at, v_BKR)
+            slope += design.gradient(utility_BK.grad, at, v_BKR=v_BKR)
         else:
             slope[: design.shared] += design.shared_gradient(utility_BK.grad, at)
         value += float(loss.detach())

@@ -79,7 +79,7 @@ def mean_gain(gain_B: F64, weight_B: F64) -> Gain:
     return Gain(mean=mean, error=error)
 
 
-def likelihood_gain(new: HeldOut, old: HeldOut, events: Events) -> Gain:
+def likelihood_gain(new: HeldOut, old: HeldOut, *, events: Events) -> Gain:
     """Nats a decision by which ``new`` foretells clicks better than ``old``."""
     weight_B = events.weight_B.numpy().astype(np.float64) * events.taught_B
     return mean_gain(new.log_likelihood_B - old.log_likelihood_B, weight_B)
@@ -100,7 +100,7 @@ def cost(replay: Replay, first_B: npt.NDArray[np.int64]) -> F64:
     return np.where(right_B >= 0, each, 0.0)
 
 
-def value_gain(replay: Replay, new_first_B: npt.NDArray[np.int64], weight_B: F64) -> tuple[Gain, float]:
+def value_gain(replay: Replay, new_first_B: npt.NDArray[np.int64], *, weight_B: F64) -> tuple[Gain, float]:
     """(cost saved a decision by the new first choice against the caller's, mean cost of the caller's)."""
     base_BK = np.where(replay.real_BK, replay.base_BK, -np.inf)
     old_B = cost(replay, base_BK.argmax(axis=1))
@@ -110,7 +110,7 @@ def value_gain(replay: Replay, new_first_B: npt.NDArray[np.int64], weight_B: F64
 
 
 def expected_loss(
-    utility_BK: F64, loss_BKK: npt.NDArray[np.float32], real_BK: npt.NDArray[np.bool_], sharpness: float
+    utility_BK: F64, loss_BKK: npt.NDArray[np.float32], *, real_BK: npt.NDArray[np.bool_], sharpness: float
 ) -> F64:
     """Expected loss (B, K) of showing each slot first under softmax(sharpness · u); ``FAR`` for fillers."""
     logit_BK = np.where(real_BK, sharpness * (utility_BK - utility_BK.max(axis=1, keepdims=True)), -np.inf)
@@ -119,7 +119,7 @@ def expected_loss(
     return np.where(real_BK, np.einsum("bkj,bj->bk", loss_BKK, belief_BK), FAR)
 
 
-def choose(replay: Replay, held: HeldOut, recipe: Debiased) -> tuple[Choice, npt.NDArray[np.int64]]:
+def choose(replay: Replay, held: HeldOut, *, recipe: Debiased) -> tuple[Choice, npt.NDArray[np.int64]]:
     """How to choose by this belief, and the first choices (B,) it makes: least expected loss where that costs less."""
     utility_BK = np.where(replay.real_BK, held.utility_BK, -np.inf)
     best_choice, best_first_B = Choice(), utility_BK.argmax(axis=1)
@@ -127,7 +127,7 @@ def choose(replay: Replay, held: HeldOut, recipe: Debiased) -> tuple[Choice, npt
         return best_choice, best_first_B
     best = mean_gain(cost(replay, best_first_B), held.weight_B).mean
     for sharpness in recipe.sharpness:
-        loss_BK = expected_loss(utility_BK, replay.loss_BKK, replay.real_BK, sharpness)
+        loss_BK = expected_loss(utility_BK, replay.loss_BKK, real_BK=replay.real_BK, sharpness=sharpness)
         first_B = loss_BK.argmin(axis=1)
         mean = mean_gain(cost(replay, first_B), held.weight_B).mean
         if mean < best:
@@ -137,7 +137,7 @@ def choose(replay: Replay, held: HeldOut, recipe: Debiased) -> tuple[Choice, npt
     return best_choice, best_first_B
 
 
-def choice_weight(events: Events, choice_B: Tensor, examined_K: Tensor) -> F64:
+def choice_weight(events: Events, choice_B: Tensor, *, examined_K: Tensor) -> F64:
     """Weight of each decision as evidence of what people want: chosen, not pulled, and made up for being seen less."""
     boost_B = torch.exp(-examined_K[events.click_B.clamp_min(0)].clamp(-EXAMINED_MOST, EXAMINED_MOST))
     boost_B = torch.where(events.truth_B >= 0, 1.0, boost_B)

@@ -55,7 +55,7 @@ def levels(recipe: Debiased) -> list[Level]:
 
 
 def fit_debiased(
-    replay: Replay, spec: RankerSpec, recipe: Debiased, *, seed: int, stages: Stages
+    replay: Replay, spec: RankerSpec, *, recipe: Debiased, seed: int, stages: Stages
 ) -> tuple[Weights, dict[str, float], Calibration | None]:
     """(weights, stats, click model). Keeps the caller's order when nothing beats it, and says so in
     ``kept_baseline``."""
@@ -73,13 +73,17 @@ def fit_debiased(
     taught, taught_events = design.rows(rows), events.rows(rows)
     for level in ladder[: best + 1]:
         belief = fit_belief(taught, taught_events, first=belief, ridge=level.ridge, shared=level.shared, recipe=recipe)
-    likelihood = likelihood_gain(held[best], held[0], events)
-    choice, first_B = choose(replay, held[best], recipe)
-    value, cost_before = value_gain(replay, first_B, held[best].weight_B)
-    proven = best > 0 and likelihood.proof >= recipe.proof and value.proof > recipe.value_proof
+    likelihood = likelihood_gain(held[best], held[0], events=events)
+    choice, first_B = choose(replay, held[best], recipe=recipe)
+    value, cost_before = value_gain(replay, first_B, weight_B=held[best].weight_B)
+    nats = _sum(held[best], events) - _sum(held[0], events)
+    chosen = float(held[best].choice_B.sum())
+    enough = nats >= recipe.least_nats and chosen >= recipe.least_chosen
+    proven = enough and likelihood.proof >= recipe.proof and value.proof > recipe.value_proof
     stats |= {
         "pull": belief.pull,
-        "chosen": float(held[best].choice_B.sum()),
+        "chosen": chosen,
+        "nats": float(nats),
         "level": float(best),
         "ridge": ladder[best].ridge or 0.0,
         "likelihood_gain": likelihood.mean,
@@ -124,10 +128,10 @@ def _keep(
     kept: Mapping[str, F64], i: int, at: npt.NDArray[np.int64], *, design: Design, events: Events, belief: Belief
 ) -> None:
     """Write what ``belief`` says of the unseen decisions ``at`` into level i's arrays."""
-    likelihood_B, choice_B, utility_BK = log_likelihoods(design, events, belief)
+    likelihood_B, choice_B, utility_BK = log_likelihoods(design, events, belief=belief)
     kept[f"likelihood.{i}"][at] = likelihood_B.numpy()
     kept[f"choice.{i}"][at] = choice_B.numpy() * events.taught_B
-    kept[f"weight.{i}"][at] = choice_weight(events, choice_B, belief.examined_K.float())
+    kept[f"weight.{i}"][at] = choice_weight(events, choice_B, examined_K=belief.examined_K.float())
     kept[f"utility.{i}"][at] = utility_BK.numpy()
 
 

@@ -87,7 +87,7 @@ class Design:
             at = slice(start, start + CHUNK)
             yield at, self.gathered_BKR[at] if len(self.gathered_BKR) else self.v_VR[self.candidate_BK[at]]
 
-    def utility(self, coefficient: Tensor, at: slice, v_BKR: Tensor) -> Tensor:
+    def utility(self, coefficient: Tensor, at: slice, *, v_BKR: Tensor) -> Tensor:
         """Utilities (b, K) of the decisions ``at``; their candidates' components are given."""
         few = coefficient[: self.shared]
         plain_BK = self.score_BK[at] * few[0] + self.shared_BKS[at] @ few[1:]
@@ -98,7 +98,7 @@ class Design:
         own = [(v_BKR[i : i + BLOCK] * query_BR[i : i + BLOCK, None, :]).sum(2) for i in starts]
         return plain_BK + torch.cat(own)
 
-    def gradient(self, slope_BK: Tensor, at: slice, v_BKR: Tensor) -> Tensor:
+    def gradient(self, slope_BK: Tensor, at: slice, *, v_BKR: Tensor) -> Tensor:
         """The gradient in the coefficients when that in the utilities of the decisions ``at`` is ``slope_BK``."""
         back_BR = torch.bmm(slope_BK[:, None, :], v_BKR)[:, 0, :]
         x_BM = self.x_BM[at]
@@ -112,7 +112,7 @@ class Design:
 
     def all_utilities(self, coefficient: Tensor) -> Tensor:
         """Utilities (B, K) of every decision."""
-        return torch.cat([self.utility(coefficient, at, v) for at, v in self.chunks()])
+        return torch.cat([self.utility(coefficient, at, v_BKR=v) for at, v in self.chunks()])
 
     def _query(self, coefficient: Tensor, at: slice) -> Tensor:
         """(b, R): what the components of a candidate are multiplied with."""

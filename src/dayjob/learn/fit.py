@@ -59,7 +59,7 @@ def fit(
     mark = checkpoints.fingerprint(replay, recipe, seed=seed, hidden=spec.hidden) if checkpoint else ""
     stages = Stages(path=checkpoint, mark=mark, report=progress)
     if isinstance(recipe, Debiased):
-        weights, stats, calibration = fit_debiased(replay, spec, recipe, seed=seed, stages=stages)
+        weights, stats, calibration = fit_debiased(replay, spec, recipe=recipe, seed=seed, stages=stages)
     else:
         weights, stats = _fit_online(replay, spec, recipe, seed=seed, stages=stages)
         calibration = None

@@ -82,24 +82,29 @@ class OnlineLearner:
         score_BK: Tensor = network(
             torch.from_numpy(replay.context_BD),
             candidate_BKE,
-            torch.from_numpy(replay.pair_BKP),
-            torch.from_numpy(replay.base_BK),
+            pair_BKP=torch.from_numpy(replay.pair_BKP),
+            base_BK=torch.from_numpy(replay.base_BK),
         )
         return torch.where(torch.from_numpy(replay.real_BK), score_BK, -torch.inf)
 
     def _objective(self, score_BK: Tensor, replay: Replay) -> tuple[Tensor, Stats]:
         shown_BK, click_B = torch.from_numpy(replay.shown_BK).long(), torch.from_numpy(replay.click_B).long()
         if isinstance(self.recipe, Naive):
-            return click_cross_entropy(score_BK, shown_BK, click_B)
+            return click_cross_entropy(score_BK, shown_BK, click_B=click_B)
         with torch.no_grad():
             reference_BK = self._scores(self.reference, replay)
         if isinstance(self.recipe, Dpo):
-            return dpo(score_BK, reference_BK, shown_BK, click_B, beta=self.recipe.beta)
+            return dpo(score_BK, reference_BK, shown_BK=shown_BK, click_B=click_B, beta=self.recipe.beta)
         loss, stats = reinforce(
-            score_BK, reference_BK, shown_BK, click_B, baseline=self.baseline, kl_weight=self.recipe.kl_weight
+            score_BK,
+            reference_BK,
+            shown_BK=shown_BK,
+            click_B=click_B,
+            baseline=self.baseline,
+            kl_weight=self.recipe.kl_weight,
         )
         reward_B = position_reward(click_B, score_BK.shape[1])
-        self.baseline = next_baseline(self.baseline, reward_B, self.recipe.baseline_decay)
+        self.baseline = next_baseline(self.baseline, reward_B, decay=self.recipe.baseline_decay)
         return loss, stats
 
 

@@ -25,10 +25,12 @@ class Debiased:
     steps: int = 40  # L-BFGS iterations of each fit
     proof: float = 1.64  # standard errors by which held-out likelihood must beat the caller's order
     value_proof: float = 0.0  # the same for the held-out value of the first choice
+    least_nats: float = 5.0  # held-out gain of all decisions together: a sure but tiny one is no reason to change
+    least_chosen: float = 50.0  # clicks that were choices, by the estimate
     least_clicks: int = 200  # fewer teach nothing: the caller's order stays
     user_share: float = 0.01  # a user weighs at most this share of the decisions, or least_user of them
     least_user: int = 20
-    sharpness: tuple[float, ...] = (0.7, 1.0, 1.4, 2.0, 2.8)  # of the belief from which expected losses are taken
+    sharpness: tuple[float, ...] = (1.0, 1.4, 2.0)  # of the belief from which expected losses are taken
     most_decisions: int = 50_000  # newest that are learned from: beyond, a night grows and the choice does not
 
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from dayjob.objectives.checks import Stats, check_rank, check_same
 
 
-def affine_corrected(click_BK: Tensor, alpha_BK: Tensor, beta_BK: Tensor, *, floor: float) -> Tensor:
+def affine_corrected(click_BK: Tensor, alpha_BK: Tensor, *, beta_BK: Tensor, floor: float) -> Tensor:
     """ghat = (c - beta) / max(floor, alpha), shape (B, K): unbiased for relevance where alpha >= floor.
 
     Vardasbi, Oosterhuis, de Rijke, CIKM 2020. ``alpha_BK`` and ``beta_BK`` are those of the position at which each
@@ -31,10 +31,10 @@ def doubly_robust(
     return model_BK + (click_BK - beta_BK - alpha_BK * model_BK) / mean_alpha_BK.clamp_min(floor)
 
 
-def relevance_cross_entropy(score_BK: Tensor, relevance_BK: Tensor, real_BK: Tensor) -> tuple[Tensor, Stats]:
+def relevance_cross_entropy(score_BK: Tensor, relevance_BK: Tensor, *, real_BK: Tensor) -> tuple[Tensor, Stats]:
     """-mean_B sum_k relevance_k log softmax(score)_k over real candidates; relevance may be negative (it is
     unbiased)."""
-    check_rank("score_BK", score_BK, 2)
+    check_rank("score_BK", score_BK, rank=2)
     check_same(score_BK=score_BK, relevance_BK=relevance_BK, real_BK=real_BK)
     log_share_BK = torch.log_softmax(torch.where(real_BK, score_BK, -torch.inf), dim=1)
     loss_B = -torch.where(real_BK, relevance_BK * log_share_BK.clamp_min(-1e30), 0.0).sum(dim=1)

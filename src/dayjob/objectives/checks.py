@@ -8,7 +8,7 @@ from torch import Tensor
 Stats = dict[str, Tensor]
 
 
-def check_rank(name: str, tensor: Tensor, rank: int) -> None:
+def check_rank(name: str, tensor: Tensor, *, rank: int) -> None:
     """``tensor`` has ``rank`` axes."""
     assert tensor.ndim == rank, f"{name} has {tensor.ndim} axes, not {rank}"
 

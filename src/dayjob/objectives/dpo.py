@@ -14,7 +14,7 @@ from dayjob.objectives.plackett_luce import in_shown_order
 
 
 def dpo(
-    score_BK: Tensor, reference_BK: Tensor, shown_BK: Tensor, click_B: Tensor, *, beta: float
+    score_BK: Tensor, reference_BK: Tensor, *, shown_BK: Tensor, click_B: Tensor, beta: float
 ) -> tuple[Tensor, Stats]:
     """-mean log sigma(beta[(s_w - r_w) - (s_l - r_l)]) over pairs (w clicked, l any lower-ranked candidate).
 

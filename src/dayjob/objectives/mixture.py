@@ -18,8 +18,8 @@ from dayjob.objectives.plackett_luce import in_shown_order
 def mixture_log_likelihood(
     score_BK: Tensor,
     shown_BK: Tensor,
-    click_B: Tensor,
     *,
+    click_B: Tensor,
     pull_logit_B: Tensor,
     pull_at_K: Tensor,
     examined_K: Tensor,
@@ -32,7 +32,7 @@ def mixture_log_likelihood(
     """
     check_same(score_BK=score_BK, shown_BK=shown_BK)
     check_integer("click_B", click_B)
-    check_rank("pull_logit_B", pull_logit_B, 1)
+    check_rank("pull_logit_B", pull_logit_B, rank=1)
     present_BK = shown_BK >= 0
     at_B1 = click_B.clamp_min(0)[:, None]
     choice_BK = torch.log_softmax(in_shown_order(score_BK, shown_BK) + examined_K, dim=1)
@@ -47,8 +47,8 @@ def mixture_log_likelihood(
 def mixture(
     score_BK: Tensor,
     shown_BK: Tensor,
-    click_B: Tensor,
     *,
+    click_B: Tensor,
     pull_logit_B: Tensor,
     pull_at_K: Tensor,
     examined_K: Tensor,
@@ -56,7 +56,7 @@ def mixture(
 ) -> tuple[Tensor, Stats]:
     """-sum w log p(click | list) / sum w over lists with a click; see :func:`mixture_log_likelihood`."""
     log_likelihood_B, log_choice_B = mixture_log_likelihood(
-        score_BK, shown_BK, click_B, pull_logit_B=pull_logit_B, pull_at_K=pull_at_K, examined_K=examined_K
+        score_BK, shown_BK, click_B=click_B, pull_logit_B=pull_logit_B, pull_at_K=pull_at_K, examined_K=examined_K
     )
     weight_B = torch.where(click_B >= 0, weight_B, 0.0)
     total = weight_B.sum().clamp_min(torch.finfo(weight_B.dtype).tiny)

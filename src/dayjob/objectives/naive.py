@@ -9,7 +9,7 @@ from dayjob.objectives.checks import Stats, check_integer, check_same, mean_wher
 from dayjob.objectives.plackett_luce import in_shown_order
 
 
-def click_cross_entropy(score_BK: Tensor, shown_BK: Tensor, click_B: Tensor) -> tuple[Tensor, Stats]:
+def click_cross_entropy(score_BK: Tensor, shown_BK: Tensor, *, click_B: Tensor) -> tuple[Tensor, Stats]:
     """-mean log softmax(score over the shown list)[clicked], over lists with a click."""
     check_same(score_BK=score_BK, shown_BK=shown_BK)
     check_integer("click_B", click_B)

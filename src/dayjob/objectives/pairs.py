@@ -10,7 +10,7 @@ from dayjob.objectives.checks import Stats, check_integer, check_same
 from dayjob.objectives.plackett_luce import in_shown_order
 
 
-def skip_above(score_BK: Tensor, shown_BK: Tensor, click_B: Tensor, weight_B: Tensor) -> tuple[Tensor, Stats]:
+def skip_above(score_BK: Tensor, shown_BK: Tensor, *, click_B: Tensor, weight_B: Tensor) -> tuple[Tensor, Stats]:
     """-mean log sigma(s_clicked - s_above) over pairs, each list's pairs weighted 1 / their number times ``weight_B``.
 
     "Click > skip above", Joachims et al., SIGIR 2005. A click on position 1 makes no pair, so a pull towards the top

@@ -8,7 +8,7 @@ from torch import Tensor
 from dayjob.objectives.checks import Stats, check_integer, check_rank, check_same
 
 
-def pl_rank_gradient(score_BK: Tensor, relevance_BK: Tensor, weight_K: Tensor, sampled_SBK: Tensor) -> Tensor:
+def pl_rank_gradient(score_BK: Tensor, relevance_BK: Tensor, *, weight_K: Tensor, sampled_SBK: Tensor) -> Tensor:
     """Estimate of dE/ds, shape (B, K), where E = E_y[sum_k theta_k rho_{y_k}]; PL-Rank-2 (Oosterhuis, SIGIR 2021,
     2022).
 
@@ -16,7 +16,7 @@ def pl_rank_gradient(score_BK: Tensor, relevance_BK: Tensor, weight_K: Tensor, s
     rho_{y_m}. ``sampled_SBK``: S rankings of all K candidates per decision, drawn from softmax(score) (argsort of score
     + Gumbel).
     """
-    check_rank("sampled_SBK", sampled_SBK, 3)
+    check_rank("sampled_SBK", sampled_SBK, rank=3)
     check_integer("sampled_SBK", sampled_SBK)
     check_same(score_BK=score_BK, relevance_BK=relevance_BK)
     score = score_BK.detach().expand_as(sampled_SBK)
@@ -38,10 +38,10 @@ def pl_rank_gradient(score_BK: Tensor, relevance_BK: Tensor, weight_K: Tensor, s
     return gradient.mean(dim=0)
 
 
-def pl_rank(score_BK: Tensor, relevance_BK: Tensor, weight_K: Tensor, sampled_SBK: Tensor) -> tuple[Tensor, Stats]:
+def pl_rank(score_BK: Tensor, relevance_BK: Tensor, *, weight_K: Tensor, sampled_SBK: Tensor) -> tuple[Tensor, Stats]:
     """A scalar whose gradient in the scores is minus the mean of :func:`pl_rank_gradient`; its value is minus E
     estimated."""
-    gradient_BK = pl_rank_gradient(score_BK, relevance_BK, weight_K, sampled_SBK)
+    gradient_BK = pl_rank_gradient(score_BK, relevance_BK, weight_K=weight_K, sampled_SBK=sampled_SBK)
     placed = relevance_BK.expand_as(sampled_SBK).gather(2, sampled_SBK) * weight_K
     value = placed.sum(dim=2).mean()
     surrogate = (score_BK * gradient_BK).sum(dim=1).mean()

@@ -12,8 +12,8 @@ LOWEST = -1e30  # stands for minus infinity where a difference of two must stay 
 
 def in_shown_order(score_BK: Tensor, shown_BK: Tensor) -> Tensor:
     """Scores by position; ``LOWEST`` where the list has ended."""
-    check_rank("score_BK", score_BK, 2)
-    check_rank("shown_BK", shown_BK, 2)
+    check_rank("score_BK", score_BK, rank=2)
+    check_rank("shown_BK", shown_BK, rank=2)
     check_integer("shown_BK", shown_BK)
     by_position = torch.gather(score_BK, 1, shown_BK.clamp_min(0))
     return torch.where(shown_BK >= 0, by_position.clamp_min(LOWEST), LOWEST)
@@ -36,7 +36,7 @@ def log_prob(score_BK: Tensor, shown_BK: Tensor) -> Tensor:
     return log_prob_by_position(score_BK, shown_BK).sum(dim=1)
 
 
-def kl_along(score_BK: Tensor, other_BK: Tensor, shown_BK: Tensor) -> Tensor:
+def kl_along(score_BK: Tensor, other_BK: Tensor, *, shown_BK: Tensor) -> Tensor:
     """sum_k KL(p_k || q_k) of the choices along the shown ranking, shape (B,).
 
     The exact KL between two Plackett-Luce laws is this quantity's expectation over rankings drawn from ``score_BK``, so

@@ -14,12 +14,12 @@ from dayjob.objectives.plackett_luce import kl_along, log_prob
 
 def position_reward(click_B: Tensor, positions: int) -> Tensor:
     """R = 1 - position / (K - 1): 1 at the first place, 0 at the last; 0 when nothing was clicked."""
-    check_rank("click_B", click_B, 1)
+    check_rank("click_B", click_B, rank=1)
     falling = 1 - click_B.to(torch.float32) / max(positions - 1, 1)
     return torch.where(click_B >= 0, falling, 0.0)
 
 
-def next_baseline(baseline: Tensor, reward_B: Tensor, decay: float) -> Tensor:
+def next_baseline(baseline: Tensor, reward_B: Tensor, *, decay: float) -> Tensor:
     """b <- decay b + (1 - decay) mean R, the running average that is subtracted from the reward."""
     return decay * baseline + (1 - decay) * reward_B.mean()
 
@@ -27,9 +27,9 @@ def next_baseline(baseline: Tensor, reward_B: Tensor, decay: float) -> Tensor:
 def reinforce(
     score_BK: Tensor,
     average_BK: Tensor,
+    *,
     shown_BK: Tensor,
     click_B: Tensor,
-    *,
     baseline: Tensor,
     kl_weight: float,
 ) -> tuple[Tensor, Stats]:
@@ -41,7 +41,7 @@ def reinforce(
     check_same(score_BK=score_BK, average_BK=average_BK, shown_BK=shown_BK)
     check_integer("click_B", click_B)
     reward_B = position_reward(click_B, score_BK.shape[1])
-    kl_B = kl_along(score_BK, average_BK.detach(), shown_BK)
+    kl_B = kl_along(score_BK, average_BK.detach(), shown_BK=shown_BK)
     policy = -((reward_B - baseline) * log_prob(score_BK, shown_BK)).mean()
     everything_B = torch.ones_like(click_B, dtype=torch.bool)
     kl = mean_where(kl_B, everything_B)

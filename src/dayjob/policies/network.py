@@ -40,7 +40,7 @@ class ScoreNetwork(nn.Module):
             self.part[_key(name)] = nn.Parameter(torch.zeros(shape) if residual and name == "mlp.out" else start)
         self.scale = nn.Parameter(torch.full((1,), scale if residual else 0.0), requires_grad=residual)
 
-    def forward(self, context_BD: Tensor, candidate_BKE: Tensor, pair_BKP: Tensor, base_BK: Tensor) -> Tensor:
+    def forward(self, context_BD: Tensor, candidate_BKE: Tensor, *, pair_BKP: Tensor, base_BK: Tensor) -> Tensor:
         """Scores (B, K)."""
         part = self.part
         once_BH = context_BD @ part["mlp_context"] + part["mlp_bias0"]

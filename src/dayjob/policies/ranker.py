@@ -101,7 +101,7 @@ class NumpyRanker:
         if self._inner:
             with_BE = with_BE + np.float32(self._inner) * lists.context_BD
         if w["crowd"].any():
-            with_BE = with_BE + crowd(w["crowd"], candidate_BKE, float(w["focus"][0]) * lists.base_BK)
+            with_BE = with_BE + crowd(w["crowd"], candidate_BKE, logit_BK=float(w["focus"][0]) * lists.base_BK)
         learned_BK = np.matmul(candidate_BKE, with_BE[:, :, None])[:, :, 0]
         if self.spec.pair_dim:
             learned_BK = learned_BK + lists.pair_BKP @ w["pair"]
@@ -156,7 +156,7 @@ def network_shapes(spec: RankerSpec) -> dict[str, tuple[int, ...]]:
     return shapes | {"mlp.out": (spec.hidden[-1],)}
 
 
-def crowd(weight: npt.NDArray[np.float32], candidate_BKE: F32, logit_BK: F64) -> F32:
+def crowd(weight: npt.NDArray[np.float32], candidate_BKE: F32, *, logit_BK: F64) -> F32:
     """What every candidate is multiplied with for the company it is in, (B, E)."""
     share_BK = np.exp(logit_BK - logit_BK.max(axis=1, keepdims=True))
     share_BK /= share_BK.sum(axis=1, keepdims=True)

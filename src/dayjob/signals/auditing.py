@@ -77,7 +77,7 @@ def audit_log(log: ClickLog, *, days: float = nan, per_day: float = nan, notes: 
     recent = log.rows(slice(max(0, len(log) - LATEST), None))
     learned_BK = None
     if recent.feature_BKF.shape[2] > 0:
-        learned_BK = learned_score(recent.feature_BKF, recent.click_B, recent.shown_BK)
+        learned_BK = learned_score(recent.feature_BKF, recent.click_B, shown_BK=recent.shown_BK)
     found = feedback(recent, learned_BK=learned_BK)
     bias = estimate_bias(recent, found=found)
     traffic = per_day if isfinite(per_day) else len(log) / days if days > 0 else nan
@@ -96,14 +96,14 @@ def audit_log(log: ClickLog, *, days: float = nan, per_day: float = nan, notes: 
         capped_share=float(1 - caps(log.user_B).mean()),
         feedback=found,
         bias=bias,
-        ceiling=ceiling(recent, bias, found),
-        needs=needs(recent, bias, found, traffic),
+        ceiling=ceiling(recent, bias, found=found),
+        needs=needs(recent, bias, found=found, per_day=traffic),
         notes=notes,
     )
 
 
 def needs(
-    log: ClickLog, bias: Bias, found: Feedback, per_day: float, config: PlanConfig | None = None
+    log: ClickLog, bias: Bias, *, found: Feedback, per_day: float, config: PlanConfig | None = None
 ) -> tuple[Need, ...]:
     """Decisions until a fair-coin trial of first choices would decide with 80 % power, one for each effect.
 

@@ -52,7 +52,7 @@ class Ceiling:
     reason: str
 
 
-def ceiling(log: ClickLog, bias: Bias, found: Feedback, config: CeilingConfig | None = None) -> Ceiling:
+def ceiling(log: ClickLog, bias: Bias, *, found: Feedback, config: CeilingConfig | None = None) -> Ceiling:
     """By truth where a hundred decisions have it, else by debiased clicks: value of k = (P(click k) - beta_k) /
     alpha_k.
     """
@@ -149,7 +149,7 @@ class Learning:
     reason: str
 
 
-def learning(kl_T: F64, reward_T: F64, config: LearningConfig | None = None, *, span: float = 1.0) -> Learning:
+def learning(kl_T: F64, reward_T: F64, *, config: LearningConfig | None = None, span: float = 1.0) -> Learning:
     """KL moved (of successive versions against the baseline) against reward gained (of successive decisions).
 
     "Not learning" when the policy has not moved or reward has not grown, and louder the higher the reward: position

@@ -68,7 +68,7 @@ class ChoiceModel:
         """(B, K + 1) rho: what people who look would click, "no click" last."""
         return _choice(columns_BKF, shown_BK, np.append(self.weight_F, self.none_logit))
 
-    def looked(self, columns_BKF: F64, shown_BK: Bool, click_B: I64) -> F64:
+    def looked(self, columns_BKF: F64, shown_BK: Bool, *, click_B: I64) -> F64:
         """(B,) probability that this decision was made by looking, given what was clicked."""
         label_B = np.where(click_B < 0, shown_BK.shape[1], click_B)
         rows = np.arange(len(label_B))
@@ -77,7 +77,7 @@ class ChoiceModel:
         return np.asarray(by_look / np.maximum(by_look + by_pull, TINY))
 
 
-def fit_choice(log: ClickLog, columns_BKF: F64, config: ChoiceConfig | None = None) -> ChoiceModel:
+def fit_choice(log: ClickLog, columns_BKF: F64, *, config: ChoiceConfig | None = None) -> ChoiceModel:
     """The mixture by EM from the topmost click of each list; ``columns_BKF`` standardised (``features.standardise``).
 
     Raises ValueError when no column varies or nothing was clicked: then pull and choice cannot be told apart.

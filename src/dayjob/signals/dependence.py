@@ -166,7 +166,7 @@ class Shares:
 
 
 def shares(
-    log: ClickLog, tail: Dependence, bounding_F: Bool, *, least: float, response: float, leave: float
+    log: ClickLog, tail: Dependence, *, bounding_F: Bool, least: float, response: float, leave: float
 ) -> Shares | None:
     """The posterior; None when neither the columns nor position 1 can tell one share from another."""
     share_S = np.linspace(0.0, 1.0, SHARES + 1)

@@ -93,7 +93,9 @@ def feedback(log: ClickLog, config: DetectorConfig | None = None, *, learned_BK:
         changed=changed,
         share_at=share_at,
         p_value=min(1.0, 3 * min(tail.p_value, plain.p_value, moved.p_value)),
-        shares=shares(log, tail, bounding_F, least=config.share, response=config.response, leave=config.leave),
+        shares=shares(
+            log, tail, bounding_F=bounding_F, least=config.share, response=config.response, leave=config.leave
+        ),
         learned=learned_BK is not None,
         described=bool(columns_BKF[..., FIRST_CHOICE + 1 :].any()),
     )

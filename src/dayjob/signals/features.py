@@ -52,7 +52,7 @@ def standardise(feature_BKF: F64, shown_BK: Bool) -> F64:
     return np.where(spread_F > CONSTANT, centred / np.maximum(spread_F, CONSTANT), 0.0)
 
 
-def learned_score(feature_BKF: F64, click_B: I64, shown_BK: Bool, *, block: int = 250, ridge: float = 20.0) -> F64:
+def learned_score(feature_BKF: F64, click_B: I64, *, shown_BK: Bool, block: int = 250, ridge: float = 20.0) -> F64:
     """(B, K) what a small model makes of many features, each block of decisions scored by what was learned before it.
 
     Conditional logit with an intercept for each position, logit_k = b_k + w x_k, and a ridge; one Newton step on all

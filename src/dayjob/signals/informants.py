@@ -48,11 +48,11 @@ class Informants:
 
 
 def informants(
-    log: ClickLog, model: ChoiceModel, columns_BKF: F64, config: InformantConfig | None = None
+    log: ClickLog, model: ChoiceModel, *, columns_BKF: F64, config: InformantConfig | None = None
 ) -> Informants:
     """Every user's share from the whole log. Anonymous decisions (-1) take the mean of the prior and no user's cap."""
     config = config or InformantConfig()
-    look_B, pull_B = decision_likelihoods(log, model, columns_BKF)
+    look_B, pull_B = decision_likelihoods(log, model, columns_BKF=columns_BKF)
     log_BM = np.log(np.maximum(np.outer(look_B, SHARES) + np.outer(pull_B, 1 - SHARES), TINY))
     known = log.user_B >= 0
     user_U, row = np.unique(log.user_B[known], return_inverse=True)
@@ -77,7 +77,7 @@ def informants(
 
 
 def past_shares(
-    log: ClickLog, model: ChoiceModel, columns_BKF: F64, *, prior_M: F64, before_UM: F64 | None = None
+    log: ClickLog, model: ChoiceModel, *, columns_BKF: F64, prior_M: F64, before_UM: F64 | None = None
 ) -> F64:
     """(B,) posterior mean of phi_u from the user's *earlier* decisions in this log alone: fit to be a predictable
     weight.
@@ -85,7 +85,7 @@ def past_shares(
     ``model`` and ``prior_M`` must come from decisions before this log. ``before_UM`` adds, for user id u, the log
     likelihoods of decisions before it. Anonymous decisions get the prior's mean.
     """
-    look_B, pull_B = decision_likelihoods(log, model, columns_BKF)
+    look_B, pull_B = decision_likelihoods(log, model, columns_BKF=columns_BKF)
     log_BM = np.log(np.maximum(np.outer(look_B, SHARES) + np.outer(pull_B, 1 - SHARES), TINY))
     order = np.argsort(log.user_B, kind="stable")
     sorted_user = log.user_B[order]
@@ -101,7 +101,7 @@ def past_shares(
     return out_B
 
 
-def decision_likelihoods(log: ClickLog, model: ChoiceModel, columns_BKF: F64) -> tuple[F64, F64]:
+def decision_likelihoods(log: ClickLog, model: ChoiceModel, *, columns_BKF: F64) -> tuple[F64, F64]:
     """(rho_c, pi_c) of each decision: probability of what was clicked by looking, and by the position alone."""
     label_B = np.where(log.click_B < 0, log.width, log.click_B)
     look_B = model.chosen(columns_BKF, log.shown_BK)[np.arange(len(log)), label_B]

@@ -122,7 +122,7 @@ def _add_list(row: dict[str, Any], number: int, builder: "_Builder") -> None:
     for position, item in enumerate(shown):
         if isinstance(item, dict | list) or item is None:
             raise Invalid(f'line {number}: an id in "shown" must be text or a number, not {item!r}.')
-        builder.add(place, str(item), position, clicked=position in marks, score=scores[position],
+        builder.add(place, str(item), position=position, clicked=position in marks, score=scores[position],
                     propensity=propensities[position])  # fmt: skip
 
 
@@ -182,7 +182,7 @@ def _read_csv(first: bytes, lines: Iterator[bytes], builder: "_Builder") -> None
         builder.add(
             place,
             cell["item"],
-            int(position),
+            position=int(position),
             clicked=_mark(cell["clicked"], "clicked", number),
             score=_number(cell.get("score", ""), "score", number),
             propensity=_number(cell.get("propensity", ""), "propensity", number),
@@ -275,7 +275,7 @@ class _Builder:
         self._names.append((facts.query, facts.first, facts.truth))
         return row
 
-    def add(self, row: int, item: str, position: int, *, clicked: bool, score: float, propensity: float) -> None:
+    def add(self, row: int, item: str, *, position: int, clicked: bool, score: float, propensity: float) -> None:
         code = (self._names[row][0], item)
         self._list_I.append(row)
         self._item_I.append(self._items.setdefault(code, len(self._items)))

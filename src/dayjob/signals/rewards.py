@@ -42,7 +42,7 @@ class RewardConfig:
     floor: float = 0.05
 
 
-def targets(log: ClickLog, bias: Bias, config: RewardConfig | None = None, *, weight_B: F64 | None = None) -> Targets:
+def targets(log: ClickLog, bias: Bias, *, config: RewardConfig | None = None, weight_B: F64 | None = None) -> Targets:
     """Targets of every shown item.
 
     Truth: 1 for the right item, 0 for the others. Reward: scaled to [0, 1], for the clicked item, else the first.
