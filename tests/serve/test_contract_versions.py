@@ -102,7 +102,7 @@ def below_the_first_two(row: dict[str, Any]) -> list[float]:
 def test_a_finished_job_leaves_a_challenger_that_goes_on_trial_and_never_serves_alone(http, policy, learned):
     told = http.get(f"/v1/policies/{policy}").json()
     assert (told["challenger"], told["champion"]) == (learned, told["baseline"])
-    ends = time.monotonic() + 20
+    ends = time.monotonic() + 60
     while (version := versions(http, policy)[learned])["status"] != "trial":
         assert time.monotonic() < ends, version
         time.sleep(0.1)

@@ -1,8 +1,8 @@
 """The verdict on a challenger: pure, from numbers to one of promote, hold, reject, cannot tell, and why.
 
-Promote needs the e-value to have reached 1 / alpha_i (``elond``), and clicks that were not found to say nothing. Whether
-they were found to say something does not matter: the coin of each pair is randomisation enough. Nothing else promotes:
-not the interval, not an estimate. Reject, hold and cannot tell never let anything serve, so they may use
+Promote needs the e-value to have reached 1 / alpha_i (``elond``), and clicks that were not found to say nothing.
+Whether they were found to say something does not matter: the coin of each pair is randomisation enough. Nothing else
+promotes: not the interval, not an estimate. Reject, hold and cannot tell never let anything serve, so they may use
 plainer rules. A "can no longer reach the minimum effect" and the limit on closed decisions free the place on trial.
 """
 

@@ -58,6 +58,12 @@ class Served:
         """Plain values."""
         return asdict(self)
 
+    @classmethod
+    def from_json(cls, body: dict[str, Any]) -> "Served":
+        """The inverse of :meth:`to_json`; JSON has written the checkpoints as text."""
+        numbered = {name: {int(n): v for n, v in body[name].items()} for name in ("greedy_km", "sampled_gain")}
+        return cls(**{**body, **numbered})
+
 
 def serve_and_play(
     world: World, population: Population, *, seed: int, rounds: int, held_out: Photos, data: Path,

@@ -77,7 +77,9 @@ def _http_rows(root: Path, seconds: float) -> list[Row]:
     version = world.publish_version(data, rng=rng)
     store = world.open_store(data)
     try:
-        ids = world.copy_decisions(store, world.first_decision(data, world.SMALL), int(MOST_FEEDBACK * seconds) + 100)
+        ids = world.copy_decisions(
+            store, world.first_decision(data, world.SMALL), count=int(MOST_FEEDBACK * seconds) + 100
+        )
     finally:
         store.close()
     feedback = world.feedback_bodies(root / "feedback.txt", ids)
@@ -171,7 +173,7 @@ def _journal_rows(root: Path, decisions: int) -> list[Row]:
     store = world.open_store(data)
     began = time.perf_counter()
     try:
-        world.geospot_decisions(store, world.first_decision(data, world.POLICY), decisions, rng=rng)
+        world.geospot_decisions(store, world.first_decision(data, world.POLICY), count=decisions, rng=rng)
     finally:
         store.close()
     took_s, grown = time.perf_counter() - began, _size(data) - before

@@ -41,7 +41,7 @@ def measure(root: Path, interactions: int, *, compared: int, seed: int) -> Learn
     declare(root, rng)
     store = open_store(root)
     try:
-        geospot_decisions(store, first_decision(root, POLICY), interactions, rng=rng)
+        geospot_decisions(store, first_decision(root, POLICY), count=interactions, rng=rng)
     finally:
         store.close()
     reader = Reader(root)

@@ -62,14 +62,14 @@ def first_decision(data: Path, policy: str) -> Decision:
     return Reader(data).recent("default", policy, 1)[0].record
 
 
-def copy_decisions(store: Store, first: Decision, count: int) -> list[str]:
+def copy_decisions(store: Store, first: Decision, *, count: int) -> list[str]:
     """So many copies of a decision; their ids."""
     ids = [new_id() for _ in range(count)]
     _all(store.append_decision(replace(first, id=one)) for one in ids)
     return ids
 
 
-def geospot_decisions(store: Store, first: Decision, count: int, *, rng: np.random.Generator) -> list[str]:
+def geospot_decisions(store: Store, first: Decision, *, count: int, rng: np.random.Generator) -> list[str]:
     """Decisions with a context of their own and ten of 100,000 places, sent inline; each is clicked."""
     place_GD = rng.normal(size=(100_000, DIM)).astype(np.float16)
     ids = [new_id() for _ in range(count)]

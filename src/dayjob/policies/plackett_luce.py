@@ -86,8 +86,8 @@ def draw_pair(
     """Champion's and challenger's first choices at positions 1 and 2 in the order of a fair coin, the rest drawn.
 
     ``score_K`` are the champion's scores; ``first`` its first choice where that is not the highest of them (a pair
-    compares beliefs, an order may weigh losses too). The propensity sums both sides of the coin: 1/2 at position 1 for either
-    first choice, then 1 for the other. Raises AssertionError when both choose the same first.
+    compares beliefs, an order may weigh losses too). The propensity sums both sides of the coin: 1/2 at position 1 for
+    either first choice, then 1 for the other. Raises AssertionError when both choose the same first.
     """
     first = int(order(score_K)[0]) if first is None else first
     assert first != rival_first, "a pair needs two different first choices"

@@ -158,7 +158,8 @@ class Endpoint:
             return
         except Exception as error:
             response = failure(error)
-        self.service.metrics.observe(self.name, request.method, response.status_code, time.perf_counter() - began)
+        took_s = time.perf_counter() - began
+        self.service.metrics.observe(self.name, request.method, status=response.status_code, seconds=took_s)
         await response(scope, receive, send)
 
     async def _handle(self, request: Request) -> Response:

@@ -294,7 +294,7 @@ class Part:
 
 
 def decide(
-    asked: Question, serving: Serving, asker: Asker, *, seed: int, explore: bool, shown: int | None, shares: Shares
+    asked: Question, serving: Serving, *, asker: Asker, seed: int, explore: bool, shown: int | None, shares: Shares
 ) -> Decision:
     """Choose a part, draw a ranking, and write down what made it. ``asked`` holds one list."""
     k = len(asked.candidates)

@@ -26,7 +26,7 @@ class Metrics:
             registry=self.registry,
         )
 
-    def observe(self, route: str, method: str, status: int, seconds: float) -> None:
+    def observe(self, route: str, method: str, *, status: int, seconds: float) -> None:
         """Count an answered request."""
         counted = self._counted.get((route, method, status))
         if counted is None:

@@ -49,7 +49,7 @@ async def rank(call: Call) -> Response:
     decision = decide(
         asked,
         serving,
-        asker,
+        asker=asker,
         seed=seed_of(service.sampling_secret, call.tenant, decision_id),
         explore=request.explore,
         shown=request.k,
