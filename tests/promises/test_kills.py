@@ -12,6 +12,7 @@ import time
 import uuid
 from dataclasses import dataclass, replace
 from functools import partial
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import apsw
@@ -192,24 +193,34 @@ def test_a_judge_killed_at_any_moment_comes_to_the_same_verdict(tmp_path: Path) 
     world.trial(BASELINE, challengers[-1], 1_200, favour=0.56, seed=4)
     world.close()
     shutil.copytree(tmp_path / "killed", tmp_path / "quiet")
-    judge_for_ever(str(tmp_path / "quiet"), "quiet")
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["tests.promises.test_kills"])
-    dice, kills = random.Random(5), 0
-    while True:
-        control = Control(tmp_path / "killed")
+
+    def judging(name: str, holder: str) -> BaseProcess:
+        control = Control(tmp_path / name)
         control.db().execute("UPDATE leases SET until_ms=0")  # a dead judge's lease runs out
         control.db().close()
-        judge = context.Process(target=judge_for_ever, args=(str(tmp_path / "killed"), f"judge-{kills}"))
-        judge.start()
-        judge.join(None if kills >= 12 else 0.05 + dice.random() * 0.4)
-        if not judge.is_alive():
-            assert judge.exitcode == 0
-            break
+        process = context.Process(target=judge_for_ever, args=(str(tmp_path / name), holder))
+        process.start()
+        return process
+
+    first = judging("killed", "warms the server of forks up")
+    first.kill()
+    first.join()
+    began = time.monotonic()
+    quiet = judging("quiet", "quiet")
+    quiet.join()
+    whole_s = time.monotonic() - began
+    assert quiet.exitcode == 0
+    dice = random.Random(5)
+    for number in range(8):
+        judge = judging("killed", f"judge-{number}")
+        time.sleep(whole_s * 0.4 * dice.random())
         judge.kill()
         judge.join()
-        kills += 1
-    assert kills > 2
+    last = judging("killed", "last")
+    last.join()
+    assert last.exitcode == 0
     assert verdict_of(tmp_path / "killed") == verdict_of(tmp_path / "quiet")
 
 

@@ -192,7 +192,7 @@ def ask(found: Serving, seed: int, *, learn: bool = True, explore: bool = True) 
     ]}  # fmt: skip
     asked = question(parse(RankRequest, json.dumps(body).encode()), found, max_candidates=10)
     asker = replace(ASKER, learn=learn)
-    return decide(asked, found, asker, seed=seed, explore=explore, shown=None, shares=SHARES)
+    return decide(asked, found, asker=asker, seed=seed, explore=explore, shown=None, shares=SHARES)
 
 
 AGREES, DIFFERS = FakeRanker(6), FakeRanker(6, turned=True)

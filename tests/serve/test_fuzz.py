@@ -132,13 +132,16 @@ def test_the_published_document_is_valid_openapi(server):
 def test_generated_requests_get_documented_answers(server, method, path):
     statuses = fuzz(server, method, path, examples=SOME if path in ("/v1/rank", "/v1/feedback") else A_FEW)
     assert statuses.total() >= 1
-    assert path.endswith("/dream") or any(status < 300 for status in statuses), "no request got through"
+    if path in ("/v1/rank", "/v1/feedback"):
+        assert any(status < 300 for status in statuses), "no request got through"
 
 
 @pytest.mark.slow
 def test_ten_thousand_generated_requests(server):
     began, statuses = time.monotonic(), Counter[int]()
     for method, path in OPERATIONS:
-        statuses += fuzz(server, method, path, examples=MANY)
+        found = fuzz(server, method, path, examples=MANY)
+        assert path.endswith("/dream") or any(status < 300 for status in found), (method, path, found)
+        statuses += found
     print(f"{statuses.total()} requests in {time.monotonic() - began:.0f} s: {dict(sorted(statuses.items()))}")
     assert statuses.total() >= 10_000

@@ -1,5 +1,6 @@
 """The newest closed decisions of one policy as arrays: a report costs the same after a year as after a day."""
 
+import zlib
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -26,7 +27,8 @@ class Line:
     seq: int
     version: str
     role: Role
-    key_R: tuple[int, ...]  # numbers of the items shown
+    item_R: tuple[int, ...]  # numbers of the items shown
+    key_R: tuple[int, ...]  # the same within their context: an item is another thing for another query
     click: int  # 0-based place, -1 none
     truth: int  # 0-based place of what is right, -1 unknown
     success: float
@@ -66,12 +68,15 @@ def line_of(joined: Joined, spec: Json, *, reader: Reader) -> Line:
     score_K, base_K = np.frombuffer(decision.score, "<f8"), np.frombuffer(decision.base, "<f8")
     click, truth = _places(joined, slot_R)
     number_K = [user_number(candidate.id) for candidate in decision.candidates]
+    within = zlib.crc32(decision.context)
     return Line(
         seq=joined.stored.seq, version=decision.version, role=decision.role,
-        key_R=tuple(number_K[slot] for slot in slot_R), click=click, truth=truth, success=success(joined, spec),
+        item_R=tuple(number_K[slot] for slot in slot_R),
+        key_R=tuple(number_K[slot] ^ within for slot in slot_R), click=click, truth=truth, success=success(joined, spec),
         error=_error(joined, slot_R, truth),
         propensity_R=np.frombuffer(decision.propensity, "<f8"), intervened=decision.intervened,
-        first=number_K[int(np.argmax(score_K))], first_by_caller=number_K[int(np.argmax(base_K))],
+        first=number_K[int(np.argmax(score_K))] ^ within,
+        first_by_caller=number_K[int(np.argmax(base_K))] ^ within,
         user=user_number(decision.user), score_R=score_K[slot_R],
         feature_RF=_features(decision, spec, reader=reader)[slot_R],
     )  # fmt: skip

@@ -28,7 +28,8 @@ class Docket:
     challenger: str | None = None
     champion: str = ""
     trial: TrialState | None = None
-    closed: int = 0  # decisions closed since the trial began
+    tried_from: int = 0  # the journal's newest sequence number when the trial began
+    closed: int = 0  # decisions made since then that have closed
     budget: Elond = field(default_factory=lambda: Elond(alpha=0.05))
     rival: str | None = None  # what the champion replaced: the watch compares them
     watch: WatchState | None = None
@@ -37,7 +38,7 @@ class Docket:
         """Plain numbers."""
         return {
             "cursor": self.cursor, "challenger": self.challenger, "champion": self.champion,
-            "trial": None if self.trial is None else self.trial.to_dict(), "closed": self.closed,
+            "trial": None if self.trial is None else self.trial.to_dict(), "closed": self.closed, "tried_from": self.tried_from,
             "budget": self.budget.to_dict(), "rival": self.rival,
             "watch": None if self.watch is None else self.watch.to_dict(),
         }  # fmt: skip
@@ -65,7 +66,7 @@ def rival_of(pointers: Pointers) -> str | None:
     return None if pointers.champion == pointers.baseline else pointers.previous or pointers.baseline
 
 
-def reopen(docket: Docket, pointers: Pointers, *, least_chance: float) -> Docket:
+def reopen(docket: Docket, pointers: Pointers, *, least_chance: float, newest_seq: int) -> Docket:
     """A docket for the versions that the pointers name: evidence on a pair that is no more is void.
 
     ``least_chance``: the holdback's, 0 for no watch over it.
@@ -82,7 +83,7 @@ def reopen(docket: Docket, pointers: Pointers, *, least_chance: float) -> Docket
     # What is known of positions and people is kept: it does not depend on who is on trial.
     state = TrialState() if docket.trial is None else renew(docket.trial)
     return replace(
-        docket, challenger=pointers.challenger, champion=pointers.champion, trial=state, closed=0,
+        docket, challenger=pointers.challenger, champion=pointers.champion, trial=state, tried_from=newest_seq, closed=0,
         budget=budget, rival=rival, watch=kept,
     )  # fmt: skip
 
@@ -94,7 +95,7 @@ def observe(docket: Docket, closed: Sequence[Joined], *, spec: Json) -> Docket:
     ours = [j for j in pairs if j.stored.record.challenger == docket.challenger]
     if state is not None and docket.challenger is not None and ours:
         state = trial.observe(state, observations(ours, spec))
-    counted = sum(j.stored.record.role is not Role.BEST for j in closed)
+    counted = sum(j.stored.record.role is not Role.BEST and j.stored.seq > docket.tried_from for j in closed)
     return replace(
         docket,
         cursor=closed[-1].stored.seq,

@@ -138,7 +138,7 @@ class Judge:
                     put_status(db, *key, name=name, status=stands)
                 pointers = _move(db, pointers, change)
         if not case.docket.fits(pointers):
-            case.docket = reopen(case.docket, pointers, least_chance=self.holdback)
+            case.docket = reopen(case.docket, pointers, least_chance=self.holdback, newest_seq=self.reader.last_seq())
             with self.control.fenced(lease) as db:
                 put_state(db, *key, name="judge", state=case.docket.to_json())
         return pointers
@@ -206,7 +206,7 @@ class Judge:
             change |= {"champion": challenger, "previous": None if tainted else docket.champion}
         moved = _move(db, pointers, change)
         decided = replace(docket, budget=docket.budget.decide(promoted=promoted), trial=renew(docket.trial))
-        return reopen(decided, moved, least_chance=self.holdback)
+        return reopen(decided, moved, least_chance=self.holdback, newest_seq=docket.cursor)
 
     def _roll_back(self, db: apsw.Connection, docket: Docket, pointers: Pointers, *, reason: str) -> Docket:
         """Withdraw a champion that was proven worse, in the open transaction."""
@@ -221,7 +221,7 @@ class Judge:
         _stands(db, pointers, target, VersionStatus.CHAMPION)
         previous = pointers.baseline if target != pointers.baseline else None
         moved = _move(db, pointers, {"champion": target, "previous": previous, "challenger": None})
-        return reopen(docket, moved, least_chance=self.holdback)
+        return reopen(docket, moved, least_chance=self.holdback, newest_seq=docket.cursor)
 
     def _say(
         self, db: apsw.Connection, pointers: Pointers, *, challenger: str, champion: str, kind: VerdictKind,

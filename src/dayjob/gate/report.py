@@ -145,7 +145,7 @@ def _exposure(lines: Sequence[Line]) -> Json:
     """How first places are shared among items."""
     if not lines:
         return {}
-    _, count_V = np.unique([line.key_R[0] for line in lines], return_counts=True)
+    _, count_V = np.unique([line.item_R[0] for line in lines], return_counts=True)
     found = monitors.exposure(count_V)
     return {"gini": found.gini, "top_share": found.top_share, "effective_items": found.effective_items}
 
