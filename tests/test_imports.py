@@ -23,6 +23,7 @@ MAY_IMPORT = {
     "endings": (),
     "records": ("endings",),
     "config": ("endings", "records"),
+    "version": (),
     "objectives": (),
     "policies": BASE,
     "journal": BASE,

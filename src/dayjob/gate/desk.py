@@ -72,7 +72,8 @@ def line_of(joined: Joined, spec: Json, *, reader: Reader) -> Line:
     return Line(
         seq=joined.stored.seq, version=decision.version, role=decision.role,
         item_R=tuple(number_K[slot] for slot in slot_R),
-        key_R=tuple(number_K[slot] ^ within for slot in slot_R), click=click, truth=truth, success=success(joined, spec),
+        key_R=tuple(number_K[slot] ^ within for slot in slot_R), click=click, truth=truth,
+        success=success(joined, spec),
         error=_error(joined, slot_R, truth),
         propensity_R=np.frombuffer(decision.propensity, "<f8"), intervened=decision.intervened,
         first=number_K[int(np.argmax(score_K))] ^ within,

@@ -38,8 +38,8 @@ class Docket:
         """Plain numbers."""
         return {
             "cursor": self.cursor, "challenger": self.challenger, "champion": self.champion,
-            "trial": None if self.trial is None else self.trial.to_dict(), "closed": self.closed, "tried_from": self.tried_from,
-            "budget": self.budget.to_dict(), "rival": self.rival,
+            "trial": None if self.trial is None else self.trial.to_dict(), "closed": self.closed,
+            "tried_from": self.tried_from, "budget": self.budget.to_dict(), "rival": self.rival,
             "watch": None if self.watch is None else self.watch.to_dict(),
         }  # fmt: skip
 
@@ -83,7 +83,8 @@ def reopen(docket: Docket, pointers: Pointers, *, least_chance: float, newest_se
     # What is known of positions and people is kept: it does not depend on who is on trial.
     state = TrialState() if docket.trial is None else renew(docket.trial)
     return replace(
-        docket, challenger=pointers.challenger, champion=pointers.champion, trial=state, tried_from=newest_seq, closed=0,
+        docket, challenger=pointers.challenger, champion=pointers.champion, trial=state,
+        tried_from=newest_seq, closed=0,
         budget=budget, rival=rival, watch=kept,
     )  # fmt: skip
 
@@ -121,7 +122,7 @@ def _watch(
     return watch.observe_arms(state, batch) if batch.reward_N.size else state
 
 
-def rule(docket: Docket, spec: Json, state: FeedbackState) -> VerdictResult | None:
+def rule(docket: Docket, spec: Json, *, state: FeedbackState) -> VerdictResult | None:
     """The verdict as the docket stands; None without a challenger."""
     if docket.trial is None or docket.challenger is None:
         return None

@@ -167,7 +167,7 @@ class Judge:
         """
         case.desk.add(closed, policy.spec, reader=self.reader)
         docket = observe(case.docket, closed, spec=policy.spec)
-        result = rule(docket, policy.spec, case.state)
+        result = rule(docket, policy.spec, state=case.state)
         alarm = None if docket.watch is None else watch.finding(docket.watch, alpha=float(policy.spec["alpha"]))
         heard = docket
         with self.control.fenced(lease) as db:
@@ -254,7 +254,7 @@ class Judge:
             )  # fmt: skip
             closed = [joined for page in pages for joined in page if joined.closed_seq is not None]
             bias = None if case.analysis is None else case.analysis.bias
-            case.screened = (name, screen(ranker, closed, policy.spec, reader=self.reader, bias=bias))
+            case.screened = (name, screen(ranker, closed, spec=policy.spec, reader=self.reader, bias=bias))
         return {name: case.screened[1]}
 
     def _report(self, policy: Policy, case: Case, lease: Lease) -> None:
@@ -264,7 +264,7 @@ class Judge:
             return
         case.reported_s = now
         docket = case.docket
-        result = rule(docket, policy.spec, case.state)
+        result = rule(docket, policy.spec, state=case.state)
         gate: Json = {
             "judged_through": docket.cursor,
             "lag": self.reader.count_closed(
@@ -283,7 +283,7 @@ class Judge:
         fresh = case.analysis is None or is_due(case.analysis, case.desk, now_s=now)
         if fresh or case.analysis is None:
             case.said = read_feedback(case.desk)
-            case.analysis = analyse(case.desk, case.said, policy.spec, now_s=now)
+            case.analysis = analyse(case.desk, case.said, spec=policy.spec, now_s=now)
         body = {**case.analysis.body, "gate": gate}
         with self.control.fenced(lease) as db:
             put_state(db, policy.tenant, policy.name, name="report", state=body)

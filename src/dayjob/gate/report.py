@@ -50,7 +50,7 @@ def is_due(analysis: Analysis, desk: Desk, *, now_s: float) -> bool:
     return new >= max(FEEDBACK_EVERY, len(desk.lines) // LOOK_SHARE) or (new > 0 and now_s - analysis.at_s >= QUIET_S)
 
 
-def analyse(desk: Desk, said: Feedback, spec: Json, *, now_s: float) -> Analysis:
+def analyse(desk: Desk, said: Feedback, *, spec: Json, now_s: float) -> Analysis:
     """Everything in a report but the gate's own part."""
     log, lines = desk.log(), list(desk.lines)
     bias = estimate_bias(log, found=said) if len(log) else None

@@ -41,7 +41,7 @@ def lists_of(decision: Decision, spec: Json, *, reader: Reader) -> Lists:
     )
 
 
-def screen(ranker: Ranker, closed: Sequence[Joined], spec: Json, *, reader: Reader, bias: Bias | None) -> Json:
+def screen(ranker: Ranker, closed: Sequence[Joined], *, spec: Json, reader: Reader, bias: Bias | None) -> Json:
     """Estimates of a challenger's value from closed champion decisions, or why there are none."""
     served = [j for j in closed if j.stored.record.role is Role.CHAMPION][-NEWEST:]
     if len(served) < LEAST:

@@ -68,7 +68,7 @@ def _play(server: Server, world: World, *, rounds: int, seed: int, held_out: Pho
     began = time.perf_counter()
     played, report = asyncio.run(_over_http(server.url, world, rounds=rounds, seed=seed))
     return measure(
-        server.data, world, played, population=Population.GEOSPOT, seed=seed, held_out=held_out, report=report,
+        server.data, world, played=played, population=Population.GEOSPOT, seed=seed, held_out=held_out, report=report,
         seconds=time.perf_counter() - began,
     )  # fmt: skip
 

@@ -75,7 +75,7 @@ def serve_and_play(
         played, report = asyncio.run(_play(server.url, world, population, seed=seed, rounds=rounds, progress=progress))
         server.stop()
     return measure(
-        data, world, played, population=population, seed=seed, held_out=held_out, report=report,
+        data, world, played=played, population=population, seed=seed, held_out=held_out, report=report,
         seconds=time.perf_counter() - began,
     )  # fmt: skip
 
@@ -104,7 +104,7 @@ async def settled(client: AsyncClient, policy: str) -> dict[str, Any]:
 
 
 def measure(
-    data: Path, world: World, played: Played, *, population: Population, seed: int, held_out: Photos,
+    data: Path, world: World, *, played: Played, population: Population, seed: int, held_out: Photos,
     report: dict[str, Any], seconds: float,
 ) -> Served:  # fmt: skip
     """The figures of one play, from what was played and from the data directory it left."""
@@ -118,7 +118,7 @@ def measure(
         ranker = None
         if versions[name].number:
             ranker = load_ranker(data, TENANT, "geospot", name, versions[name].digest)
-        greedy[name] = held_out_km(world, held_out, ranker)
+        greedy[name] = held_out_km(world, held_out, ranker=ranker)
     promotions = [
         {"challenger": v.challenger, "champion": v.champion, "kind": v.kind.value, "evidence": v.evidence}
         for v in control.verdicts(TENANT, "geospot")
@@ -130,7 +130,7 @@ def measure(
         rounds=len(played),
         baseline_km=float(played.baseline_km_N.mean()),
         best_km=float(played.best_km_N.mean()),
-        held_out_baseline_km=held_out_km(world, held_out, None),
+        held_out_baseline_km=held_out_km(world, held_out, ranker=None),
         greedy_km={n: greedy[_champion_at(played, n)] for n in ends},
         sampled_gain={n: _gain(played, slice(max(0, n - max(n // 10, 100)), n)) for n in ends},
         champions=greedy,
@@ -166,7 +166,7 @@ def lists_of(world: World, photos: Photos) -> Lists:
     )
 
 
-def held_out_km(world: World, photos: Photos, ranker: Ranker | None, *, batch: int = 500) -> float:
+def held_out_km(world: World, photos: Photos, *, ranker: Ranker | None, batch: int = 500) -> float:
     """Mean distance of a ranker's first choice; None: the caller's own order."""
     if ranker is None:
         return float(photos.distance_NK[:, 0].mean())
