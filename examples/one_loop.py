@@ -100,7 +100,7 @@ def run(*, visitors: int = 6_000, learn_after: int = 2_000, look_every: int = 10
         decision = serve(number, champion_K, challenger_K, clock)
         journal.append_decision(decision).result()
         slot = visit(decision, rng)
-        outcome = fake_outcome(1_000_000 + number, fake_id(number), OutcomeKind.NONE)
+        outcome = fake_outcome(1_000_000 + number, fake_id(number))
         if slot is not None:
             outcome = replace(outcome, kind=OutcomeKind.CLICK, item=ITEMS[slot])
         journal.append_outcome(replace(outcome, received_ms=clock(), at_ms=clock())).result()

@@ -171,6 +171,14 @@ def test_doubly_robust_is_right_when_the_bias_is_right_whatever_the_model(model)
     assert value == pytest.approx(relevance)
 
 
+def test_doubly_robust_by_hand():
+    found = doubly_robust(
+        doubles([1.0]), doubles([0.5]), alpha_BK=doubles([0.8]), beta_BK=doubles([0.1]), mean_alpha_BK=doubles([0.4]),
+        floor=0.5,
+    )  # fmt: skip
+    assert found.item() == pytest.approx(0.5 + (1 - 0.1 - 0.4) / 0.5)
+
+
 def test_relevance_cross_entropy_by_hand_ignores_fillers():
     real = torch.tensor([[True, False, True]])
     loss, _ = relevance_cross_entropy(SCORES, doubles([1.0, 9.0, -0.5]), real_BK=real)

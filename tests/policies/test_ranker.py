@@ -68,10 +68,10 @@ def test_expected_loss_by_hand():
     lists = Lists(
         context_BD=np.zeros((1, 12), np.float32), candidate_BKE=np.zeros((1, 3, 12), np.float32),
         pair_BKP=np.zeros((1, 3, 0), np.float32), base_BK=np.log([[0.4, 0.35, 0.25]]),
-        loss_BKK=np.array([[[0.0, 90, 100], [90, 0, 10], [100, 10, 0]]]),
+        loss_BKK=np.array([[[0.0, 90, 100], [80, 0, 10], [100, 20, 0]]]),  # row shown, column right
     )  # fmt: skip
     scored = NumpyRanker(weights, SAME.to_json()).score(lists)[0]
-    assert scored == pytest.approx([-(0.35 * 90 + 25) / 10, -(36 + 2.5) / 10, -(40 + 3.5) / 10], rel=1e-6)
+    assert scored == pytest.approx([-(0.35 * 90 + 25) / 10, -(32 + 2.5) / 10, -(40 + 7) / 10], rel=1e-6)
     assert scored.argmax() == 1  # the most probable is 0; between two near ones one is wrong more cheaply
 
 
