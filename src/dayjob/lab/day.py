@@ -24,10 +24,12 @@ from rich.table import Table
 from dayjob.client import AsyncClient
 from dayjob.endings import Invalid
 from dayjob.lab.geospot_served import Served, measure, settled
+from dayjob.lab.published import rows, small_field
 from dayjob.lab.server import Server, running
 
 HELD_OUT = 4_000
 GEOSPOT_PORT = 8090
+PUBLISHED_MARKS = (1_000, 5_000)
 console = Console()
 
 
@@ -49,6 +51,8 @@ def run(*, rounds: int, seed: int, data: Path, cache: Path, stay: bool) -> Serve
         try:
             served = _play(server, world, rounds=rounds, seed=seed, held_out=held_out)
             print_table(served)
+            console.print("The published learners on the same world, learning online from the same kind of users:")
+            print_published(rows(small_field(cache), seed=seed, marks=PUBLISHED_MARKS))
             console.print(f"done in {time.perf_counter() - began:.0f} s")
             if stay:
                 console.print(f"The pages stay open: {server.url} and http://127.0.0.1:{GEOSPOT_PORT} (Ctrl-C ends)")
@@ -100,6 +104,16 @@ def print_table(served: Served) -> None:
     console.print(f"exploring and trials cost users {served.exploration_cost:+.2%} km")
     for verdict in served.promotions:
         console.print(f"gate: {verdict['kind']} {verdict['challenger']} against {verdict['champion']}")
+
+
+def print_published(found: list[dict[str, Any]]) -> None:
+    """What became of the published learners."""
+    table = Table(title="Published learners (head from scratch): change in km against GeoCLIP's first guess")
+    for heading in ("learner", "interactions", "its best order", "as it shows them"):
+        table.add_column(heading, justify="left" if heading == "learner" else "right")
+    for row in found:
+        table.add_row(row["learner"], f"{row['interactions']:,}", f"{row['greedy']:+.1%}", f"{row['sampled']:+.1%}")
+    console.print(table)
 
 
 def _geospot(server: Server, cache: Path) -> "subprocess.Popen[bytes]":

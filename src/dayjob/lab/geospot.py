@@ -21,6 +21,7 @@ from dayjob.lab import geospot_offline
 from dayjob.lab.gate import print_rows
 from dayjob.lab.geospot_journal import load_world
 from dayjob.lab.geospot_served import Served, serve_and_play, worse_than_baseline
+from dayjob.lab.published import small_field, write_replay
 
 HELD_OUT = 10_000
 QUICK_ROUNDS = 2_000
@@ -32,6 +33,7 @@ def run(
     """The whole table: printed, and written to ``out_dir``/geospot.json with a plot. ``quick``: to see that it runs."""
     populations = [_population(name) for name in users] if users else list(Population)
     offline = geospot_offline.run(seeds, out_dir, cache_dir=cache, populations=populations, quick=quick)
+    write_replay(small_field(cache), seed=0, command="dayjob lab geospot")
     played = QUICK_ROUNDS if quick else rounds
     served = run_served(seeds, rounds=played, populations=populations, out_dir=out_dir, cache=cache)
     return {"offline": offline, "served": [one.to_json() for one in served]}
