@@ -272,3 +272,19 @@ def test_the_dashboard_asks_for_a_key_and_remembers_it_in_a_cookie(world):
         assert http.get("/v1/policies", headers=logged).status_code == 200
         assert http.get("/v1/policies", headers=logged | {"Origin": "http://evil.example"}).status_code == 403
         assert http.get("/v1/policies", headers={"Cookie": f"{name}={value[:-2]}xx"}).status_code == 401
+
+
+def test_another_sites_page_may_give_feedback_with_a_token_and_nothing_else(world):
+    told = rank(world, "infer")
+    page = {"Origin": "https://shop.example", "Sec-Fetch-Site": "cross-site"}
+    asked = world.client(None).options("/v1/feedback", headers=page | {"Access-Control-Request-Method": "POST"})
+    assert asked.status_code == 204
+    assert asked.headers["access-control-allow-origin"] == "*"
+    assert "access-control-allow-credentials" not in asked.headers
+    body = {"decision": told["id"], "kind": "click", "item": "a", "token": told["token"]}
+    answer = world.client(None).post("/v1/feedback", json=body, headers=page)
+    assert (answer.status_code, answer.headers["access-control-allow-origin"]) == (201, "*")
+    for path in ("/v1/rank", "/v1/policies"):
+        other = world.client(None).options(path, headers=page)
+        assert other.status_code == 405
+        assert "access-control-allow-origin" not in other.headers

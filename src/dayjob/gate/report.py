@@ -121,6 +121,7 @@ def _learning(lines: Sequence[Line], said: Feedback, changed_first: float) -> Js
     still = len(served) >= LEAST_TO_ALARM and found.moved < STILL_NATS and not informative
     return {
         "alarm": still and found.gained_interval[0] <= 0 and found.reward >= HIGH_REWARD,
+        "learning": found.learning,
         "reason": found.reason,
         "kl": found.moved,
         "reward": found.reward,

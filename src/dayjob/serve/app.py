@@ -38,6 +38,14 @@ class Place:
     endpoints: Mapping[str, Endpoint]
 
 
+CROSS_ORIGIN = (
+    (b"access-control-allow-origin", b"*"),
+    (b"access-control-allow-methods", b"POST"),
+    (b"access-control-allow-headers", b"content-type"),
+    (b"access-control-max-age", b"600"),
+)
+
+
 class App:
     """ASGI: finds a request's endpoint; every answer carries the security headers.
 
@@ -64,15 +72,21 @@ class App:
             await send({"type": "websocket.close"})
             return
 
-        async def guarded(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                message["headers"] = [*message.get("headers", ()), *SECURITY_HEADERS]
-            await send(message)
-
         endpoints, scope["path_params"] = self._find(scope["path"])
         method = "GET" if scope["method"] == "HEAD" else scope["method"]
         endpoint = endpoints.get(method)
-        if endpoint is None:
+        # With keys, a token lets the browser of any site give feedback: cookies are never sent along.
+        shared = bool(self.state.service.keys) and any(one.access.token_opens for one in endpoints.values())
+        extra = (*SECURITY_HEADERS, *CROSS_ORIGIN) if shared else SECURITY_HEADERS
+
+        async def guarded(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message.get("headers", ()), *extra]
+            await send(message)
+
+        if shared and method == "OPTIONS":
+            await Response(status_code=204)(scope, receive, guarded)
+        elif endpoint is None:
             await _no_such_route(scope, endpoints)(scope, receive, guarded)
         else:
             await endpoint(scope, receive, guarded)
