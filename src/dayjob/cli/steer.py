@@ -11,8 +11,9 @@ from rich.console import Console
 from rich.table import Table
 
 from dayjob.config import load_config
-from dayjob.endings import Invalid, VersionStatus
+from dayjob.endings import Invalid
 from dayjob.journal.control import Control
+from dayjob.journal.steering import roll_back
 from dayjob.records import Policy
 
 DataOption = Annotated[Path | None, typer.Option(help="The data directory.")]
@@ -65,18 +66,13 @@ def rollback(
     """Put an earlier version back. Works with the server running, or dead, and on a full disk."""
     control = open_control(data)
     pointers = control.pointers(tenant, policy)
-    target = to or pointers.previous or pointers.baseline
-    version = control.version(tenant, policy, target)
-    if version.status is VersionStatus.TAINTED:
-        raise Invalid(f"{target} learned from someone who was erased: it can never serve again")
+    target, untold = roll_back(control, pointers, to=to, evidence={"key_id": "command line"})
     if target == pointers.champion:
         console.print(f"{target} serves already")
         return
-    previous = pointers.baseline if target != pointers.baseline else None
-    control.move(tenant, policy, change={"champion": target, "previous": previous, "challenger": None})
-    if pointers.champion != pointers.baseline:
-        control.set_status(tenant, policy, [pointers.champion], VersionStatus.ROLLED_BACK)
     console.print(f"{policy}: {pointers.champion} is withdrawn, {target} serves")
+    if untold is not None:
+        console.print(untold)
 
 
 def freeze(

@@ -124,6 +124,12 @@ class Reader:
         )
         return [row[0] for row in rows], [row[1] for row in rows], [loads(row[2]) for row in rows]
 
+    def any_erased(self, tenant: str, marks: Sequence[bytes]) -> bool:
+        """Whether any of these keyed marks is a tombstone."""
+        db = self._db()
+        sql = "SELECT 1 FROM tombstones WHERE tenant=? AND mark=?"
+        return any(db.execute(sql, (tenant, mark)).fetchone() is not None for mark in marks)
+
     def counts(self, tenant: str, policy: str) -> dict[str, int]:
         """Decisions and outcomes by kind."""
         rows = self._db().execute("SELECT what, n FROM counts WHERE tenant=? AND policy=?", (tenant, policy))

@@ -13,11 +13,12 @@ from pathlib import Path
 
 import torch
 
-from dayjob.endings import DayjobError, JobState, VersionStatus
+from dayjob.endings import Conflict, DayjobError, JobState, VersionStatus
 from dayjob.journal import jobs, versions
 from dayjob.journal.control import Control
 from dayjob.journal.join import window_of
 from dayjob.journal.readers import Reader
+from dayjob.journal.steering import rebuild
 from dayjob.journal.writes import person_mark
 from dayjob.learn.collect import Collected, collect
 from dayjob.learn.fit import Fitted, fit
@@ -89,7 +90,11 @@ class Learner:
         control, tenant = self.control, job.tenant
         policy = control.policy(tenant, job.policy)
         jobs.update_job(control, job, state=JobState.RUNNING, progress=0.0)
-        until = self.reader.last_seq()
+        pointers = control.pointers(tenant, job.policy)
+        champion = control.version(tenant, job.policy, pointers.champion)
+        # A champion that learned from someone since erased is built again over its own range, without them.
+        tainted = champion.status is VersionStatus.TAINTED
+        until = champion.to_seq if tainted else self.reader.last_seq()
         found = collect(self.reader, tenant, job.policy, spec=policy.spec, until=until, silent=control.silent_people())
         fitted = fit(
             found.replay,
@@ -100,9 +105,16 @@ class Learner:
             progress=self._progress(job),
         )
         if fitted.stats.get("kept_baseline"):
+            if tainted:
+                rebuild(control, pointers, version=control.version(tenant, job.policy, pointers.baseline))
             reason = "nothing learned from these outcomes beats the caller's own order on held-out decisions"
             return {"challenger": None, "reason": reason, "decisions": len(found.replay), "stats": fitted.stats}
         version = self._publish(policy, job, found, fitted)
+        if version.status is not VersionStatus.WAITING:
+            reason = f"it came out equal to {version.name}, which is {version.status}"
+            return {"challenger": None, "reason": reason, "decisions": len(found.replay), "stats": fitted.stats}
+        if tainted:
+            rebuild(control, pointers, version=version)
         return {"challenger": version.name, "decisions": len(found.replay), "stats": fitted.stats}
 
     def _progress(self, job: Job) -> Callable[[float], None]:
@@ -142,6 +154,11 @@ class Learner:
             status=VersionStatus.WAITING, created_ms=manifest.created_ms, detail={"stats": fitted.stats},
         )  # fmt: skip
         secret = control.secret("journal")
-        control.set_taught(tenant, name, version.name, marks=[person_mark(secret, tenant, u) for u in found.users])
+        marks = [person_mark(secret, tenant, user) for user in found.users]
+        control.set_taught(tenant, name, version.name, marks=marks)
         control.add_version(version)
+        if self.reader.any_erased(tenant, marks):
+            # Someone was erased while this version learned from them: it goes, and the next one knows nothing of them.
+            control.set_status(tenant, name, [version.name], VersionStatus.TAINTED)
+            raise Conflict("somebody was erased while this version learned from them: ask again")
         return version

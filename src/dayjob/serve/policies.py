@@ -6,12 +6,12 @@ from typing import Any
 
 from starlette.responses import Response
 
-from dayjob.endings import Conflict, DayjobError, Invalid, PolicyKind, VerdictKind, VersionStatus
+from dayjob.endings import Conflict, Invalid, PolicyKind, VersionStatus
 from dayjob.journal import vectors
-from dayjob.journal.control import add_verdict
 from dayjob.journal.jobs import get_job, request_job
+from dayjob.journal.steering import check_may_serve, override, roll_back
 from dayjob.journal.writes import put_catalog as write_catalog
-from dayjob.records import CatalogItem, Json, Pointers, Policy, Verdict, Version
+from dayjob.records import CatalogItem, Json, Policy, Version
 from dayjob.serve.call import Call, answer
 from dayjob.serve.fields import POLICY_NAME_PATTERN
 from dayjob.serve.views import policy_view, verdict_view, version_view
@@ -152,47 +152,12 @@ async def rollback(call: Call) -> Response:
     call.hub.of(call.tenant, name)
     request = parse(RollbackRequest, call.body)
     pointers = control.pointers(call.tenant, name)
-    target = request.to or pointers.previous or pointers.baseline
-    version = control.version(call.tenant, name, target)
-    if version.status is VersionStatus.TAINTED:
-        raise Conflict(f"version {target} learned from someone who was erased: it can never serve again")
-    if target == pointers.champion:
-        if request.to is None:
-            raise Conflict(f"policy {name!r} serves its baseline: there is nothing to roll back to")
-        return answer(policy_view(call.hub, call.tenant, name))
-    reason = "rolled back by hand"
-    await asyncio.to_thread(_withdraw, call, name, pointers, target=target, reason=reason)
+    evidence = {"key_id": call.principal.key_id}
+    _, untold = await asyncio.to_thread(lambda: roll_back(control, pointers, to=request.to, evidence=evidence))
+    if untold is not None:
+        call.hub.damaged[f"{call.tenant}/{name}/rollback"] = untold
     await asyncio.to_thread(call.hub.refresh)
     return answer(policy_view(call.hub, call.tenant, name))
-
-
-def _withdraw(call: Call, name: str, pointers: Pointers, *, target: str, reason: str) -> None:
-    control, tenant = call.hub.control, call.tenant
-    previous = pointers.baseline if target != pointers.baseline else None
-    change = {"champion": target, "previous": previous, "challenger": None}
-    control.move(tenant, name, change=change)
-    # The pointer moved; what follows only tells the story, and a full disk must not undo the rollback.
-    try:
-        if pointers.champion != pointers.baseline:
-            control.set_status(tenant, name, [pointers.champion], VersionStatus.ROLLED_BACK)
-        if pointers.challenger is not None:
-            control.set_status(tenant, name, [pointers.challenger], VersionStatus.WAITING)
-        if target != pointers.baseline:
-            control.set_status(tenant, name, [target], VersionStatus.CHAMPION)
-        with control.write() as db:
-            kind = VerdictKind.ROLLBACK
-            add_verdict(
-                db, _by_hand(call, name, kind=kind, challenger=pointers.champion, champion=target, reason=reason)
-            )
-    except DayjobError as error:
-        call.hub.damaged[f"{tenant}/{name}/rollback"] = f"rolled back, but the record of it was not written: {error}"
-
-
-def _by_hand(call: Call, name: str, *, kind: VerdictKind, challenger: str, champion: str, reason: str) -> Verdict:
-    return Verdict(
-        tenant=call.tenant, policy=name, challenger=challenger, champion=champion, kind=kind, reason=reason,
-        evidence={"key_id": call.principal.key_id}, at_ms=call.hub.now_ms(), by="hand",
-    )  # fmt: skip
 
 
 async def promote(call: Call) -> Response:
@@ -202,27 +167,14 @@ async def promote(call: Call) -> Response:
     request = parse(PromoteRequest, call.body)
     pointers = control.pointers(call.tenant, name)
     version = control.version(call.tenant, name, request.version)
-    if version.status in (VersionStatus.TAINTED, VersionStatus.DAMAGED):
-        raise Conflict(f"version {version.name} is {version.status}: it can never serve again")
+    check_may_serve(version)
     if version.name != pointers.champion:
-        await asyncio.to_thread(_override, call, name, pointers, version=version, reason=request.reason)
+        evidence = {"key_id": call.principal.key_id}
+        await asyncio.to_thread(
+            lambda: override(control, pointers, version=version, reason=request.reason, evidence=evidence)
+        )
         await asyncio.to_thread(call.hub.refresh)
     return answer(policy_view(call.hub, call.tenant, name))
-
-
-def _override(call: Call, name: str, pointers: Pointers, *, version: Version, reason: str) -> None:
-    control, tenant = call.hub.control, call.tenant
-    change = {"champion": version.name, "previous": pointers.champion, "challenger": None}
-    control.move(tenant, name, change=change)
-    if pointers.champion != pointers.baseline:
-        control.set_status(tenant, name, [pointers.champion], VersionStatus.RETIRED)
-    if pointers.challenger not in (None, version.name):
-        control.set_status(tenant, name, [str(pointers.challenger)], VersionStatus.WAITING)
-    if version.number:
-        control.set_status(tenant, name, [version.name], VersionStatus.CHAMPION)
-    with control.write() as db:
-        kind, loser = VerdictKind.PROMOTE, pointers.champion
-        add_verdict(db, _by_hand(call, name, kind=kind, challenger=version.name, champion=loser, reason=reason))
 
 
 async def freeze(call: Call) -> Response:

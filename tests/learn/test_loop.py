@@ -1,0 +1,101 @@
+"""The learner over a real journal: jobs, digests, erased people."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dayjob import ApiError, Candidate, Client, Feedback, RankerSpec
+from dayjob.endings import JobState, VersionStatus
+from dayjob.journal import jobs, versions
+from dayjob.journal.control import Control
+from dayjob.journal.readers import Reader
+from dayjob.lab.server import Server, running
+from dayjob.learn.loop import Learner
+
+DIM, K, ROUNDS = 8, 5, 900
+POLICY, TENANT = "p", "default"
+
+
+def people_who_look(client: Client, rng: np.random.Generator, taste_D: np.ndarray) -> None:
+    """Ten people click what lies nearest to their common taste; the caller's score knows nothing of it."""
+    client.put_policy(POLICY, RankerSpec(context_dim=DIM, candidate_dim=DIM, learn_every=0))
+    for n in range(ROUNDS):
+        vector_KD = rng.standard_normal((K, DIM)).astype(np.float32)
+        answer = client.rank(
+            POLICY,
+            rng.standard_normal(DIM),
+            user=f"u{n % 10}",
+            candidates=[Candidate(id=f"c{k}", features=vector_KD[k], score=-float(k)) for k in range(K)],
+        )
+        best = int((vector_KD @ taste_D).argmax())
+        client.feedback(Feedback(decision=answer.id, kind="click", item=f"c{best}"))
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    rng = np.random.default_rng(3)
+    with running(tmp_path_factory.mktemp("learner") / "data") as server:
+        with Client(server.url) as client:
+            people_who_look(client, rng, rng.standard_normal(DIM))
+        yield server
+
+
+@pytest.fixture
+def data(served: Server) -> Path:
+    return served.data
+
+
+def learner(root: Path) -> Learner:
+    return Learner(root, Control(root), Reader(root), threads=1, holder="test")
+
+
+def night(root: Path) -> dict[str, object]:
+    """One job, done; its result."""
+    one = learner(root)
+    job = one.ask(POLICY)
+    assert one.step(watch_counts=False)
+    done = jobs.get_job(Control(root), TENANT, job.id)
+    assert done.state is JobState.SUCCEEDED, done.error
+    assert done.result is not None
+    return done.result
+
+
+def test_a_night_makes_a_waiting_challenger_that_loads_and_says_who_taught_it(data: Path) -> None:
+    result = night(data)
+    control = Control(data)
+    version = control.version(TENANT, POLICY, str(result["challenger"]))
+    assert version.status is VersionStatus.WAITING
+    assert result["decisions"] == ROUNDS
+    weights, manifest = versions.load(data, TENANT, POLICY, version.name, digest=version.digest)
+    assert manifest.recipe == "debiased"
+    assert weights
+
+
+def test_the_same_range_gives_the_same_digest_and_no_second_version(data: Path) -> None:
+    first = [v.digest for v in Control(data).versions(TENANT, POLICY)]
+    night(data)
+    assert [v.digest for v in Control(data).versions(TENANT, POLICY)] == first
+
+
+def test_an_erased_person_is_unlearned_and_the_champion_rebuilt_without_them(served: Server) -> None:
+    data = served.data
+    control = Control(data)
+    taught = control.versions(TENANT, POLICY)[-1]
+    with Client(served.url) as client:
+        client.promote(POLICY, taught.name, reason="to see it erased")
+        erased = client.erase_user("u3")
+    assert erased.decisions == ROUNDS // 10
+    assert control.version(TENANT, POLICY, taught.name).status is VersionStatus.TAINTED
+    assert learner(data).step(watch_counts=False), "erasing asks for a rebuild by itself"
+    pointers = control.pointers(TENANT, POLICY)
+    assert pointers.champion not in (taught.name, pointers.baseline)
+    rebuilt = control.version(TENANT, POLICY, pointers.champion)
+    assert rebuilt.status is VersionStatus.CHAMPION
+    assert (rebuilt.digest != taught.digest, rebuilt.to_seq <= taught.to_seq) == (True, True)
+    assert control.verdicts(TENANT, POLICY)[-1].by == "erasure"
+    with Client(served.url) as client:
+        assert client.user("u3").decisions == 0
+        with pytest.raises(ApiError, match="erased"):
+            client.rollback(POLICY, to=taught.name)
