@@ -24,7 +24,7 @@ def cache_dir(given: Path | None) -> Path:
 
 @lab_app.command()
 def day(
-    rounds: Annotated[int, typer.Option(help="Rounds that simulated users play.", min=200)] = 10_000,
+    rounds: Annotated[int, typer.Option(help="Rounds that simulated users play.", min=200)] = 14_000,
     seed: Annotated[int, typer.Option(help="The seed of photos and users.")] = 0,
     data: Annotated[Path, typer.Option(help="The data directory; kept.")] = Path("runs/day"),
     cache: CacheOption = None,

@@ -28,6 +28,7 @@ from dayjob.lab.published import rows, small_field
 from dayjob.lab.server import Server, running
 
 HELD_OUT = 4_000
+PEOPLE = Population.MIXED  # four hundred who come back, some better informed than others
 GEOSPOT_PORT = 8090
 PUBLISHED_MARKS = (1_000, 5_000)
 console = Console()
@@ -47,7 +48,9 @@ def run(*, rounds: int, seed: int, data: Path, cache: Path, stay: bool) -> Serve
         console.print(
             f"dayjob serves at [b]{server.url}[/] (dashboard), Geospot at [b]http://127.0.0.1:{GEOSPOT_PORT}[/]"
         )
-        console.print(f"{rounds:,} rounds by simulated users on simulated photos; 65 % click the first place unseen:")
+        console.print(
+            f"{rounds:,} rounds by simulated people on simulated photos; of their clicks 65 % fall on the first place unseen:"
+        )
         try:
             served = _play(server, world, rounds=rounds, seed=seed, held_out=held_out)
             print_table(served)
@@ -72,7 +75,7 @@ def _play(server: Server, world: World, *, rounds: int, seed: int, held_out: Pho
     began = time.perf_counter()
     played, report = asyncio.run(_over_http(server.url, world, rounds=rounds, seed=seed))
     return measure(
-        server.data, world, played=played, population=Population.GEOSPOT, seed=seed, held_out=held_out, report=report,
+        server.data, world, played=played, population=PEOPLE, seed=seed, held_out=held_out, report=report,
         seconds=time.perf_counter() - began,
     )  # fmt: skip
 
@@ -81,7 +84,7 @@ async def _over_http(url: str, world: World, *, rounds: int, seed: int) -> tuple
     async with AsyncClient(url) as client:
         await declare(client, world)
         with show_progress(console) as progress:
-            users = Users(POPULATIONS[Population.GEOSPOT])
+            users = Users(POPULATIONS[PEOPLE])
             played = await play(client, world, users=users, rounds=rounds, seed=seed, progress=progress)
         return played, await settled(client, "geospot")
 

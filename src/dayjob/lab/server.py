@@ -53,6 +53,7 @@ def running(
 
     Raises DayjobError with the server's own words when it does not start.
     """
+    data = data.resolve()
     data.parent.mkdir(parents=True, exist_ok=True)
     log = data.parent / f"{data.name}.log"
     command = [sys.executable, "-m", *program, str(data), *arguments]
