@@ -49,7 +49,8 @@ def run(*, rounds: int, seed: int, data: Path, cache: Path, stay: bool) -> Serve
             f"dayjob serves at [b]{server.url}[/] (dashboard), Geospot at [b]http://127.0.0.1:{GEOSPOT_PORT}[/]"
         )
         console.print(
-            f"{rounds:,} rounds by simulated people on simulated photos; of their clicks 65 % fall on the first place unseen:"
+            f"{rounds:,} rounds by simulated people on simulated photos;"
+            " 65 % of their clicks fall on the first place unseen:"
         )
         try:
             served = _play(server, world, rounds=rounds, seed=seed, held_out=held_out)
@@ -100,7 +101,7 @@ def print_table(served: Served) -> None:
         if name != "v0-baseline":
             table.add_row(f"champion {name}, its best order, unseen photos", f"{km:,.0f}", f"{km / base - 1:+.1%}")
     last = max(served.sampled_gain)
-    table.add_row(f"shown to users, last tenth of {last:,}", "", f"{-served.sampled_gain[last]:+.1%}")
+    table.add_row(f"shown to users, the tenth before {last:,}", "", f"{-served.sampled_gain[last]:+.1%}")
     table.add_row("best of the ten", f"{served.best_km:,.0f}", f"{served.best_km / served.baseline_km - 1:+.1%}")
     console.print(table)
     console.print(f"clicks: {served.feedback_state}. {served.feedback_reason}")

@@ -123,7 +123,7 @@ def measure(
         {"challenger": v.challenger, "champion": v.champion, "kind": v.kind.value, "evidence": v.evidence}
         for v in control.verdicts(TENANT, "geospot")
     ]
-    ends = [n for n in CHECKPOINTS if n <= len(played)]
+    ends = sorted({*(n for n in CHECKPOINTS if n <= len(played)), len(played)})
     return Served(
         population=population.value,
         seed=seed,
