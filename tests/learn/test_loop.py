@@ -1,5 +1,7 @@
 """The learner over a real journal: jobs, digests, erased people."""
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -77,6 +79,38 @@ def test_the_same_range_gives_the_same_digest_and_no_second_version(data: Path) 
     first = [v.digest for v in Control(data).versions(TENANT, POLICY)]
     night(data)
     assert [v.digest for v in Control(data).versions(TENANT, POLICY)] == first
+
+
+@pytest.mark.parametrize("how", ["flag", "file"])
+def test_a_freeze_stops_the_learner_and_a_job_waits_for_its_end(data: Path, how: str) -> None:
+    control, one = Control(data), learner(data)
+    job = one.ask(POLICY)
+    if how == "flag":
+        control.move(TENANT, POLICY, change={"frozen": "champion"})
+    else:
+        (data / "freeze").write_text("")
+    assert not one.step(watch_counts=True)
+    assert jobs.get_job(control, TENANT, job.id).state is JobState.QUEUED
+    control.move(TENANT, POLICY, change={"frozen": ""})
+    (data / "freeze").unlink(missing_ok=True)
+    assert one.step(watch_counts=False)
+    assert jobs.get_job(control, TENANT, job.id).state is JobState.SUCCEEDED
+
+
+def test_learning_by_hand_says_what_came_of_it(data: Path) -> None:
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "dayjob", "learn", "--data", str(data), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+
+    assert "v1-" in run("--policy", POLICY).stdout
+    for wrong, remedy in (
+        ((), "--policy NAME"),
+        (("--policy", "nobody"), "no policy"),
+        (("--policy", POLICY, "--recipe", "x"), "use one of"),
+    ):
+        told = run(*wrong)
+        assert told.returncode == 2
+        assert remedy in told.stderr
 
 
 def test_an_erased_person_is_unlearned_and_the_champion_rebuilt_without_them(served: Server) -> None:

@@ -55,7 +55,7 @@ def serve(
     service = assemble(settings, known)
     commands = [] if no_learner else ["learn"]
     commands += [] if no_judge else ["gate"]
-    helpers = Helpers(root=settings.data, commands=commands)
+    helpers = Helpers(root=settings.data, commands=commands, config=config)
     helpers.start()
     try:
         answer_until_stopped(create_app(service), settings)
@@ -144,6 +144,7 @@ class Helpers:
 
     root: Path
     commands: list[str]
+    config: Path | None = None  # the file they read their settings from too
     running: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
     stopping: threading.Event = field(default_factory=threading.Event)
 
@@ -156,6 +157,7 @@ class Helpers:
 
     def _spawn(self, command: str) -> subprocess.Popen[bytes]:
         arguments = ["--data", str(self.root), "--follow", "--parent", str(os.getpid())]
+        arguments += [] if self.config is None else ["--config", str(self.config)]
         return subprocess.Popen(
             [sys.executable, "-m", "dayjob", command, *arguments], stdin=subprocess.DEVNULL, start_new_session=True
         )

@@ -33,12 +33,16 @@ SEED = 20261120  # every version's; a different seed would be a different digest
 class Learner:
     """Does the learning jobs of a data directory, one at a time."""
 
-    def __init__(self, root: Path, control: Control, reader: Reader, *, threads: int, holder: str) -> None:
+    def __init__(
+        self, root: Path, control: Control, reader: Reader, *, threads: int, holder: str,
+        told: Callable[[float], None] = lambda _: None,
+    ) -> None:  # fmt: skip
         torch.set_num_threads(threads)
         self.root = root
         self.control = control
         self.reader = reader
         self.holder = holder
+        self.told = told  # of the progress of a fit, a share in [0, 1]
         self.asked: dict[tuple[str, str], int] = {}  # decisions there were when a job was last asked for
 
     def ask(self, policy: str, *, recipe: str | None = None, tenant: str = "default") -> Job:
@@ -51,19 +55,27 @@ class Learner:
         if watch_counts:
             self._ask_where_due()
         for job in jobs.unfinished(self.control):
-            if self.control.take_lease(f"learn/{job.tenant}/{job.policy}", self.holder, ttl_s=LEASE_S) is None:
+            if self.frozen(job.tenant, job.policy):
+                continue  # it waits, and goes on when the policy is unfrozen
+            lease = self.control.take_lease(f"learn/{job.tenant}/{job.policy}", self.holder, ttl_s=LEASE_S)
+            if lease is None:
                 continue
             self._do(job)
+            self.control.release_lease(lease)
             return True
         return False
+
+    def frozen(self, tenant: str, policy: str) -> bool:
+        """Whether learning is stopped: by the policy's own flag, or by the file (promise 7)."""
+        return bool(self.control.pointers(tenant, policy).frozen or self.control.freeze_file())
 
     def _ask_where_due(self) -> None:
         """A job for each policy with ``learn_every`` newly closed decisions since its newest version."""
         for policy in self.control.policies():
             every = int(policy.spec.get("learn_every", 0))
-            if not every or self.control.pointers(policy.tenant, policy.name).frozen:
-                continue
             key = (policy.tenant, policy.name)
+            if not every or self.frozen(*key):
+                continue
             decisions = self.reader.counts(*key).get("decisions", 0)
             if decisions - self.asked.get(key, 0) < every:
                 continue  # too few even if all were closed: the count below reads rows, this one does not
@@ -127,6 +139,9 @@ class Learner:
             if now - last < 1.0:
                 return
             last = now
+            self.told(share)
+            if self.frozen(job.tenant, job.policy):
+                raise Conflict(f"policy {job.policy!r} was frozen while it learned: unfreeze it and ask again")
             self.control.take_lease(f"learn/{job.tenant}/{job.policy}", self.holder, ttl_s=LEASE_S)
             jobs.update_job(self.control, job, state=JobState.RUNNING, progress=share)
 

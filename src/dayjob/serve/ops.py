@@ -1,5 +1,7 @@
 """Health, metrics and the published OpenAPI document."""
 
+import asyncio
+
 from starlette.responses import Response
 
 from dayjob.serve.call import Call, answer
@@ -21,5 +23,8 @@ async def readyz(call: Call) -> Response:
 
 async def metrics(call: Call) -> Response:
     """Prometheus text."""
+    for key in list(call.hub.live):
+        report = await asyncio.to_thread(call.hub.control.state, *key, "report")
+        call.service.metrics.set_lag(*key, lag=int((report or {}).get("gate", {}).get("lag", 0)))
     body = call.service.metrics.render(call.hub.store.waiting)
     return Response(body, media_type="text/plain; version=0.0.4; charset=utf-8")
