@@ -133,3 +133,29 @@ def test_an_erased_person_is_unlearned_and_the_champion_rebuilt_without_them(ser
         assert client.user("u3").decisions == 0
         with pytest.raises(ApiError, match="erased"):
             client.rollback(POLICY, to=taught.name)
+
+
+def test_who_comes_back_after_an_erasure_does_not_stop_the_nights(served: Server) -> None:
+    with Client(served.url) as client:
+        answer = client.rank(
+            POLICY,
+            np.ones(DIM),
+            user="u3",
+            candidates=[Candidate(id=f"c{k}", features=np.full(DIM, k), score=-float(k)) for k in range(K)],
+        )
+        client.feedback(answer.click("c1"))
+    result = night(served.data)
+    version = Control(served.data).version(TENANT, POLICY, str(result["challenger"]))
+    assert version.status is VersionStatus.WAITING
+
+
+def test_a_champion_taught_by_one_person_alone_gives_way_to_the_baseline(served: Server) -> None:
+    control = Control(served.data)
+    champion = control.versions(TENANT, POLICY)[-1]
+    with Client(served.url) as client:
+        client.promote(POLICY, champion.name, reason="to see everybody go")
+        for n in range(10):
+            client.erase_user(f"u{n}")
+    assert learner(served.data).step(watch_counts=True)
+    pointers = control.pointers(TENANT, POLICY)
+    assert pointers.champion == pointers.baseline

@@ -197,6 +197,12 @@ class Judge:
         evidence = trial_point(docket, result)
         self._say(db, pointers, challenger=challenger, champion=docket.champion, kind=result.kind,
                   reason=result.reason, evidence=evidence)  # fmt: skip
+        row = db.execute(
+            "SELECT status FROM versions WHERE tenant=? AND policy=? AND name=?",
+            (pointers.tenant, pointers.policy, challenger),
+        ).fetchone()
+        if row is None or row[0] != VersionStatus.TRIAL.value:
+            raise Fenced(f"{challenger} is on trial no more: judged again")
         status = {VerdictKind.PROMOTE: VersionStatus.CHAMPION, VerdictKind.REJECT: VersionStatus.REJECTED}
         _stands(db, pointers, challenger, status.get(result.kind, VersionStatus.HELD))
         change: dict[str, str | None] = {"challenger": None}

@@ -162,7 +162,7 @@ CATALOGS = Table(
 # Keyed hashes of erased ids: a resent row is refused, and nothing about the person remains.
 TOMBSTONES = Table(
     name="tombstones",
-    columns=_columns("tenant TEXT NOT NULL\n mark BLOB NOT NULL"),
+    columns=_columns("tenant TEXT NOT NULL\n mark BLOB NOT NULL\n seq INTEGER NOT NULL"),
     key=("tenant", "mark"),
 )
 

@@ -39,7 +39,9 @@ def erase_user(tx: Transaction, tenant: str, user: str) -> dict[str, int]:
         counts[table] = len(ids[table])
     marks = [(tenant, tx.mark(tenant, "id", one)) for table in ids for one in ids[table]]
     marks.append((tenant, tx.mark(tenant, "user", user)))
-    tx.db.executemany("INSERT OR IGNORE INTO tombstones (tenant, mark) VALUES (?, ?)", marks)
+    seq = tx.next_seq()  # whoever learned from a replay read before this learned from them
+    rows = [(*mark, seq) for mark in marks]
+    tx.db.executemany("INSERT OR REPLACE INTO tombstones (tenant, mark, seq) VALUES (?, ?, ?)", rows)
     counts["vectors"] = _drop_orphans(tx, tenant, suspects)
     return counts
 

@@ -127,7 +127,9 @@ def join(
     """Each decision with its outcomes (by decision id) and what closed it."""
     out = []
     for stored in decisions:
-        own = tuple(sorted(outcomes.get(stored.record.id, ()), key=lambda o: o.seq))
+        # What was said of a session before this decision was made does not speak of it.
+        said = (o for o in outcomes.get(stored.record.id, ()) if o.seq > stored.seq)
+        own = tuple(sorted(said, key=lambda o: o.seq))
         end = closing(stored.record, own, now_ms=now_ms, window=window)
         closed = end.seq if isinstance(end, StoredOutcome) else end
         out.append(Joined(stored=stored, outcomes=own, closed_seq=closed))

@@ -78,14 +78,14 @@ class Reader:
         db = self._db()
         out: dict[str, list[StoredOutcome]] = {}
         by_decision = OUTCOMES.select("WHERE tenant=? AND decision=?")
-        by_session = OUTCOMES.select("WHERE tenant=? AND session=? AND decision IS NULL")
+        by_session = OUTCOMES.select("WHERE tenant=? AND session=? AND policy=? AND decision IS NULL")
         sessions: dict[str, list[StoredOutcome]] = {}
         for stored in decisions:
             record = stored.record
             found = [row_outcome(row) for row in db.execute(by_decision, (tenant, record.id))]
             if record.session is not None:
                 if record.session not in sessions:
-                    rows = db.execute(by_session, (tenant, record.session))
+                    rows = db.execute(by_session, (tenant, record.session, record.policy))
                     sessions[record.session] = [row_outcome(row) for row in rows]
                 found += sessions[record.session]
             if found:
@@ -124,11 +124,11 @@ class Reader:
         )
         return [row[0] for row in rows], [row[1] for row in rows], [loads(row[2]) for row in rows]
 
-    def any_erased(self, tenant: str, marks: Sequence[bytes]) -> bool:
-        """Whether any of these keyed marks is a tombstone."""
+    def any_erased(self, tenant: str, marks: Sequence[bytes], *, after: int) -> bool:
+        """Whether any of these keyed marks was erased after a sequence number; who came back before it is welcome."""
         db = self._db()
-        sql = "SELECT 1 FROM tombstones WHERE tenant=? AND mark=?"
-        return any(db.execute(sql, (tenant, mark)).fetchone() is not None for mark in marks)
+        sql = "SELECT 1 FROM tombstones WHERE tenant=? AND mark=? AND seq>?"
+        return any(db.execute(sql, (tenant, mark, after)).fetchone() is not None for mark in marks)
 
     def counts(self, tenant: str, policy: str) -> dict[str, int]:
         """Decisions and outcomes by kind."""

@@ -70,7 +70,8 @@ def _install(
     control: Control, pointers: Pointers, *, version: Version, was: VersionStatus, previous: str | None
 ) -> None:
     tenant, policy = pointers.tenant, pointers.policy
-    control.move(tenant, policy, change={"champion": version.name, "previous": previous, "challenger": None})
+    change = {"champion": version.name, "previous": previous, "challenger": None}
+    control.move(tenant, policy, change=change, generation=pointers.generation)
     stands = {pointers.champion: was, version.name: VersionStatus.CHAMPION}
     _tell(control, pointers, stands=stands, verdict=None)
 

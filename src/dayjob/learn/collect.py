@@ -12,7 +12,7 @@ from dayjob.journal.join import surviving, window_of
 from dayjob.journal.readers import Reader, cursor_of
 from dayjob.learn.replay import FILLER, Replay
 from dayjob.policies.baseline import great_circle_km
-from dayjob.records import Decision, Joined, Json, Outcome
+from dayjob.records import Decision, Joined, Json, Outcome, StoredOutcome
 
 CHOICES = (OutcomeKind.CLICK, OutcomeKind.ACCEPT, OutcomeKind.NONE, OutcomeKind.REJECT)
 ROLES = {Role.CHAMPION: 0, Role.TRIAL: 1, Role.BASELINE: 2}
@@ -35,6 +35,7 @@ class _Rows:
     click: list[int] = field(default_factory=list)
     truth: list[int] = field(default_factory=list)
     seqs: list[int] = field(default_factory=list)
+    users: set[str] = field(default_factory=set)  # whose outcomes they are
 
 
 def collect(
@@ -49,7 +50,9 @@ def collect(
         decision = joined.stored.record
         if decision.role is Role.BEST or (decision.user is not None and (tenant, decision.user) in silent):
             continue
-        click, truth = _taught(joined, until)
+        told = [o for o in joined.outcomes if (tenant, o.record.user or "") not in silent]
+        click, truth = _taught(decision, told)
+        rows.users.update(o.record.user for o in told if o.record.user is not None)
         rows.decisions.append(decision)
         rows.click.append(click)
         rows.truth.append(truth)
@@ -57,10 +60,8 @@ def collect(
     if not rows.decisions:
         raise Invalid("there is no closed decision to learn from yet: rank, send feedback, and ask again")
     rows = _newest(rows)
-    users = frozenset(d.user for d in rows.decisions if d.user is not None)
-    return Collected(
-        replay=_arrays(reader, tenant, rows, spec), users=users, from_seq=rows.seqs[0] - 1, to_seq=rows.seqs[-1]
-    )
+    users = frozenset({*rows.users, *(d.user for d in rows.decisions if d.user is not None)})
+    return Collected(replay=_arrays(reader, tenant, rows, spec), users=users, from_seq=rows.seqs[0] - 1, to_seq=until)
 
 
 def _closed(reader: Reader, tenant: str, policy: str, *, spec: Json, until: int) -> Iterator[Joined]:
@@ -78,15 +79,12 @@ def _closed(reader: Reader, tenant: str, policy: str, *, spec: Json, until: int)
                 yield Joined(stored=joined.stored, outcomes=tuple(known), closed_seq=joined.closed_seq)
 
 
-def _taught(joined: Joined, until: int) -> tuple[int, int]:
+def _taught(decision: Decision, told: list[StoredOutcome]) -> tuple[int, int]:
     """(clicked position, right slot), -1 for none: the last surviving choice, and the last surviving truth."""
-    decision = joined.stored.record
     slots = list(memoryview(decision.ranking).cast("H"))
     click, truth = FILLER, FILLER
-    for stored in surviving(joined.outcomes):
+    for stored in surviving(told):
         outcome = stored.record
-        if stored.seq > until:
-            continue
         if outcome.kind in CHOICES:
             positive = outcome.kind in (OutcomeKind.CLICK, OutcomeKind.ACCEPT)
             click = _position(decision, slots, outcome) if positive else FILLER
@@ -116,7 +114,11 @@ def _newest(rows: _Rows) -> _Rows:
     if len(rows.seqs) <= MOST:
         return rows
     return _Rows(
-        decisions=rows.decisions[-MOST:], click=rows.click[-MOST:], truth=rows.truth[-MOST:], seqs=rows.seqs[-MOST:]
+        users=rows.users,
+        decisions=rows.decisions[-MOST:],
+        click=rows.click[-MOST:],
+        truth=rows.truth[-MOST:],
+        seqs=rows.seqs[-MOST:],
     )
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from dayjob.endings import Conflict, DayjobError, JobState, VersionStatus
+from dayjob.endings import Conflict, DayjobError, Invalid, JobState, VersionStatus
 from dayjob.journal import jobs, versions
 from dayjob.journal.control import Control
 from dayjob.journal.join import window_of
@@ -27,6 +27,7 @@ from dayjob.records import Job, Json, Policy, Version
 
 log = logging.getLogger("dayjob.learner")
 LEASE_S = 30.0
+RETRY_S = 60.0  # between two tries to rebuild a champion that must go
 SEED = 20261120  # every version's; a different seed would be a different digest
 
 
@@ -42,6 +43,7 @@ class Learner:
         self.control = control
         self.reader = reader
         self.holder = holder
+        self.retried: dict[tuple[str, str], float] = {}
         self.told = told  # of the progress of a fit, a share in [0, 1]
         self.asked: dict[tuple[str, str], int] = {}  # decisions there were when a job was last asked for
 
@@ -74,7 +76,12 @@ class Learner:
         for policy in self.control.policies():
             every = int(policy.spec.get("learn_every", 0))
             key = (policy.tenant, policy.name)
-            if not every or self.frozen(*key):
+            if self.frozen(*key):
+                continue
+            if self._is_tainted(*key) and time.monotonic() - self.retried.get(key, -RETRY_S) >= RETRY_S:
+                self.retried[key] = time.monotonic()
+                self.ask(policy.name, tenant=policy.tenant)
+            if not every:
                 continue
             decisions = self.reader.counts(*key).get("decisions", 0)
             if decisions - self.asked.get(key, 0) < every:
@@ -83,6 +90,11 @@ class Learner:
             if self.reader.count_closed(*key, after=since, window=window_of(policy.spec), most=every) >= every:
                 self.asked[key] = decisions
                 self.ask(policy.name, tenant=policy.tenant)
+
+    def _is_tainted(self, tenant: str, policy: str) -> bool:
+        """Whether the champion learned from someone since erased: it is due to be rebuilt, whoever asked or did not."""
+        champion = self.control.pointers(tenant, policy).champion
+        return self.control.version(tenant, policy, champion).status is VersionStatus.TAINTED
 
     def _do(self, job: Job) -> None:
         try:
@@ -107,11 +119,22 @@ class Learner:
         # A champion that learned from someone since erased is built again over its own range, without them.
         tainted = champion.status is VersionStatus.TAINTED
         until = champion.to_seq if tainted else self.reader.last_seq()
-        found = collect(self.reader, tenant, job.policy, spec=policy.spec, until=until, silent=control.silent_people())
+        recipe = champion.recipe if tainted else job.recipe
+        began = self.reader.last_seq()
+        try:
+            found = collect(
+                self.reader, tenant, job.policy, spec=policy.spec, until=until, silent=control.silent_people()
+            )
+        except Invalid:
+            if not tainted:
+                raise
+            # Nobody else had taught it: without them there is only the baseline.
+            rebuild(control, pointers, version=control.version(tenant, job.policy, pointers.baseline))
+            return {"challenger": None, "reason": "nothing is left to learn from: the baseline serves", "decisions": 0}
         fitted = fit(
             found.replay,
             shape=policy.spec["hidden"],
-            recipe=RECIPES[job.recipe],
+            recipe=RECIPES[recipe],
             seed=SEED,
             checkpoint=self.root / "work" / f"{job.id}.safetensors",
             progress=self._progress(job),
@@ -121,7 +144,7 @@ class Learner:
                 rebuild(control, pointers, version=control.version(tenant, job.policy, pointers.baseline))
             reason = "nothing learned from these outcomes beats the caller's own order on held-out decisions"
             return {"challenger": None, "reason": reason, "decisions": len(found.replay), "stats": fitted.stats}
-        version = self._publish(policy, job, found, fitted)
+        version = self._publish(policy, recipe, found, fitted, began=began)
         if version.status is not VersionStatus.WAITING:
             reason = f"it came out equal to {version.name}, which is {version.status}"
             return {"challenger": None, "reason": reason, "decisions": len(found.replay), "stats": fitted.stats}
@@ -147,13 +170,13 @@ class Learner:
 
         return say
 
-    def _publish(self, policy: Policy, job: Job, found: Collected, fitted: Fitted) -> Version:
+    def _publish(self, policy: Policy, recipe: str, found: Collected, fitted: Fitted, *, began: int) -> Version:
         """Weights to disk, then the row that makes them a waiting challenger, then who taught it."""
         control, tenant, name = self.control, policy.tenant, policy.name
         known = control.versions(tenant, name)
         pointers = control.pointers(tenant, name)
         manifest = versions.VersionManifest(
-            recipe=job.recipe, network=fitted.network, from_seq=found.from_seq, to_seq=found.to_seq, seed=SEED,
+            recipe=recipe, network=fitted.network, from_seq=found.from_seq, to_seq=found.to_seq, seed=SEED,
             created_ms=int(time.time() * 1000), parent=pointers.champion,
         )  # fmt: skip
         stored = versions.publish(
@@ -165,14 +188,14 @@ class Learner:
             return same
         version = Version(
             tenant=tenant, policy=name, name=stored.version, number=known[-1].number + 1, parent=pointers.champion,
-            recipe=job.recipe, digest=stored.digest, from_seq=found.from_seq, to_seq=found.to_seq,
+            recipe=recipe, digest=stored.digest, from_seq=found.from_seq, to_seq=found.to_seq,
             status=VersionStatus.WAITING, created_ms=manifest.created_ms, detail={"stats": fitted.stats},
         )  # fmt: skip
         secret = control.secret("journal")
         marks = [person_mark(secret, tenant, user) for user in found.users]
         control.set_taught(tenant, name, version.name, marks=marks)
         control.add_version(version)
-        if self.reader.any_erased(tenant, marks):
+        if self.reader.any_erased(tenant, marks, after=began):
             # Someone was erased while this version learned from them: it goes, and the next one knows nothing of them.
             control.set_status(tenant, name, [version.name], VersionStatus.TAINTED)
             raise Conflict("somebody was erased while this version learned from them: ask again")

@@ -97,6 +97,7 @@ async def delete_user(call: Call) -> Response:
     user, hub = _person(call), call.hub
     taught = await _taught(call, user)
     counts = await hub.store.asubmit(lambda tx: erase_user(tx, call.tenant, user))
+    taught = sorted({*taught, *await _taught(call, user)})  # a night may have ended in between
     await asyncio.wrap_future(hub.store.scrub())
     await asyncio.to_thread(_taint, call, taught)
     await asyncio.to_thread(hub.control.forget, call.tenant, user)
