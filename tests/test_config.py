@@ -31,10 +31,10 @@ def test_nothing_given_is_all_defaults(tmp_path):
 
 
 def test_flags_win_over_environment_over_file_over_default(tmp_path):
-    toml = "port = 1\nholdback = 0.1\npoll_s = 0.2\n"
-    environ = {"DAYJOB_PORT": "2", "DAYJOB_HOLDBACK": "0.2", "PATH": "/bin"}
+    toml = "port = 1\nholdback = 0.01\npoll_s = 0.2\n"
+    environ = {"DAYJOB_PORT": "2", "DAYJOB_HOLDBACK": "0.02", "PATH": "/bin"}
     loaded = load(tmp_path, toml=toml, environ=environ, flags={"port": 3, "holdback": None})
-    assert (loaded.config.port, loaded.config.holdback, loaded.config.poll_s) == (3, 0.2, 0.2)
+    assert (loaded.config.port, loaded.config.holdback, loaded.config.poll_s) == (3, 0.02, 0.2)
     assert loaded.config.trial_share == Config().trial_share
     assert [loaded.source_of[name] for name in ("port", "holdback", "poll_s", "host")] == [
         "--port", "DAYJOB_HOLDBACK", f"{tmp_path / 'dayjob.toml'}, poll_s", "default"
@@ -57,7 +57,8 @@ def kind_of(name: str) -> type:
     "name", [setting.name for setting in fields(Config) if setting.name not in ("host", "journal")]
 )
 def test_every_setting_is_read_from_everywhere_with_its_type(tmp_path, name):
-    as_env, as_toml, want = ("3", "3", 3) if name == "learner_threads" else SAMPLES[kind_of(name)]
+    bounded = {"learner_threads": ("3", "3", 3), "holdback": ("0.02", "0.02", 0.02)}
+    as_env, as_toml, want = bounded.get(name, SAMPLES[kind_of(name)])
     by_env = load(tmp_path, environ={"DAYJOB_" + name.upper(): as_env})
     by_toml = load(tmp_path, toml=f"{name} = {as_toml}")
     want = tmp_path / "d" if kind_of(name) is Path else want
@@ -152,6 +153,20 @@ def test_no_config_is_out_of_bounds_whoever_makes_it():
         Config(holdback=0.9)
     with pytest.raises(Invalid, match="poll_s"):
         Config(poll_s=float("nan"))
+
+
+def test_shares_that_leave_the_champion_too_little_are_refused(tmp_path):
+    """(1 - .04 - .5) * .1 = .046 is enough beside a holdback of .04; beside .05, .045 is not."""
+    Config(holdback=0.04)
+    error = refused(tmp_path, toml="holdback = 0.05")
+    assert (error.param, error.code) == ("holdback", "invalid_setting")
+    assert "as few as 0.045" in str(error)
+    assert "lower trial_share, watch_most_share or holdback" in str(error)
+    Config(holdback=0.05, trial_share=0.8)
+    Config(holdback=0.2, watch_share=0.2, trial_share=0.3)
+    error = refused(tmp_path, toml="watch_share = 0.6")
+    assert error.param == "watch_most_share"
+    assert "must be at least watch_share" in str(error)
 
 
 def test_the_page_of_settings_is_what_the_code_says():

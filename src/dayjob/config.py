@@ -59,9 +59,15 @@ class Config:
     token_ttl_s: Annotated[int, About("How long the feedback token of a decision works.", 1)] = 86_400
     holdback: Annotated[float, About("Share of decisions served by the baseline, to compare against.", 0, 0.5)] = 0.03
     watch_share: Annotated[
-        float, About("Share of decisions served as coin-flip pairs with the version last replaced.", 0, 0.4)
+        float, About("Share of decisions served as coin-flip pairs with the version last replaced.", 0, 0.9)
     ] = 0.1
+    watch_most_share: Annotated[
+        float, About("The same just after a promotion, and while evidence of harm grows.", 0, 0.9)
+    ] = 0.5
     trial_share: Annotated[float, About("Share of the others served as coin-flip pairs in a trial.", 0, 0.95)] = 0.9
+    user_cost: Annotated[
+        float, About("What holdback, watch and trials may cost users: share of the champion's expected loss.", 0, 1)
+    ] = 0.01
     poll_s: Annotated[float, About("How often the server looks for a moved pointer.", 0.01, 0.5)] = 0.1
     ballast_bytes: Annotated[
         int, About("Reserve file, freed at the first full disk so that a rollback can be written.", 0, 1 << 32)
@@ -75,6 +81,26 @@ class Config:
             fault = _fault(name, about, getattr(self, name))
             if fault:
                 raise Invalid(f"{name}: {fault}", param=name, code="invalid_setting")
+        self._check_shares()
+
+    def _check_shares(self) -> None:
+        """The champion alone must be at least as frequent as the holdback that it is compared with (``gate.watch``)."""
+        if self.watch_most_share < self.watch_share:
+            raise Invalid(
+                f"watch_most_share ({self.watch_most_share:g}) must be at least watch_share ({self.watch_share:g}): "
+                "raise the one or lower the other",
+                param="watch_most_share",
+                code="invalid_setting",
+            )
+        alone = (1.0 - self.holdback - self.watch_most_share) * (1.0 - self.trial_share)
+        if alone < self.holdback - 1e-9:  # shares are decimal fractions, floats are not
+            raise Invalid(
+                f"with holdback {self.holdback:g}, watch_most_share {self.watch_most_share:g} and trial_share "
+                f"{self.trial_share:g} the champion alone may serve as few as {alone:.3g} of the decisions, fewer than "
+                "the holdback it is compared with: lower trial_share, watch_most_share or holdback",
+                param="holdback",
+                code="invalid_setting",
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

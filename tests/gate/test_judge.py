@@ -1,5 +1,6 @@
 """The judge: what it reads, in which order, what commits together, who may write, and what it never promotes."""
 
+import hashlib
 import math
 import shutil
 from collections.abc import Iterator
@@ -7,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import apsw
 import pytest
 
 from dayjob.endings import Damaged, OutcomeKind, PolicyKind, Role, StorageFull, VerdictKind, VersionStatus
@@ -14,6 +16,7 @@ from dayjob.fakes import fake_decision
 from dayjob.gate import judge as module
 from dayjob.gate.docket import Docket
 from dayjob.gate.evidence import observations
+from dayjob.gate.judge import Judge
 from dayjob.journal.control import Control
 from dayjob.journal.join import window_of
 from dayjob.journal.readers import Reader
@@ -172,7 +175,7 @@ def test_every_kind_of_outcome_speaks_for_the_right_side(clicks: World) -> None:
         (OutcomeKind.TRUTH, "b", 1), (OutcomeKind.TRUTH, "c", 0), (OutcomeKind.NONE, "a", 0),
     ):  # fmt: skip
         (joined,) = closed_pair(world, kind, item)
-        seen = observations([joined], SPEC | {"metric": "click"})
+        seen = observations([joined], SPEC | {"metric": "click"}, key=b"k")
         assert seen.low_N.tolist() == seen.high_N.tolist() == [sign], (kind, item)
     world.judge().step()
     assert docket(world).trial.evidence.count == 9
@@ -226,7 +229,7 @@ def uninterrupted(world: World, root: Path) -> Json:
     return kept(quiet)
 
 
-@pytest.mark.parametrize("at", ["put_state", "add_point", "add_verdict", "_move", "put_status"])
+@pytest.mark.parametrize("at", ["put_state", "add_point", "add_verdict", "move", "stands"])
 def test_evidence_cursor_verdict_and_move_commit_together_or_not_at_all(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: str
 ) -> None:
@@ -267,7 +270,7 @@ def test_a_judge_with_an_older_lease_writes_nothing(world: World) -> None:
     world.trial(BASELINE, V1, 150, favour=0.95)
     policy = world.control.policy(*KEY)
     with pytest.raises(module.Fenced, match="newer process"):
-        old._read(policy, stale, lease, world.control.pointers(*KEY))
+        old._read(policy, stale, old.seats[KEY], pointers=world.control.pointers(*KEY))
     assert kept(world) == before
     assert world.control.pointers(*KEY).champion == BASELINE
     assert old.step() == 0, "the older one steps back while the newer holds the lease"
@@ -293,7 +296,9 @@ def test_pointers_moved_by_somebody_else_meanwhile_are_not_overrun(
     assert world.control.verdicts(*KEY) == []
 
 
-def test_a_full_disk_leaves_the_judge_where_it_was(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_on_a_full_disk_evidence_is_kept_in_memory_and_saved_when_there_is_room(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     on_trial(world)
     world.trial(BASELINE, V1, 5, favour=1.0)
     before = kept(world)
@@ -303,10 +308,14 @@ def test_a_full_disk_leaves_the_judge_where_it_was(world: World, monkeypatch: py
         raise StorageFull("the disk is full")
 
     monkeypatch.setattr(module, "put_state", full)
-    assert judge.step() == 0
-    assert kept(world) == before
-    monkeypatch.undo()
     assert judge.step() == 5
+    assert kept(world) == before
+    assert judge.step() == 0
+    assert docket(world).trial.evidence.count == 0
+    monkeypatch.undo()
+    monkeypatch.setattr(module, "REPORT_S", math.inf)
+    judge.step()
+    assert docket(world).trial.evidence.count == 5
 
 
 # ---- void evidence, rollbacks, taint, freeze -------------------------------------------------------------------------
@@ -455,22 +464,209 @@ def test_a_freeze_stops_promotions_and_never_a_rollback(world: World, how: str) 
     assert world.status(V2) is VersionStatus.WAITING
 
 
-def test_a_challenger_whose_files_are_damaged_keeps_nobody_from_a_report(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def damaged(*_: str) -> Any:
-        raise Damaged("its files do not match their manifest")
+def damage(world: World, judge: Judge, *names: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From here on these versions do not match their manifests."""
 
+    def load(tenant: str, policy: str, name: str, digest: str) -> Any:
+        if name in names:
+            raise Damaged(f"{name}: weights.safetensors does not match its SHA-256")
+        return world.load(tenant, policy, name, digest)
+
+    monkeypatch.setattr(judge, "load_ranker", load)
+
+
+def test_a_damaged_challenger_frees_its_place_for_the_next(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in (1, 2, 3):
+        world.add(number)
+    judge = world.judge()
+    damage(world, judge, V2, V3, monkeypatch=monkeypatch)
+    judge.step()
+    assert world.control.pointers(*KEY).challenger == V1
+    assert [world.status(name) for name in (V1, V2, V3)] == [
+        VersionStatus.TRIAL, VersionStatus.DAMAGED, VersionStatus.DAMAGED,
+    ]  # fmt: skip
+    told = world.control.verdicts(*KEY)
+    assert {verdict.challenger for verdict in told} == {V2, V3}
+    assert all("does not match its SHA-256" in verdict.reason for verdict in told)
+    judge.step()
+    assert len(world.control.verdicts(*KEY)) == 2, "said once"
+    assert docket(world).budget.decided == 0, "what was never tried has used no level"
+    world.add(4, digest=f"{3:064x}")
+    world.control.move(*KEY, change={"challenger": None})
+    judge.step()
+    assert world.control.pointers(*KEY).challenger == "v4-00000004", "the same content, learned again, is welcome"
+
+
+@pytest.mark.parametrize("how", ["taken up", "a minute later"])
+def test_one_damaged_while_on_trial_frees_its_place_too(
+    world: World, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    on_trial(world)
+    world.trial(BASELINE, V1, 5, favour=1.0)
+    world.judge().step()
+    judge = world.judge()
+    if how == "taken up":
+        world.control.db().execute("UPDATE leases SET until_ms=0")
+        judge = world.judge("judge-2")
+    else:
+        monkeypatch.setattr(module, "CHECK_S", 0.0)
+    damage(world, judge, V1, monkeypatch=monkeypatch)
+    judge.step()
+    assert world.control.pointers(*KEY).challenger is None
+    assert world.status(V1) is VersionStatus.DAMAGED
+    assert docket(world).budget.decided == 1, "an abandoned trial"
+
+
+def test_a_rollback_never_returns_to_one_that_is_damaged(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.add(2, VersionStatus.RETIRED)
+    bad_champion(world, previous=V2)
+    damage(world, world.judge(), V2, monkeypatch=monkeypatch)
+    world.judge().step()
+    assert world.control.pointers(*KEY).champion == BASELINE
+
+
+def test_a_challenger_that_is_on_trial_no_more_is_not_promoted(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between the look and the verdict somebody withdraws it, and the pointers still name it."""
+    on_trial(world)
+    world.trial(BASELINE, V1, 150, favour=0.95)
+    real = module.observe
+
+    def meanwhile(*arguments: Any, **named: Any) -> Any:
+        world.control.set_status(*KEY, [V1], VersionStatus.HELD)
+        return real(*arguments, **named)
+
+    monkeypatch.setattr(module, "observe", meanwhile)
+    assert world.judge().step() == 0
+    assert world.control.pointers(*KEY).champion == BASELINE
+    assert world.control.verdicts(*KEY) == []
+    assert world.status(V1) is VersionStatus.HELD
+
+
+# ---- another question ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("change", [{"alpha": 0.2}, {"metric": "click"}])
+def test_another_metric_or_alpha_voids_the_trial_in_progress(world: World, change: Json) -> None:
+    on_trial(world)
+    world.trial(BASELINE, V1, 10, favour=0.6)
+    world.judge().step()
+    assert docket(world).trial.evidence.count == 10
+    world.control.update_spec(*KEY, SPEC | change)
+    world.judge().step()
+    after = docket(world)
+    assert (after.challenger, after.trial.evidence.count) == (V1, 0)
+    assert (after.budget.decided, after.budget.promoted) == (1, 0)
+    assert after.budget.alpha == (SPEC | change)["alpha"]
+    assert after.metric == (SPEC | change)["metric"]
+    assert after.budget.level == pytest.approx(after.budget.alpha * 2**-1.6 / 2.285765679)
+    world.judge().step()
+    assert docket(world).budget.decided == 1, "once"
+
+
+def test_a_trial_is_not_promoted_under_an_alpha_that_it_did_not_begin_under(world: World) -> None:
+    """Evidence just short of the level, and then alpha is raised: the evidence does not count any more."""
     on_trial(world)
     judge = world.judge()
-    monkeypatch.setattr(judge, "load_ranker", damaged)
-    monkeypatch.setattr(module, "REPORT_S", 0.0)
-    world.trial(BASELINE, V1, 3, favour=1.0)
-    assert judge.step() == 3
-    report = world.control.state(*KEY, "report")
-    assert report is not None
-    assert report["gate"]["judged_through"] == docket(world).cursor
-    assert KEY in judge.cases, "and the judge does not start anew at every step"
+    world.trial(BASELINE, V1, 8, favour=1.0)
+    judge.step()
+    assert math.log(1 / 0.9) < docket(world).trial.evidence.peak_up < math.log(1 / 0.05)
+    assert world.control.pointers(*KEY).champion == BASELINE
+    world.control.update_spec(*KEY, SPEC | {"alpha": 0.9})
+    judge.step()
+    assert world.control.pointers(*KEY).champion == BASELINE
+    assert docket(world).trial.evidence.count == 0
+
+
+def test_the_watch_starts_anew_under_another_metric(world: World) -> None:
+    world.add(1, VersionStatus.CHAMPION)
+    world.control.move(*KEY, change={"champion": V1, "previous": BASELINE})
+    world.judge().step()
+    world.trial(V1, BASELINE, 10, favour=0.5)
+    world.judge().step()
+    assert docket(world).watch.pairs.count == 10
+    world.control.update_spec(*KEY, SPEC | {"metric": "click"})
+    world.judge().step()
+    assert docket(world).watch.pairs.count == 0
+
+
+# ---- the watch over the holdback -------------------------------------------------------------------------------------
+
+
+def served(world: World, role: Role, *, chances: tuple[float, float], champion: str = V1) -> None:
+    """A closed decision of champion or holdback, with its chances; what it showed first was right."""
+    extra: Json = {"chances": list(chances)} | ({"champion": champion} if role is Role.BASELINE else {})
+    version = BASELINE if role is Role.BASELINE else champion
+    decision = replace(fake_decision(0)[0], role=role, version=version, at_ms=AT, extra=extra, user="ann")
+    world.tell(world.decide(decision), "a")
+
+
+def test_a_decision_counts_for_the_watch_by_its_chances_and_never_by_its_part(world: World) -> None:
+    world.add(1, VersionStatus.CHAMPION)
+    world.add(2, VersionStatus.RETIRED)
+    world.control.move(*KEY, change={"champion": V1, "previous": V2})
+    judge = world.judge()
+    judge.step()
+    rows = [
+        ((0.03, 0.2), V1, 2), ((0.1, 0.2), V1, 4),  # the holdback's setting changed in between: both count
+        ((0.03, 0.02), V1, 4), ((0.0, 0.9), V1, 4),  # neither part of such a decision does
+        ((0.03, 0.2), V2, 4),  # of another champion's life
+        ((0.03, 0.2), V1, 6),  # and the judge goes on
+    ]  # fmt: skip
+    for chances, champion, expected in rows:
+        for role in (Role.CHAMPION, Role.BASELINE):
+            served(world, role, chances=chances, champion=champion)
+        judge.step()
+        assert docket(world).watch.arms.count == expected, (chances, champion)
+
+
+# ---- people who were erased ------------------------------------------------------------------------------------------
+
+
+def contents(root: Path) -> bytes:
+    return b"".join(path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file())
+
+
+def test_nothing_of_an_erased_person_is_left_with_the_judge(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trials count people: by numbers that nobody can find from a name without the data directory's secret, and that
+    go when the person does. Who comes back is counted anew."""
+    monkeypatch.setattr(module, "FORGET_S", 0.0)
+    name, friend = "ann.of.somewhere@example.org", "bob"
+    on_trial(world)
+    for user in (name, friend):
+        number = world.pair(BASELINE, V1, coin=1, user=user)
+        world.tell(number, "b")
+    judge = world.judge()
+    judge.step()
+    numbers = docket(world).trial.user_U
+    assert len(numbers) == 2
+    guesses = {
+        int.from_bytes(hashlib.new(kind, data).digest()[:size], order)
+        for kind in ("sha256", "sha1", "md5", "sha512", "blake2s", "blake2b") for size in (4, 6, 7, 8)
+        for order in ("little", "big") for data in (name.encode(), f"t/{name}".encode(), f"t\0{name}".encode())
+    } | {
+        int.from_bytes(hashlib.blake2b(name.encode(), digest_size=size).digest(), order)
+        for size in (4, 6, 7, 8) for order in ("little", "big")
+    }  # fmt: skip
+    world.store.erase_user("t", name).result()
+    world.store.scrub().result()
+    judge.step()
+    assert docket(world).trial.user_U == numbers[1:]
+    assert docket(world).trial.evidence.count == 2
+    assert [line.user for line in judge.cases[KEY].desk.lines] == [numbers[1]]
+    world.control.db().wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+    left = contents(world.root)
+    assert friend.encode() in left, "the search sees what is there"
+    assert str(numbers[1]).encode() in left
+    assert name.encode() not in left
+    assert str(numbers[0]).encode() not in left
+    for guess in guesses:
+        assert guess not in numbers
+        assert str(guess).encode() not in left or guess < 10**9
+    number = world.pair(BASELINE, V1, coin=1, user=name)
+    world.tell(number, "b")
+    judge.step()
+    judge.step()
+    assert sorted(docket(world).trial.user_U) == sorted(numbers), "erased once, not for ever"
 
 
 def test_every_policy_of_every_tenant_is_judged_apart(world: World) -> None:

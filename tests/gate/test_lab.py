@@ -74,6 +74,17 @@ def test_rollback_rows_time_the_damage() -> None:
     assert rows[0]["within 2,000"] == 1.0
     assert 0 < rows[0]["median decisions"] <= 900
     assert rows[1]["false alarms"] == 0.0
+    assert rows[1]["pairs shown"] == pytest.approx(0.3, abs=0.05)
+
+
+def test_the_watch_looks_harder_when_harm_begins() -> None:
+    """Pairs from a tenth of the traffic, more while evidence grows: sooner than a tenth alone, and quiet before."""
+    late = {"old": 0.5, "new": 0.2, "blind": 0.0, "pairs": 0.1, "turn": 2000, "after": 1500, "holdback": 0.03}
+    rows = rollback_rows(
+        (Damage(name="constant", **late), Damage(name="adaptive", most=0.5, **late)), seeds=[0], runs=6, alpha=0.05
+    )
+    assert rows[1]["median decisions"] < 0.75 * rows[0]["median decisions"]
+    assert rows[1]["false alarms"] == 0.0
 
 
 def write_log(path: Path, *, share: np.ndarray, rate: np.ndarray, seed: int) -> None:

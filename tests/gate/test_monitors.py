@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from dayjob.endings import Invalid
+from dayjob.endings import FeedbackState, Invalid
 from dayjob.gate.monitors import (
     Change,
     compare,
@@ -13,16 +13,8 @@ from dayjob.gate.monitors import (
     exposure,
     look_level,
     not_learning,
-    position_share,
     proxy_against_truth,
 )
-
-
-def test_position_share() -> None:
-    np.testing.assert_allclose(position_share([0, 0, 2, -1, 0], positions=3), [0.75, 0.0, 0.25])
-    np.testing.assert_allclose(position_share([-1], positions=2), [0.0, 0.0])
-    with pytest.raises(Invalid, match="position"):
-        position_share([3], positions=3)
 
 
 def test_exposure_worked_by_hand() -> None:
@@ -89,14 +81,28 @@ def test_drift_seldom_cries_wolf() -> None:
     assert cries <= 0.05 * 200 + 3 * math.sqrt(200 * 0.05 * 0.95)
 
 
-def test_not_learning() -> None:
-    flat, up = Change(change=0.0, low=-0.02, high=0.02), Change(change=0.1, low=0.05, high=0.15)
-    geospot = not_learning(kl=0.004, reward=0.86, gain=flat)
-    assert geospot.fires
-    assert "looks high" in geospot.reason
-    assert not not_learning(kl=0.3, reward=0.7, gain=up).fires
-    wandering = not_learning(kl=0.3, reward=0.5, gain=flat)
-    assert wandering.fires
-    assert "moved" in wandering.reason
+FLAT, UP = Change(change=0.0, low=-0.02, high=0.02), Change(change=0.1, low=0.05, high=0.15)
+
+
+@pytest.mark.parametrize(
+    ("kl", "reward", "gain", "feedback", "fires"),
+    [
+        (0.004, 0.86, FLAT, None, True),  # the published story
+        (0.004, 0.86, FLAT, FeedbackState.UNINFORMATIVE, True),
+        (0.004, 0.86, FLAT, FeedbackState.INFORMATIVE, False),  # waiting for a verdict
+        (0.004, 0.86, UP, None, False),
+        (0.3, 0.86, FLAT, None, False),  # it moved
+        (0.004, 0.4, FLAT, None, False),  # nobody takes this for success
+    ],
+)
+def test_high_reward_without_movement_or_gain_is_not_learning(
+    kl: float, reward: float, gain: Change, feedback: FeedbackState | None, fires: bool
+) -> None:
+    found = not_learning(kl=kl, reward=reward, gain=gain, feedback=feedback)
+    assert found.fires is fires
+    assert ("looks high" in found.reason) is fires
+
+
+def test_a_divergence_is_a_number() -> None:
     with pytest.raises(Invalid):
-        not_learning(kl=math.nan, reward=0.5, gain=flat)
+        not_learning(kl=math.nan, reward=0.5, gain=FLAT)

@@ -2,7 +2,6 @@
 
 import json
 import math
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,18 +12,15 @@ from dayjob.endings import Invalid
 from dayjob.gate import control
 from dayjob.gate.confidence import Evidence
 from dayjob.gate.trial import (
-    BOUND_WITH_PULL,
     Observations,
-    Shown,
     TrialState,
     effect,
+    forget,
     from_clicks,
-    from_losses,
     from_rewards,
     from_truth,
     grounds,
     observe,
-    pair,
     renew,
 )
 
@@ -40,16 +36,6 @@ def click_batch(n: int, *, gap: float, blind: float, people: int, seed: int) -> 
     u = rng.random(n)
     wish = np.where(u < 0.3 + gap / 2, 1, np.where(u < 0.6, -1, 0))
     return from_clicks(np.where(is_blind, coin, wish), coin, user_N=user)
-
-
-def test_pair_orders() -> None:
-    rest = ["d", "a", "c", "b", "e"]
-    assert pair("a", "b", coin=1, rest_order=rest) == ["b", "a", "d", "c", "e"]
-    assert pair("a", "b", coin=-1, rest_order=rest) == ["a", "b", "d", "c", "e"]
-    with pytest.raises(Invalid, match="without a pair"):
-        pair("a", "a", coin=1, rest_order=rest)
-    with pytest.raises(Invalid, match="coin"):
-        pair("a", "b", coin=0, rest_order=rest)
 
 
 def test_two_observations_worked_by_hand() -> None:
@@ -146,9 +132,9 @@ def test_a_renewed_trial_knows_people_and_no_evidence() -> None:
         for part in (slice(0, 2000), slice(2000, 2300))
     )
     before = observe(TrialState(), first)
-    fresh = renew(before, bound=BOUND_WITH_PULL)
+    fresh = renew(before)
     assert fresh.evidence == Evidence()
-    assert (fresh.bound, fresh.user_U, fresh.user_pull_U) == (BOUND_WITH_PULL, before.user_U, before.user_pull_U)
+    assert (fresh.user_U, fresh.user_pull_U) == (before.user_U, before.user_pull_U)
     assert set(fresh.user_spent_U) == {0.0}
     # The same people again: known from the start, they add less noise than as strangers.
     known, strangers = observe(renew(before), rest), observe(TrialState(), rest)
@@ -187,81 +173,13 @@ def test_rewards_and_truth() -> None:
     assert state.evidence.log_e_up > 20
 
 
-def line_shown(clicked: int, coin: int) -> tuple[Shown, np.ndarray]:
-    """Places on a line at 0, 3, 4, 10 km. The champion chooses slot 0 (0 km), the challenger slot 1 (3 km)."""
-    at = np.array([0.0, 3.0, 4.0, 10.0])
-    loss = np.abs(at[:, None] - at[None, :])[None]
-    head = [1, 0] if coin == 1 else [0, 1]
-    shown = Shown(
-        order_NK=np.array([[*head, 2, 3]]),
-        clicked_N=np.array([clicked]),
-        coin_N=np.array([coin]),
-        user_N=np.array([ALONE]),
-    )
-    return shown, loss
-
-
-def test_losses_worked_by_hand() -> None:
-    # Protected: +-3 km of 6 for the two, nothing for the places below, which the coin does not protect.
-    for coin in (1, -1):
-        for clicked, expected in ((0, coin * 0.5), (1, -coin * 0.5), (2, 0.0), (3, 0.0), (-1, 0.0)):
-            batch = from_losses(*line_shown(clicked, coin), scale=6.0)
-            assert batch.low_N[0] == batch.high_N[0] == pytest.approx(expected)
-            assert batch.stake_N[0] == pytest.approx(0.5)
-    # With pull bounds a click at 4 km is 3 km nearer to the challenger; the pull of both places below is subtracted.
-    batch = from_losses(*line_shown(2, 1), scale=6.0, pull_bound_K=[0.6, 0.2, 0.1, 0.05])
-    assert batch.low_N[0] == pytest.approx(0.5 - 0.15 * 0.5)
-    assert batch.high_N[0] == pytest.approx(0.5)
-    # A pair further apart than the scale counts as the scale.
-    assert from_losses(*line_shown(0, 1), scale=1.5).low_N[0] == pytest.approx(1.0)
-
-
-def test_a_blind_click_below_never_helps_when_its_pull_is_bounded() -> None:
-    pull = np.array([0.6, 0.2, 0.15, 0.05])
-    mean = 0.0
-    for coin in (1, -1):
-        for clicked, chance in enumerate(pull):
-            batch = from_losses(*line_shown(clicked, coin), scale=6.0, pull_bound_K=pull)
-            mean += 0.5 * chance * batch.low_N[0]
-    assert mean == pytest.approx(0.0, abs=1e-12)
-    # The same people with no subtraction would have promoted the challenger: it stands nearer to what is below.
-    batch = from_losses(*line_shown(2, 1), scale=6.0, pull_bound_K=np.zeros(4))
-    assert batch.low_N[0] > 0
-
-
-def test_a_blind_click_below_never_helps_where_the_places_are_shuffled() -> None:
-    # Both sides of the coin and both orders of the two places below: a total pull of .2, spread .15 and .05.
-    mean = 0.0
-    for coin in (1, -1):
-        for swapped in (False, True):
-            for clicked, chance in ((0, 0.6), (1, 0.2), (2, 0.15), (3, 0.05)):
-                shown, loss = line_shown(clicked, coin)
-                order = shown.order_NK[:, [0, 1, 3, 2]] if swapped else shown.order_NK
-                batch = from_losses(replace(shown, order_NK=order), loss, scale=6.0, rest_pull=0.2)
-                mean += 0.25 * chance * batch.low_N[0]
-    assert mean == pytest.approx(0.0, abs=1e-12)
-    # Both places below are 3 km nearer to b: every decision pays .2 * .5.
-    batch = from_losses(*line_shown(-1, 1), scale=6.0, rest_pull=0.2)
-    assert (batch.low_N[0], batch.high_N[0]) == (pytest.approx(-0.1), 0.0)
-
-
-def test_losses_stay_within_their_bound() -> None:
-    rng = np.random.default_rng(5)
-    at = rng.normal(size=(200, 6, 2))
-    loss = np.linalg.norm(at[:, :, None] - at[:, None, :], axis=-1)
-    shown = Shown(
-        order_NK=np.argsort(rng.random((200, 6)), axis=1),
-        clicked_N=rng.integers(-1, 6, 200),
-        coin_N=rng.choice([-1, 1], 200),
-        user_N=rng.integers(0, 9, 200),
-    )
-    batch = from_losses(shown, loss, scale=0.5, pull_bound_K=[0, 0, 0.4, 0.3, 0.2, 0.1])
-    state = observe(TrialState(bound=BOUND_WITH_PULL), batch)
-    assert state.evidence.count == 200
-    assert state.evidence.sum_low < state.evidence.sum_high
-    # Scales that do not divide evenly must not push a stake above 1.
-    for scale in (0.1, 1 / 3, 0.7, 1.1):
-        assert from_losses(shown, loss, scale=scale).stake_N.max() <= 1.0
+def test_whoever_was_erased_leaves_no_entry() -> None:
+    state = observe(TrialState(), from_clicks([1, -1, 1], [1, -1, 1], user_N=[5, 6, 5]))
+    after = forget(state, {5, 99})
+    assert (after.user_U, after.user_spent_U) == ((6,), (1.0,))
+    assert after.user_pull_U == (state.user_pull_U[1],)
+    assert after.evidence == state.evidence
+    assert forget(state, {99}) is state
 
 
 def test_grounds_and_empty_batches() -> None:
@@ -289,10 +207,3 @@ def test_refusals() -> None:
         from_rewards([float("nan")], [1], user_N=[0])
     with pytest.raises(Invalid, match="relevances"):
         from_truth([0.0], [3.0], coin_N=[1], user_N=[0])
-    shown, loss = line_shown(2, 1)
-    with pytest.raises(Invalid, match="metric"):
-        from_losses(shown, loss**2, scale=100.0)
-    with pytest.raises(Invalid, match="not both"):
-        from_losses(shown, loss, scale=6.0, pull_bound_K=[0, 0, 0.1, 0.1], rest_pull=0.1)
-    with pytest.raises(Invalid, match="pull bounds"):
-        from_losses(shown, loss, scale=6.0, pull_bound_K=[0, 0, 0.9, 0.9])

@@ -44,13 +44,15 @@ class World:
     clock: FakeClock
     judges: dict[str, Judge] = field(default_factory=dict)
     made: int = 0
+    ballast_bytes: int = 0
 
     def judge(self, holder: str = "judge-1") -> Judge:
         """The judge of this name."""
         if holder not in self.judges:
             self.judges[holder] = Judge(
-                self.control, self.reader, load_ranker=self.load, holdback=0.03, holder=holder, now_ms=self.clock
-            )
+                self.control, self.reader, load_ranker=self.load, holder=holder, now_ms=self.clock,
+                reserve=self.ballast_bytes,
+            )  # fmt: skip
         return self.judges[holder]
 
     def load(self, tenant: str, policy: str, name: str, digest: str) -> FakeRanker:
@@ -74,11 +76,14 @@ class World:
             assert written.result().receipt is Receipt.RECORDED
         return self.made
 
-    def pair(self, champion: str, challenger: str, *, coin: int, at_ms: int = AT, wait: bool = True) -> int:
+    def pair(
+        self, champion: str, challenger: str, *, coin: int, user: str | None = None, at_ms: int = AT, wait: bool = True
+    ) -> int:
         """A pair: the challenger's first choice is "b", the champion's "a"."""
         slots = [1, 0, 2] if coin == 1 else [0, 1, 2]
         decision = replace(
-            fake_decision(0)[0], role=Role.TRIAL, version=champion, challenger=challenger, coin=coin, at_ms=at_ms,
+            fake_decision(0)[0], role=Role.TRIAL, user=user, version=champion, challenger=challenger, coin=coin,
+            at_ms=at_ms,
             ranking=np.array(slots, "<u2").tobytes(), propensity=np.array([0.5, 1.0, 1.0], "<f8").tobytes(),
             rival_score=np.array([1.0, 3.0, 0.0], "<f8").tobytes(), role_propensity=0.9,
         )  # fmt: skip
@@ -88,9 +93,12 @@ class World:
         """An outcome about a decision; it is durable when this returns."""
         self.tell_later(number, item, received_ms=received_ms, kind=kind).result()
 
-    def tell_later(self, number: int, item: str, *, received_ms: int, kind: OutcomeKind) -> "Future[Written]":
+    def tell_later(
+        self, number: int, item: str | None, *, received_ms: int = AT, kind: OutcomeKind, value: float | None = None
+    ) -> "Future[Written]":
         self.made += 1
-        outcome = replace(fake_outcome(self.made, fake_id(number), kind=kind), item=item, position=None)
+        fake = fake_outcome(self.made, fake_id(number), kind=kind)
+        outcome = replace(fake, item=item, position=None, value=value)
         return self.store.append_outcome(replace(outcome, received_ms=received_ms))
 
     def trial(self, champion: str, challenger: str, count: int, *, favour: float, seed: int = 0) -> None:
@@ -108,11 +116,13 @@ class World:
         self.control.db().close()
 
 
-def open_world(root: Path, metric: str = "truth") -> World:
+def open_world(root: Path, metric: str = "truth", *, ballast_bytes: int = 0) -> World:
     """An empty policy, with its baseline as champion."""
     control, spec = Control(root), SPEC | {"metric": metric}
     policy = Policy(tenant="t", name="p", kind=PolicyKind.RANKER, spec=spec, created_ms=0)
     control.create_policy(policy, version(0, VersionStatus.BASELINE))
-    config = StoreConfig(ballast_bytes=0)
-    store = Store(root, secret=b"s" * 32, find_spec=lambda *_: (PolicyKind.RANKER, spec), config=config)
-    return World(root=root, control=control, store=store, reader=Reader(root), clock=FakeClock(AT))
+    config = StoreConfig(ballast_bytes=ballast_bytes)
+    store = Store(root, secret=control.secret("journal"), find_spec=lambda *_: (PolicyKind.RANKER, spec), config=config)
+    return World(
+        root=root, control=control, store=store, reader=Reader(root), clock=FakeClock(AT), ballast_bytes=ballast_bytes
+    )

@@ -3,10 +3,10 @@
 ``confidence``  evidence that may be looked at after every observation (betting e-processes, confidence sequences)
 ``elond``       many challengers in a row: the level of each, so that false promotions stay rare among all promotions
 ``control``     what the past says of position 1's pull and of each person's influence
-``pull``        how often positions below a pair may be clicked unseen (only losses need it)
 ``trial``       the live comparison: fair-coin pairs of champion and challenger
 ``verdict``     promote, hold, reject or cannot tell, in words
 ``watch``       after a promotion: automatic rollback
+``shares``      how traffic is shared between serving, watching and trying, on a budget
 ``monitors``    alarms that never promote: concentration, reward against truth, drift, not learning
 ``screen``      off-policy estimates; they choose what is worth a trial and never decide
 

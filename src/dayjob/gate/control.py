@@ -82,10 +82,16 @@ def plan(past: Past, slot_R: Ints) -> Plan:
     seen_R1 = past.user_mass_RU[row_R, slot_R][:, None]
     pull_RE = (TRUST_E * own_R1 + common_R1) / (TRUST_E * seen_R1 + 1.0)
     pull_R = pull_RE[row_R, past.loss_RE.argmin(axis=1)]
-    share_R = np.maximum(USER_SHARE, FAIR_PARTS / np.maximum(past.people_R, FEWEST_PEOPLE))
-    room_R = np.maximum(USER_FLOOR, share_R * past.total_R) - past.user_spent_RU[row_R, slot_R]
-    weight_R = np.minimum(1.0, np.maximum(0.0, room_R))
+    weight_R = weight_left(past.total_R, past.people_R, spent_R=past.user_spent_RU[row_R, slot_R])
     return Plan(pull_RE=pull_RE, pull_R=np.minimum(1.0, np.maximum(-1.0, pull_R)), weight_R=weight_R)
+
+
+def weight_left(total_R: Floats | float, people_R: Floats | float, *, spent_R: Floats | float) -> Floats:
+    """The weight of a person's next decision: what their share of all weights so far, or the floor, leaves them."""
+    share_R = np.maximum(USER_SHARE, FAIR_PARTS / np.maximum(people_R, FEWEST_PEOPLE))
+    room_R = np.maximum(USER_FLOOR, share_R * total_R) - spent_R
+    weight_R: Floats = np.minimum(1.0, np.maximum(0.0, room_R))
+    return weight_R
 
 
 def settle(past: Past, made: Plan, *, slot_R: Ints, value_R: Floats, lean_R: Floats) -> None:

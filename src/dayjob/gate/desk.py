@@ -1,8 +1,9 @@
 """The newest closed decisions of one policy as arrays: a report costs the same after a year as after a day."""
 
+import hashlib
 import zlib
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -13,6 +14,7 @@ from dayjob.gate.evidence import closing_outcome, loss_matrix, relevance, slot_o
 from dayjob.journal.readers import Reader
 from dayjob.records import Decision, Joined, Json
 from dayjob.signals.clicklog import ClickLog
+from dayjob.signals.rewards import RewardRange, scaled
 
 F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]
@@ -33,6 +35,9 @@ class Line:
     truth: int  # 0-based place of what is right, -1 unknown
     success: float
     error: float | None  # what the first place cost, where the truth and the losses are known
+    proxy: float | None  # what is learned from said of the first place, in [0, 1], where it came before the close
+    gold: float | None  # what the truth said of it
+    reward: float  # the newest reward or thumb for the first or the clicked place, in [0, 1]; nan without
     propensity_R: F64
     intervened: bool
     first: int  # number of the serving version's best item
@@ -44,8 +49,9 @@ class Line:
 
 @dataclass(slots=True, kw_only=True)
 class Desk:
-    """The newest closed decisions of one policy."""
+    """The newest closed decisions of one policy. ``key``: the journal's secret, for the numbers of people."""
 
+    key: bytes
     lines: deque[Line] = field(default_factory=lambda: deque(maxlen=WINDOW))
     closed: int = 0
 
@@ -54,20 +60,30 @@ class Desk:
         for joined in closed:
             if joined.stored.record.role is not Role.BEST:
                 self.closed += 1
-                self.lines.append(line_of(joined, spec, reader=reader))
+                self.lines.append(line_of(joined, spec, reader=reader, key=self.key))
+
+    def forget(self, gone: Set[int]) -> None:
+        """Without the decisions of people who were erased."""
+        if any(line.user in gone for line in self.lines):
+            self.lines = deque((line for line in self.lines if line.user not in gone), maxlen=WINDOW)
 
     def log(self) -> ClickLog:
         """The newest decisions as a click log, lists padded to the longest."""
         return click_log(list(self.lines))
 
 
-def line_of(joined: Joined, spec: Json, *, reader: Reader) -> Line:
-    """One closed decision as a line."""
+def item_number(item: str) -> int:
+    """A number for an item, for as long as this process lives."""
+    return int.from_bytes(hashlib.blake2b(item.encode(), digest_size=7).digest(), "little")
+
+
+def line_of(joined: Joined, spec: Json, *, reader: Reader, key: bytes) -> Line:
+    """One closed decision as a line. ``key``: the journal's secret."""
     decision = joined.stored.record
     slot_R = slots_of(decision)
     score_K, base_K = np.frombuffer(decision.score, "<f8"), np.frombuffer(decision.base, "<f8")
     click, truth = _places(joined, slot_R)
-    number_K = [user_number(candidate.id) for candidate in decision.candidates]
+    number_K = [item_number(candidate.id) for candidate in decision.candidates]
     within = zlib.crc32(decision.context)
     return Line(
         seq=joined.stored.seq, version=decision.version, role=decision.role,
@@ -75,10 +91,11 @@ def line_of(joined: Joined, spec: Json, *, reader: Reader) -> Line:
         key_R=tuple(number_K[slot] ^ within for slot in slot_R), click=click, truth=truth,
         success=success(joined, spec),
         error=_error(joined, slot_R, truth),
+        proxy=_proxy(joined, spec), gold=_gold(joined), reward=_reward(joined, spec, click=click),
         propensity_R=np.frombuffer(decision.propensity, "<f8"), intervened=decision.intervened,
         first=number_K[int(np.argmax(score_K))] ^ within,
         first_by_caller=number_K[int(np.argmax(base_K))] ^ within,
-        user=user_number(decision.user), score_R=score_K[slot_R],
+        user=user_number(decision, key), score_R=score_K[slot_R],
         feature_RF=_features(decision, spec, reader=reader)[slot_R],
     )  # fmt: skip
 
@@ -101,6 +118,42 @@ def _error(joined: Joined, slot_R: I64, truth: int) -> float | None:
     """The loss of the first place against what is known to be right, such as km."""
     loss_KK = None if truth == ABSENT else loss_matrix(joined.stored.record)
     return None if loss_KK is None else float(loss_KK[slot_R[0], slot_R[truth]])
+
+
+def _proxy(joined: Joined, spec: Json) -> float | None:
+    """The newest reward in [0, 1], else whether the newest click or accept was on the first place."""
+    rewards = [o.record for o in joined.outcomes if o.record.kind is OutcomeKind.REWARD]
+    if rewards:
+        low, high = (float(end) for end in spec["reward_range"])
+        return float(np.clip((float(rewards[-1].value) - low) / (high - low), 0.0, 1.0))
+    kinds = (OutcomeKind.CLICK, OutcomeKind.ACCEPT, OutcomeKind.REJECT, OutcomeKind.NONE)
+    clicks = [o.record for o in joined.outcomes if o.record.kind in kinds]
+    if not clicks:
+        return None
+    decision, chosen = joined.stored.record, clicks[-1]
+    positive = chosen.kind in (OutcomeKind.CLICK, OutcomeKind.ACCEPT)
+    return float(positive and slot_of(decision, chosen) == int(slots_of(decision)[0]))
+
+
+def _reward(joined: Joined, spec: Json, *, click: int) -> float:
+    """The newest reward or thumb that speaks of the clicked place, else of the first; nan without."""
+    decision, reward_range = joined.stored.record, RewardRange.of(spec)
+    place = int(slots_of(decision)[max(click, 0)])
+    for outcome in reversed(joined.outcomes):
+        value = scaled(outcome.record, reward_range)
+        if value is not None and slot_of(decision, outcome.record) in (ABSENT, place):
+            return value
+    return float("nan")
+
+
+def _gold(joined: Joined) -> float | None:
+    """The relevance of the first place by the newest truth."""
+    decision = joined.stored.record
+    for outcome in reversed(joined.outcomes):
+        known_K = relevance(decision, outcome.record)
+        if known_K is not None:
+            return float(known_K[int(slots_of(decision)[0])])
+    return None
 
 
 def _features(decision: Decision, spec: Json, *, reader: Reader) -> F64:
@@ -137,6 +190,6 @@ def click_log(lines: Sequence[Line]) -> ClickLog:
         user_B=np.array([line.user for line in lines], np.int64),
         score_BK=score_BK,
         truth_B=np.array([line.truth for line in lines], np.int64),
-        reward_B=np.full(rows, np.nan),
+        reward_B=np.array([line.reward for line in lines], np.float64),
         feature_BKF=feature_BKF,
     )

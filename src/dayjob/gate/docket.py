@@ -1,10 +1,10 @@
 """What the judge remembers of one policy, and how closed decisions change it. Pure.
 
-Evidence belongs to one (challenger, champion) pair and is void when the champion changes. An abandoned trial has used
-its level of the promotion budget too.
+Evidence belongs to one question, this challenger against this champion by this metric at this alpha, and is void when
+one of them changes. An abandoned trial has used its level of the promotion budget too.
 """
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -12,12 +12,11 @@ from dayjob.endings import FeedbackState, Role
 from dayjob.gate import trial, watch
 from dayjob.gate.elond import Elond
 from dayjob.gate.evidence import arms, observations
-from dayjob.gate.trial import TrialState, renew
+from dayjob.gate.shares import FRESH, RISE, Shares, Toll, Traffic, share_out
+from dayjob.gate.trial import TrialState, forget, renew
 from dayjob.gate.verdict import Terms, VerdictResult, decide
 from dayjob.gate.watch import WatchState
 from dayjob.records import Joined, Json, Pointers
-
-EPSILON = 1e-12  # role chances are sums and differences of floats
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,8 +30,11 @@ class Docket:
     tried_from: int = 0  # the journal's newest sequence number when the trial began
     closed: int = 0  # decisions made since then that have closed
     budget: Elond = field(default_factory=lambda: Elond(alpha=0.05))
+    metric: str = "click"
     rival: str | None = None  # what the champion replaced: the watch compares them
     watch: WatchState | None = None
+    toll: Toll = field(default_factory=Toll)
+    erased: int = 0  # the journal's sequence number up to which erased people were forgotten
 
     def to_json(self) -> Json:
         """Plain numbers."""
@@ -41,6 +43,7 @@ class Docket:
             "trial": None if self.trial is None else self.trial.to_dict(), "closed": self.closed,
             "tried_from": self.tried_from, "budget": self.budget.to_dict(), "rival": self.rival,
             "watch": None if self.watch is None else self.watch.to_dict(),
+            "metric": self.metric, "toll": self.toll.to_dict(), "erased": self.erased,
         }  # fmt: skip
 
     @classmethod
@@ -50,15 +53,33 @@ class Docket:
         made["trial"] = None if body["trial"] is None else TrialState.from_dict(body["trial"])
         made["watch"] = None if body["watch"] is None else WatchState.from_dict(body["watch"])
         made["budget"] = Elond.from_dict(body["budget"])
+        made["toll"] = Toll(**body["toll"])
         return cls(**made)
 
-    def fits(self, pointers: Pointers) -> bool:
-        """Whether these are the versions that the pointers name."""
-        return self.tries(pointers) and self.rival == rival_of(pointers)
+    def fits(self, pointers: Pointers, spec: Json) -> bool:
+        """Whether these are the versions that the pointers name, judged as the policy asks."""
+        return self.tries(pointers) and self.asks(spec) and self.rival == rival_of(pointers)
 
     def tries(self, pointers: Pointers) -> bool:
         """Whether this is the pair on trial that the pointers name."""
         return (self.challenger, self.champion) == (pointers.challenger, pointers.champion)
+
+    def asks(self, spec: Json) -> bool:
+        """Whether the metric and alpha are still those under which evidence was gathered."""
+        return (self.metric, self.budget.alpha) == asked(spec)
+
+    def without(self, gone: Set[int], *, through: int) -> "Docket":
+        """Without the entries of people erased up to a sequence number."""
+        watch = self.watch
+        if watch is not None:
+            watch = replace(watch, trial=forget(watch.trial, gone), voices=watch.voices.without(gone))
+        trial = None if self.trial is None else forget(self.trial, gone)
+        return replace(self, trial=trial, watch=watch, erased=through)
+
+
+def asked(spec: Json) -> tuple[str, float]:
+    """(metric, alpha) as a policy declares them."""
+    return str(spec["metric"]), float(spec["alpha"])
 
 
 def rival_of(pointers: Pointers) -> str | None:
@@ -66,17 +87,21 @@ def rival_of(pointers: Pointers) -> str | None:
     return None if pointers.champion == pointers.baseline else pointers.previous or pointers.baseline
 
 
-def reopen(docket: Docket, pointers: Pointers, *, least_chance: float, newest_seq: int) -> Docket:
-    """A docket for the versions that the pointers name: evidence on a pair that is no more is void.
+def reopen(docket: Docket, pointers: Pointers, *, spec: Json, newest_seq: int) -> Docket:
+    """A docket for the versions that the pointers name, judged as the policy asks: other evidence is void.
 
-    ``least_chance``: the holdback's, 0 for no watch over it.
+    The budget goes on under a new alpha. Each level is still fixed when its trial begins, and that is all that e-LOND
+    needs (``elond``); a trial in progress was begun under another, so it ends.
     """
-    rival = rival_of(pointers)
-    kept = docket.watch if docket.champion == pointers.champion and docket.rival == rival else None
-    if kept is None and rival is not None and least_chance > 0:
-        kept = WatchState(least_chance=least_chance)
-    if docket.tries(pointers) and docket.trial is not None:
-        return replace(docket, rival=rival, watch=kept)
+    rival, same = rival_of(pointers), docket.asks(spec)
+    metric, alpha = asked(spec)
+    stays = docket.champion == pointers.champion
+    kept = docket.watch if same and stays and docket.rival == rival else None
+    if kept is None and rival is not None:
+        kept = WatchState()
+    docket = replace(docket, rival=rival, watch=kept, toll=docket.toll if stays else Toll())
+    if same and docket.tries(pointers) and docket.trial is not None:
+        return docket
     budget = docket.budget
     if docket.trial is not None and docket.trial.evidence.count > 0:
         budget = budget.decide(promoted=False)
@@ -84,42 +109,44 @@ def reopen(docket: Docket, pointers: Pointers, *, least_chance: float, newest_se
     state = TrialState() if docket.trial is None else renew(docket.trial)
     return replace(
         docket, challenger=pointers.challenger, champion=pointers.champion, trial=state,
-        tried_from=newest_seq, closed=0,
-        budget=budget, rival=rival, watch=kept,
+        tried_from=newest_seq, closed=0, metric=metric, budget=replace(budget, alpha=alpha),
     )  # fmt: skip
 
 
-def observe(docket: Docket, closed: Sequence[Joined], *, spec: Json) -> Docket:
-    """The docket after more closed decisions, in the order they were made."""
+def observe(docket: Docket, closed: Sequence[Joined], *, spec: Json, key: bytes) -> Docket:
+    """The docket after more closed decisions, in the order they were made. ``key``: the journal's secret."""
     pairs = [j for j in closed if j.stored.record.role is Role.TRIAL and j.stored.record.version == docket.champion]
     state = docket.trial
     ours = [j for j in pairs if j.stored.record.challenger == docket.challenger]
     if state is not None and docket.challenger is not None and ours:
-        state = trial.observe(state, observations(ours, spec))
+        state = trial.observe(state, observations(ours, spec, key=key))
+    watched = docket.watch
+    if watched is not None:
+        rivals = [j for j in pairs if j.stored.record.challenger == docket.rival != docket.challenger]
+        if rivals:
+            watched = watch.observe_pairs(watched, observations(rivals, spec, key=key))
+        watched = watch.observe_arms(watched, arms(closed, spec, champion=docket.champion, key=key))
     counted = sum(j.stored.record.role is not Role.BEST and j.stored.seq > docket.tried_from for j in closed)
     return replace(
         docket,
         cursor=closed[-1].stored.seq,
         trial=state,
         closed=docket.closed + counted,
-        watch=None if docket.watch is None else _watch(docket, docket.watch, closed, pairs, spec),
+        watch=watched,
+        toll=docket.toll.observe(closed, docket.champion),
     )
 
 
-def _watch(
-    docket: Docket, state: WatchState, closed: Sequence[Joined], pairs: Sequence[Joined], spec: Json
-) -> WatchState:
-    """The watch after more closed decisions: pairs with what the champion replaced, and champion against holdback."""
-    rivals = [j for j in pairs if j.stored.record.challenger == docket.rival != docket.challenger]
-    if rivals:
-        state = watch.observe_pairs(state, observations(rivals, spec))
-    served = [
-        j for j in closed
-        if j.stored.record.role is Role.BASELINE
-        or (j.stored.record.role is Role.CHAMPION and j.stored.record.version == docket.champion)
-    ]  # fmt: skip
-    batch = arms([j for j in served if j.stored.record.role_propensity >= state.least_chance - EPSILON], spec)
-    return watch.observe_arms(state, batch) if batch.reward_N.size else state
+def shares_of(docket: Docket, traffic: Traffic) -> Shares:
+    """How traffic is shared from here on."""
+    watched = docket.watch
+    return share_out(
+        traffic,
+        docket.toll,
+        fresh=watched is not None and watched.seen < FRESH,
+        harm=watched is not None and watched.rise > RISE,
+        tried=docket.challenger is not None,
+    )
 
 
 def rule(docket: Docket, spec: Json, *, state: FeedbackState) -> VerdictResult | None:

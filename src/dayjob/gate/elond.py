@@ -5,6 +5,11 @@ gamma_1 + gamma_2 + ... <= 1; it is promoted when its e-value reaches 1 / alpha_
 expected share that are not improvements is at most alpha, under any dependence between the trials: the e-values only
 need expectation <= 1 for a challenger that is not better. A trial watched continuously uses (1/alpha_i) 1[peak >=
 1/alpha_i], which is such an e-value by Ville's inequality.
+
+alpha itself may change between trials. With a_i in the place of alpha, known when trial i begins: a false promotion i
+adds at most 1 / (promotions so far + 1) <= a_i gamma_i E_i to the false share of promotions, whose expectation is
+therefore at most a_1 gamma_1 + a_2 gamma_2 + ... <= the largest a_i. So a lower alpha binds what comes after it, and
+promotions made before were made at theirs. Only a trial in progress must not be given another level: it ends.
 """
 
 from dataclasses import asdict, dataclass

@@ -3,7 +3,6 @@
 Only the outcome that closed a decision is evidence: what comes later teaches, and does not judge.
 """
 
-import hashlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,19 +13,29 @@ from dayjob.endings import OutcomeKind, Role
 from dayjob.gate.control import ANONYMOUS
 from dayjob.gate.trial import Observations, from_clicks, from_rewards, from_truth
 from dayjob.gate.watch import Arms
+from dayjob.journal.writes import person_mark
 from dayjob.policies.baseline import great_circle_km
 from dayjob.records import Decision, Joined, Json, Outcome, StoredOutcome
+from dayjob.signals.rewards import RewardRange, scaled
 
 FARTHEST_KM = 20_015.0  # half the circumference of the earth
 TINY = 1e-12
 POSITIVE = (OutcomeKind.CLICK, OutcomeKind.ACCEPT, OutcomeKind.DEMONSTRATION)
 
 
-def user_number(user: str | None) -> int:
-    """A stable number for a person, -1 for nobody: trials count people by it."""
-    if user is None:
+def number_of(mark: bytes) -> int:
+    """The number under which trials count a person, from their keyed mark (``journal.writes.person_mark``).
+
+    Keyed with the journal's secret: from a name alone nobody can find it, and a tombstone finds what must go.
+    """
+    return int.from_bytes(mark[:7], "little")
+
+
+def user_number(decision: Decision, key: bytes) -> int:
+    """Whose decision it was, -1 for nobody."""
+    if decision.user is None:
         return ANONYMOUS
-    return int.from_bytes(hashlib.blake2b(user.encode(), digest_size=7).digest(), "little")
+    return number_of(person_mark(key, decision.tenant, decision.user))
 
 
 def slots_of(decision: Decision) -> npt.NDArray[np.int64]:
@@ -72,14 +81,16 @@ def relevance(decision: Decision, outcome: Outcome) -> npt.NDArray[np.float64] |
     return np.nan_to_num((known_K - low) / (high - low), nan=0.0)
 
 
-def observations(pairs: Sequence[Joined], spec: Json) -> Observations:
+def observations(pairs: Sequence[Joined], spec: Json, *, key: bytes) -> Observations:
     """What a batch of closed pairs says under the policy's metric. ``pairs`` must all have a coin.
+
+    ``key`` is the journal's secret: people are counted by keyed numbers.
 
     Losses (metric "km", or a caller's matrix) are not judged by clicks: the pair shows which of two beliefs people
     share, and the order that least expected loss makes of a belief is arithmetic.
     """
     coin_N = np.array([p.stored.record.coin for p in pairs], np.int64)
-    user_N = np.array([user_number(p.stored.record.user) for p in pairs], np.int64)
+    user_N = np.array([user_number(p.stored.record, key) for p in pairs], np.int64)
     metric = str(spec["metric"])
     if metric == "reward":
         reward_N = np.array([scaled_reward(p, spec) for p in pairs], np.float64)
@@ -126,12 +137,11 @@ def _truths(pairs: Sequence[Joined]) -> tuple[npt.NDArray[np.float64], npt.NDArr
 
 
 def scaled_reward(joined: Joined, spec: Json) -> float:
-    """The closing reward in [0, 1] by the policy's range; no outcome counts as the lowest."""
+    """The closing reward or thumb in [0, 1], as the learner scales it; no outcome counts as the lowest."""
     found = closing_outcome(joined)
     low, high = (float(x) for x in spec["reward_range"])
-    if found is None or found.record.kind is not OutcomeKind.REWARD:
-        return 0.0
-    return float(np.clip((float(found.record.value) - low) / (high - low), 0.0, 1.0))
+    paid = None if found is None else scaled(found.record, RewardRange(low=low, high=high))
+    return 0.0 if paid is None else paid
 
 
 def success(joined: Joined, spec: Json) -> float:
@@ -156,14 +166,22 @@ def success(joined: Joined, spec: Json) -> float:
     return float(known_K[first]) if known_K is not None else float(slot == first)
 
 
-def arms(closed: Sequence[Joined], spec: Json) -> Arms:
-    """Champion and holdback decisions as the watch wants them."""
-    served = [j for j in closed if j.stored.record.role in (Role.CHAMPION, Role.BASELINE)]
-    base_N = np.array([j.stored.record.role is Role.BASELINE for j in served], bool)
-    chance_N = np.array([j.stored.record.role_propensity for j in served], np.float64)
+def arms(closed: Sequence[Joined], spec: Json, *, champion: str, key: bytes) -> Arms:
+    """Decisions of a champion's life that its watch may use, whether it served them alone or they were held back.
+
+    Which those are rests on the chances that every such decision journals, never on the part it drew.
+    """
+    served = []
+    for joined in closed:
+        decision = joined.stored.record
+        held, alone = decision.extra.get("chances", (0.0, 0.0))
+        ours = decision.extra.get("champion", decision.version) == champion
+        if ours and decision.role in (Role.CHAMPION, Role.BASELINE) and 0.0 < held <= alone + TINY:
+            served.append((joined, float(held), float(alone)))
     return Arms(
-        reward_N=np.array([success(j, spec) for j in served], np.float64),
-        baseline_N=base_N,
-        chance_champion_N=np.where(base_N, 1.0, chance_N),
-        chance_baseline_N=np.where(base_N, chance_N, 1.0),
+        reward_N=np.array([success(joined, spec) for joined, _, _ in served], np.float64),
+        baseline_N=np.array([joined.stored.record.role is Role.BASELINE for joined, _, _ in served], bool),
+        held_N=np.array([held for _, held, _ in served], np.float64),
+        alone_N=np.array([alone for _, _, alone in served], np.float64),
+        user_N=np.array([user_number(joined.stored.record, key) for joined, _, _ in served], np.int64),
     )

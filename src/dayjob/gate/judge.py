@@ -10,34 +10,49 @@ the order they were made, each once closed, so that neither a fast nor a slow ou
 """
 
 import logging
+import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from functools import partial
 
 import apsw
 
-from dayjob.endings import DayjobError, FeedbackState, Fenced, PolicyKind, VerdictKind, VersionStatus
+from dayjob.endings import (
+    Damaged,
+    DayjobError,
+    FeedbackState,
+    Fenced,
+    NotFound,
+    PolicyKind,
+    VerdictKind,
+    VersionStatus,
+)
 from dayjob.gate import watch
 from dayjob.gate.desk import Desk
-from dayjob.gate.docket import Docket, observe, reopen, rule, trial_point
+from dayjob.gate.docket import Docket, asked, observe, reopen, rule, shares_of, trial_point
 from dayjob.gate.elond import Elond
+from dayjob.gate.evidence import number_of
 from dayjob.gate.report import Analysis, analyse, curve_points, is_due, read_feedback, version_points
 from dayjob.gate.screening import NEWEST, LoadRanker, screen
+from dayjob.gate.seat import Seat
+from dayjob.gate.shares import Traffic, shares_state
 from dayjob.gate.trial import renew
+from dayjob.gate.turns import closed_prefix, move, stands, status_of, turn
 from dayjob.gate.verdict import VerdictResult
-from dayjob.journal.control import Control, add_point, add_verdict, put_state, put_status
+from dayjob.journal.control import Control, add_point, add_verdict, put_state
 from dayjob.journal.join import window_of
 from dayjob.journal.readers import Reader, cursor_of
-from dayjob.records import Joined, Json, Lease, Pointers, Policy, Verdict, Version
+from dayjob.records import Joined, Json, Lease, Pointers, Policy, Verdict
 from dayjob.signals.detector import Feedback
 
 log = logging.getLogger("dayjob.judge")
-LEASE_S = 10.0
 PAGES_A_STEP = 20  # judged between two looks at the other policies
 REPORT_S = 1.0
 LAG_MOST = 20_000  # the lag is counted no further
 POINT_EVERY = 50  # closed decisions between two points of the curves
-BARRED = (VersionStatus.ROLLED_BACK, VersionStatus.TAINTED, VersionStatus.DAMAGED)  # never promoted by themselves
+FORGET_S = 10.0  # between two looks for people who were erased
+CHECK_S = 60.0  # between two looks at the files of the challenger on trial
 
 
 def wall_ms() -> int:
@@ -52,7 +67,11 @@ class Case:
     docket: Docket
     token: int
     said: Feedback
-    desk: Desk = field(default_factory=Desk)
+    desk: Desk
+    saved: bool = True  # whether the docket is on disk as it is here
+    told: Json | None = None  # the shares that the server was last told
+    checked: tuple[str, float] = ("", 0.0)  # the challenger whose files were found sound, and when
+    forgot_s: float = -math.inf
     reported_s: float = 0.0
     analysis: Analysis | None = None
     drawn_at: int = 0  # closed decisions at the last point of the curves
@@ -65,18 +84,21 @@ class Case:
 
 
 class Judge:
-    """Judges every ranker of a data directory. ``holdback``: the least chance of the baseline role, 0 for none."""
+    """Judges every ranker of a data directory. ``reserve``: bytes of the ballast, which only a rollback may take."""
 
     def __init__(
-        self, control: Control, reader: Reader, *, load_ranker: LoadRanker, holdback: float, holder: str,
-        now_ms: Callable[[], int] = wall_ms,
+        self, control: Control, reader: Reader, *, load_ranker: LoadRanker, holder: str,
+        traffic: Traffic | None = None, reserve: int = 0, now_ms: Callable[[], int] = wall_ms,
     ) -> None:  # fmt: skip
         self.control = control
         self.reader = reader
         self.load_ranker = load_ranker
-        self.holdback = holdback
+        self.traffic = traffic or Traffic()
+        self.reserve = reserve
         self.holder = holder
         self.now_ms = now_ms
+        self.key = control.secret("journal")
+        self.seats: dict[tuple[str, str], Seat] = {}
         self.cases: dict[tuple[str, str], Case] = {}
 
     def step(self) -> int:
@@ -94,7 +116,10 @@ class Judge:
 
     def _sit(self, policy: Policy) -> int:
         key = (policy.tenant, policy.name)
-        lease = self.control.take_lease(f"judge/{policy.tenant}/{policy.name}", self.holder, ttl_s=LEASE_S)
+        name = f"judge/{policy.tenant}/{policy.name}"
+        fresh = Seat(control=self.control, name=name, holder=self.holder, reserve=self.reserve)
+        seat = self.seats.setdefault(key, fresh)
+        lease = seat.take()
         if lease is None:
             self.cases.pop(key, None)
             return 0
@@ -102,17 +127,48 @@ class Judge:
         if case is None or case.token != lease.token:
             case = self._take_up(policy, lease)
             self.cases[key] = case
-        pointers = self._call_next(policy, case, lease)
-        judged = self._read(policy, case, lease, pointers)
-        self._report(policy, case, lease)
+        self._forget(policy, case)
+        pointers = self._call_next(policy, case, seat)
+        judged = self._read(policy, case, seat, pointers=pointers)
+        self._keep(policy, case, seat)
+        self._report(policy, case, seat)
         return judged
+
+    def _forget(self, policy: Policy, case: Case) -> None:
+        """Drop the entries of people who were erased since the last look."""
+        now = time.monotonic()
+        if now - case.forgot_s < FORGET_S:
+            return
+        case.forgot_s = now
+        marks, through = self.reader.erased_since(policy.tenant, case.docket.erased)
+        if marks:
+            gone = {number_of(mark) for mark in marks}
+            case.desk.forget(gone)
+            case.docket, case.saved = case.docket.without(gone, through=through), False
+
+    def _keep(self, policy: Policy, case: Case, seat: Seat) -> None:
+        """Save what is not on disk yet, and tell the server when traffic is to be shared another way."""
+        shares = shares_state(shares_of(case.docket, self.traffic), case.docket.champion)
+        if case.saved and shares == case.told:
+            return
+
+        def work(db: apsw.Connection) -> None:
+            put_state(db, policy.tenant, policy.name, name="judge", state=case.docket.to_json())
+            put_state(db, policy.tenant, policy.name, name="shares", state=shares)
+
+        if seat.write(work):
+            case.saved, case.told = True, shares
 
     def _take_up(self, policy: Policy, lease: Lease) -> Case:
         """Take a policy up where the last judge left it, with the newest judged decisions on the desk."""
         key = (policy.tenant, policy.name)
         saved = self.control.state(*key, "judge")
-        docket = Docket.from_json(saved) if saved else Docket(budget=Elond(alpha=float(policy.spec["alpha"])))
-        desk = Desk()
+        if saved:
+            docket = Docket.from_json(saved)
+        else:
+            metric, alpha = asked(policy.spec)
+            docket = Docket(metric=metric, budget=Elond(alpha=alpha))
+        desk = Desk(key=self.key)
         recent = [s for s in self.reader.recent(*key, desk.lines.maxlen or 0) if s.seq <= docket.cursor]
         if recent:
             pages = self.reader.joined(
@@ -121,29 +177,55 @@ class Judge:
             )  # fmt: skip
             for page in pages:
                 desk.add([j for j in page if j.closed_seq is not None], policy.spec, reader=self.reader)
-        return Case(docket=docket, token=lease.token, desk=desk, said=read_feedback(desk), drawn_at=desk.closed)
+        return Case(
+            docket=docket, token=lease.token, desk=desk, said=read_feedback(desk), drawn_at=desk.closed,
+            told=self.control.state(*key, "shares"),
+        )  # fmt: skip
 
-    def _call_next(self, policy: Policy, case: Case, lease: Lease) -> Pointers:
-        """Put the newest waiting challenger on trial when none is; void the evidence of a pair that is no more.
+    def _call_next(self, policy: Policy, case: Case, seat: Seat) -> Pointers:
+        """Put the newest waiting challenger on trial when none is; void the evidence on a question that is no more.
 
         The pointers that it returns are frozen by the file ``freeze`` too.
         """
         key = (policy.tenant, policy.name)
         pointers = self.control.pointers(*key)
         pointers = replace(pointers, frozen=pointers.frozen or self.control.freeze_file())
-        change, status = _turn(pointers, self.control.versions(*key))
-        if change:
-            with self.control.fenced(lease) as db:
-                for name, stands in status.items():
-                    put_status(db, *key, name=name, status=stands)
-                pointers = _move(db, pointers, change)
-        if not case.docket.fits(pointers):
-            case.docket = reopen(case.docket, pointers, least_chance=self.holdback, newest_seq=self.reader.last_seq())
-            with self.control.fenced(lease) as db:
-                put_state(db, *key, name="judge", state=case.docket.to_json())
+        change, statuses, faults = turn(pointers, self.control.versions(*key), fault=partial(self._fault, case, key))
+        moved = [pointers]
+
+        def work(db: apsw.Connection) -> None:
+            for name, status in statuses.items():
+                stands(db, pointers, name, status=status)
+            for name, fault in faults.items():
+                reason = f"Not tried, its files are damaged: {fault}"
+                self._say(db, pointers, challenger=name, champion=pointers.champion, kind=VerdictKind.HOLD,
+                          reason=reason, evidence={})  # fmt: skip
+            if change:
+                moved[:] = [move(db, pointers, change)]
+
+        if (change or statuses) and seat.write(work):
+            pointers = moved[0]
+        if not case.docket.fits(pointers, policy.spec):
+            newest = self.reader.last_seq()
+            case.docket, case.saved = reopen(case.docket, pointers, spec=policy.spec, newest_seq=newest), False
+            self._keep(policy, case, seat)
         return pointers
 
-    def _read(self, policy: Policy, case: Case, lease: Lease, pointers: Pointers) -> int:
+    def _fault(self, case: Case, key: tuple[str, str], name: str) -> str | None:
+        """What is wrong with a version's files, None where nothing is. One found sound is asked again in a minute."""
+        now = time.monotonic()
+        if case.checked[0] == name and now - case.checked[1] < CHECK_S:
+            return None
+        try:
+            version = self.control.version(*key, name)
+            if version.number:
+                self.load_ranker(*key, name, version.digest)
+        except (Damaged, NotFound) as error:
+            return str(error)
+        case.checked = (name, now)
+        return None
+
+    def _read(self, policy: Policy, case: Case, seat: Seat, *, pointers: Pointers) -> int:
         """Judge what closed since, page by page, until a decision that is still open or a verdict."""
         judged = 0
         pages = self.reader.joined(
@@ -151,83 +233,97 @@ class Judge:
             cursor=cursor_of(case.docket.cursor),
         )  # fmt: skip
         for number, page in enumerate(pages):
-            closed = _closed_prefix(page)
+            closed = closed_prefix(page)
             judged += len(closed)
-            done = bool(closed) and self._hear(policy, case, lease, pointers=pointers, closed=closed)
+            done = bool(closed) and self._hear(policy, case, seat, pointers=pointers, closed=closed)
             if len(closed) < len(page):
                 break
             if done or number >= PAGES_A_STEP:
                 break
         return judged
 
-    def _hear(self, policy: Policy, case: Case, lease: Lease, *, pointers: Pointers, closed: Sequence[Joined]) -> bool:
+    def _hear(self, policy: Policy, case: Case, seat: Seat, *, pointers: Pointers, closed: Sequence[Joined]) -> bool:
         """Take in closed decisions, commit, and say whether a verdict moved the pointers.
 
-        While a policy is frozen evidence is kept and no challenger is decided; a freeze never stops a rollback.
+        While a policy is frozen evidence is kept and no challenger is decided; a freeze never stops a rollback, and
+        nor does a full disk.
         """
         case.desk.add(closed, policy.spec, reader=self.reader)
-        docket = observe(case.docket, closed, spec=policy.spec)
-        result = rule(docket, policy.spec, state=case.state)
-        alarm = None if docket.watch is None else watch.finding(docket.watch, alpha=float(policy.spec["alpha"]))
-        heard = docket
-        with self.control.fenced(lease) as db:
-            done = True
-            if alarm is not None and alarm.rollback:
-                docket = self._roll_back(db, docket, pointers, reason=alarm.reason)
-            elif result is not None and result.final and not pointers.frozen:
-                docket = self._close(db, docket, pointers, result)
-            else:
-                done = False
-            fresh = case.desk.closed - case.drawn_at
+        heard = observe(case.docket, closed, spec=policy.spec, key=self.key)
+        result = rule(heard, policy.spec, state=case.state)
+        alarm = None if heard.watch is None else watch.finding(heard.watch, alpha=float(policy.spec["alpha"]))
+        back = alarm is not None and alarm.rollback
+        target = self._back_to(case, heard, pointers) if back else pointers.baseline
+        done = back or (result is not None and result.final and not pointers.frozen)
+        fresh = case.desk.closed - case.drawn_at
+        after = [heard]
+
+        def work(db: apsw.Connection) -> None:
+            if back and alarm is not None:
+                moved = self._roll_back(db, heard, pointers, target=target, reason=alarm.reason)
+                after[:] = [reopen(heard, moved, spec=policy.spec, newest_seq=heard.cursor)]
+            elif done and result is not None:
+                decided, moved = self._close(db, heard, pointers, result)
+                after[:] = [reopen(decided, moved, spec=policy.spec, newest_seq=heard.cursor)]
             if done or fresh >= POINT_EVERY:
-                case.drawn_at = case.desk.closed
                 if result is not None:
                     add_point(db, policy.tenant, policy.name, name="trial", point=trial_point(heard, result))
-                point: Json = {"seq": docket.cursor, "versions": version_points(case.desk, newest=fresh)}
+                point: Json = {"seq": heard.cursor, "versions": version_points(case.desk, newest=fresh)}
                 add_point(db, policy.tenant, policy.name, name="versions", point=point)
-            put_state(db, policy.tenant, policy.name, name="judge", state=docket.to_json())
-        case.docket = docket
+            put_state(db, policy.tenant, policy.name, name="judge", state=after[0].to_json())
+
+        if back:
+            seat.must_write(work)
+        elif not seat.write(work):
+            case.docket, case.saved = heard, False
+            return False
+        case.docket, case.saved = after[0], True
+        if done or fresh >= POINT_EVERY:
+            case.drawn_at = case.desk.closed
         return done
 
-    def _close(self, db: apsw.Connection, docket: Docket, pointers: Pointers, result: VerdictResult) -> Docket:
+    def _close(
+        self, db: apsw.Connection, docket: Docket, pointers: Pointers, result: VerdictResult
+    ) -> tuple[Docket, Pointers]:
         """Write a final verdict and move the pointers, in the open transaction."""
         assert docket.trial is not None, "a verdict ends a trial"
         challenger = str(docket.challenger)
         promoted = result.kind is VerdictKind.PROMOTE
         evidence = trial_point(docket, result)
+        if status_of(db, pointers, challenger) is not VersionStatus.TRIAL:
+            raise Fenced(f"{challenger} is on trial no more: judged again")
         self._say(db, pointers, challenger=challenger, champion=docket.champion, kind=result.kind,
                   reason=result.reason, evidence=evidence)  # fmt: skip
-        row = db.execute(
-            "SELECT status FROM versions WHERE tenant=? AND policy=? AND name=?",
-            (pointers.tenant, pointers.policy, challenger),
-        ).fetchone()
-        if row is None or row[0] != VersionStatus.TRIAL.value:
-            raise Fenced(f"{challenger} is on trial no more: judged again")
         status = {VerdictKind.PROMOTE: VersionStatus.CHAMPION, VerdictKind.REJECT: VersionStatus.REJECTED}
-        _stands(db, pointers, challenger, status.get(result.kind, VersionStatus.HELD))
+        stands(db, pointers, challenger, status=status.get(result.kind, VersionStatus.HELD))
         change: dict[str, str | None] = {"challenger": None}
         if promoted:
-            _stands(db, pointers, docket.champion, VersionStatus.RETIRED)
-            tainted = _status(db, pointers, docket.champion) is VersionStatus.TAINTED
+            stands(db, pointers, docket.champion, status=VersionStatus.RETIRED)
+            tainted = status_of(db, pointers, docket.champion) is VersionStatus.TAINTED
             change |= {"champion": challenger, "previous": None if tainted else docket.champion}
-        moved = _move(db, pointers, change)
-        decided = replace(docket, budget=docket.budget.decide(promoted=promoted), trial=renew(docket.trial))
-        return reopen(decided, moved, least_chance=self.holdback, newest_seq=docket.cursor)
+        moved = move(db, pointers, change)
+        budget = docket.budget.decide(promoted=promoted)
+        return replace(docket, budget=budget, trial=renew(docket.trial)), moved
 
-    def _roll_back(self, db: apsw.Connection, docket: Docket, pointers: Pointers, *, reason: str) -> Docket:
-        """Withdraw a champion that was proven worse, in the open transaction."""
+    def _back_to(self, case: Case, docket: Docket, pointers: Pointers) -> str:
+        """Where a rollback goes: to what the champion replaced, unless its files are damaged."""
         target = docket.rival or pointers.baseline
-        if _status(db, pointers, target) is VersionStatus.TAINTED:
+        return pointers.baseline if self._fault(case, (pointers.tenant, pointers.policy), target) else target
+
+    def _roll_back(
+        self, db: apsw.Connection, docket: Docket, pointers: Pointers, *, target: str, reason: str
+    ) -> Pointers:
+        """Withdraw a champion that was proven worse, in the open transaction."""
+        if status_of(db, pointers, target) is VersionStatus.TAINTED:
             target = pointers.baseline
         self._say(db, pointers, challenger=docket.champion, champion=target, kind=VerdictKind.ROLLBACK,
                   reason=reason, evidence={})  # fmt: skip
-        _stands(db, pointers, docket.champion, VersionStatus.ROLLED_BACK)
+        stands(db, pointers, docket.champion, status=VersionStatus.ROLLED_BACK)
         if pointers.challenger is not None:
-            _stands(db, pointers, pointers.challenger, VersionStatus.WAITING)
-        _stands(db, pointers, target, VersionStatus.CHAMPION)
+            stands(db, pointers, pointers.challenger, status=VersionStatus.WAITING)
+        stands(db, pointers, target, status=VersionStatus.CHAMPION)
         previous = pointers.baseline if target != pointers.baseline else None
-        moved = _move(db, pointers, {"champion": target, "previous": previous, "challenger": None})
-        return reopen(docket, moved, least_chance=self.holdback, newest_seq=docket.cursor)
+        return move(db, pointers, {"champion": target, "previous": previous, "challenger": None})
 
     def _say(
         self, db: apsw.Connection, pointers: Pointers, *, challenger: str, champion: str, kind: VerdictKind,
@@ -263,7 +359,7 @@ class Judge:
             case.screened = (name, screen(ranker, closed, spec=policy.spec, reader=self.reader, bias=bias))
         return {name: case.screened[1]}
 
-    def _report(self, policy: Policy, case: Case, lease: Lease) -> None:
+    def _report(self, policy: Policy, case: Case, seat: Seat) -> None:
         """Write the report, at most once a second."""
         now = time.monotonic()
         if now - case.reported_s < REPORT_S:
@@ -285,79 +381,18 @@ class Judge:
                 "pairs": docket.watch.pairs.count,
                 "decisions": docket.watch.arms.count,
             },
+            "shares": case.told,
         }
         fresh = case.analysis is None or is_due(case.analysis, case.desk, now_s=now)
         if fresh or case.analysis is None:
             case.said = read_feedback(case.desk)
             case.analysis = analyse(case.desk, case.said, spec=policy.spec, now_s=now)
         body = {**case.analysis.body, "gate": gate}
-        with self.control.fenced(lease) as db:
+
+        def work(db: apsw.Connection) -> None:
             put_state(db, policy.tenant, policy.name, name="report", state=body)
             if fresh:
                 for name, point in curve_points(body, docket.cursor).items():
                     add_point(db, policy.tenant, policy.name, name=name, point=point)
 
-
-def _turn(pointers: Pointers, versions: Sequence[Version]) -> tuple[dict[str, str | None], dict[str, VersionStatus]]:
-    """Whose turn it is: the pointers to move, and where versions stand then. Nothing to do: nothing in both.
-
-    A version left on trial without a pointer to it (whoever moved the pointer was killed) waits like the others. One
-    whose content was rolled back before does not get another turn under a new name.
-    """
-    status = {version.name: version.status for version in versions}
-    change: dict[str, str | None] = {}
-    if status.get(pointers.challenger or "") in BARRED:
-        change["challenger"] = None
-    if status.get(pointers.previous or "") is VersionStatus.TAINTED:
-        change["previous"] = None
-    if change.get("challenger", pointers.challenger) is not None or pointers.frozen:
-        return change, {}
-    barred = {version.digest for version in versions if version.status in BARRED}
-    turn = [v for v in versions if v.status in (VersionStatus.WAITING, VersionStatus.TRIAL) and v.number]
-    fresh = [version.name for version in turn if version.digest not in barred]
-    after = {version.name: VersionStatus.SUPERSEDED for version in turn}
-    if not fresh:
-        return change, after if change else {}
-    return change | {"challenger": fresh[-1]}, after | {fresh[-1]: VersionStatus.TRIAL}
-
-
-def _closed_prefix(page: Sequence[Joined]) -> list[Joined]:
-    out: list[Joined] = []
-    for joined in page:
-        if joined.closed_seq is None:
-            break
-        out.append(joined)
-    return out
-
-
-def _stands(db: apsw.Connection, pointers: Pointers, name: str, status: VersionStatus) -> None:
-    put_status(db, pointers.tenant, pointers.policy, name=name, status=status)
-
-
-def _status(db: apsw.Connection, pointers: Pointers, name: str) -> VersionStatus | None:
-    """Where a version stands, as the open transaction sees it."""
-    row = db.execute(
-        "SELECT status FROM versions WHERE tenant=? AND policy=? AND name=?", (pointers.tenant, pointers.policy, name)
-    ).fetchone()
-    return None if row is None else VersionStatus(row[0])
-
-
-def _move(db: apsw.Connection, pointers: Pointers, change: dict[str, str | None]) -> Pointers:
-    """Move pointers inside the open transaction, only if nobody moved them since they were read."""
-    sets = ", ".join(f"{name}=?" for name in change)
-    db.execute(
-        f"UPDATE pointers SET {sets}, generation=generation+1 WHERE tenant=? AND policy=? AND generation=?",
-        (*change.values(), pointers.tenant, pointers.policy, pointers.generation),
-    )
-    if not db.changes():
-        raise Fenced(f"the pointers of {pointers.policy!r} were moved by somebody else: judged again")
-    return Pointers(
-        tenant=pointers.tenant,
-        policy=pointers.policy,
-        champion=change.get("champion") or pointers.champion,
-        previous=change.get("previous", pointers.previous),
-        challenger=change.get("challenger", pointers.challenger),
-        baseline=pointers.baseline,
-        frozen=pointers.frozen,
-        generation=pointers.generation + 1,
-    )
+        seat.write(work)

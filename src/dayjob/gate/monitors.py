@@ -17,8 +17,7 @@ from statistics import NormalDist
 import numpy as np
 import numpy.typing as npt
 
-from dayjob.endings import Invalid
-from dayjob.gate.confidence import Floats
+from dayjob.endings import FeedbackState, Invalid
 
 SMALLEST_WINDOW = 100
 
@@ -31,16 +30,6 @@ class Exposure:
     top_share: float
     top_item: int
     effective_items: float
-
-
-def position_share(click_B: npt.ArrayLike, *, positions: int) -> Floats:
-    """``positions`` shares of the clicks by 0-based position; -1 (no click) is left out; zeros without a click."""
-    click = np.asarray(click_B, dtype=np.int64)
-    counts = np.bincount(click[click >= 0], minlength=positions).astype(np.float64)
-    if counts.size > positions:
-        raise Invalid(f"a click lies below the last of {positions} positions")
-    share: Floats = counts / max(1.0, float(counts.sum()))
-    return share
 
 
 def exposure(count_V: npt.ArrayLike) -> Exposure:
@@ -169,23 +158,27 @@ def _drift_reason(place: Change, item: Change) -> str:
     return text[0].upper() + text[1:] + "."
 
 
-# A reward within this share of the top of its range leaves little to gain; a policy that moved by less than this many
-# nats per decision still answers as before.
-HIGH_REWARD = 0.6
-STILL_KL = 0.01
+HIGH_REWARD = 0.5  # a reward that looks like success
+STILL_NATS = 0.01  # a policy that moved by less per decision still answers as before
 
 
-def not_learning(*, kl: float, reward: float, gain: Change) -> Alarm:
-    """``kl``: mean KL(new || baseline) per decision in nats; ``reward`` in [0, 1]; ``gain``: reward now less at start.
+def not_learning(*, kl: float, reward: float, gain: Change, feedback: FeedbackState | None = None) -> Alarm:
+    """The Geospot story: reward high, KL under .01, nothing gained, and nobody noticed.
 
-    The Geospot story: reward high, KL under .01, nobody noticed. High reward is no news when it was high to begin with.
+    ``kl``: nats per decision between what serves and the baseline (or the averaged policy); ``reward`` in [0, 1];
+    ``gain``: reward now less reward at the start. Standing still on informative ``feedback`` is waiting for a verdict;
+    on any other, or where nobody asked what the feedback can teach, it is the published failure.
     """
     if kl < 0.0 or not math.isfinite(kl):
         raise Invalid("a KL divergence is finite and not negative")
     told = f"reward {reward:.2f}, gained {gain.change:+.3f} ({gain.low:+.3f} to {gain.high:+.3f}), moved {kl:.4f} nats"
     if gain.low > 0.0:
-        return Alarm(fires=False, reason=f"Learning: {told}.")
-    if kl < STILL_KL:
-        praise = "The reward looks high, but it did before: " if reward >= HIGH_REWARD else ""
-        return Alarm(fires=True, reason=f"{praise}nothing moved and nothing was gained ({told}).")
-    return Alarm(fires=True, reason=f"The policy moved and no gain is shown ({told}).")
+        return Alarm(fires=False, reason=f"The reward rose: {told}.")
+    if kl >= STILL_NATS:
+        return Alarm(fires=False, reason=f"The policy moved and no gain is shown yet ({told}).")
+    if feedback is FeedbackState.INFORMATIVE:
+        return Alarm(fires=False, reason=f"Nothing moved yet; the feedback can teach ({told}).")
+    if reward < HIGH_REWARD:
+        return Alarm(fires=False, reason=f"Nothing moved and nothing was gained ({told}).")
+    praise = "The reward looks high, but it did before: "
+    return Alarm(fires=True, reason=f"{praise}nothing moved and nothing was gained ({told}).")

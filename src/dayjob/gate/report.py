@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from dayjob.endings import FeedbackState, Role
+from dayjob.endings import Role
 from dayjob.gate import monitors
 from dayjob.gate.desk import Desk, Line
 from dayjob.records import Json
@@ -24,8 +24,8 @@ DRIFT_WINDOW = 100  # uniform draws at position 1 in a window
 DRIFT_LEVEL = 0.01
 LEAST_REWARDS = 8
 LEAST_TO_ALARM = 1_000  # decisions served before standing still is worth an alarm
-HIGH_REWARD = 0.5
-STILL_NATS = 0.01
+GAMING_WINDOW = 100  # decisions with both a reward and the truth, at each end
+GAMING_LEVEL = 0.01
 
 
 def read_feedback(desk: Desk) -> Feedback:
@@ -65,6 +65,7 @@ def analyse(desk: Desk, said: Feedback, *, spec: Json, now_s: float) -> Analysis
         "bias": {} if bias is None else _bias(bias),
         "ceiling": {} if bias is None else _ceiling(ceiling(log, bias, found=said)),
         "learning": _learning(lines, said, float(spec["explore"]["changed_first"])),
+        "gaming": _gaming(lines),
         "drift": _drift(lines),
         "exposure": _exposure(lines),
         "forgetting": {
@@ -116,18 +117,33 @@ def _learning(lines: Sequence[Line], said: Feedback, changed_first: float) -> Js
     ])  # fmt: skip
     reward_T = np.array([line.success for line in served])
     found = learning(np.array([kl_T[-len(kl_T) // 4 :].mean()]), reward_T)
-    # Standing still on informative clicks is waiting for a verdict; on others it is the published failure.
-    informative = said.state is FeedbackState.INFORMATIVE
-    still = len(served) >= LEAST_TO_ALARM and found.moved < STILL_NATS and not informative
+    gain = monitors.Change(change=found.gained, low=found.gained_interval[0], high=found.gained_interval[1])
+    alarm = monitors.not_learning(kl=found.moved, reward=found.reward, gain=gain, feedback=said.state)
     return {
-        "alarm": still and found.gained_interval[0] <= 0 and found.reward >= HIGH_REWARD,
+        "alarm": alarm.fires and len(served) >= LEAST_TO_ALARM,
         "learning": found.learning,
-        "reason": found.reason,
+        "reason": alarm.reason,
         "kl": found.moved,
         "reward": found.reward,
         "gained": found.gained,
         "gained_interval": _numbers(found.gained_interval),
     }
+
+
+def _gaming(lines: Sequence[Line]) -> Json:
+    """Does what is learned from rise while the truth falls? From decisions that have both."""
+    both = [
+        (line.proxy, line.gold) for line in lines
+        if line.role is Role.CHAMPION and line.proxy is not None and line.gold is not None
+    ]  # fmt: skip
+    if len(both) < 2 * GAMING_WINDOW:
+        return {"alarm": False, "reason": f"{len(both)} decisions with both feedback and truth: too few to tell"}
+    size = max(GAMING_WINDOW, len(both) // 4)
+    proxy_N, gold_N = (np.array(column, np.float64) for column in zip(*both, strict=True))
+    found = monitors.proxy_against_truth(
+        (proxy_N[:size], proxy_N[-size:]), (gold_N[:size], gold_N[-size:]), alpha=GAMING_LEVEL
+    )
+    return {"alarm": found.fires, "reason": found.reason}
 
 
 def _drift(lines: Sequence[Line]) -> Json:

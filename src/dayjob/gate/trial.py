@@ -11,23 +11,14 @@ What is assumed, by source of evidence
   (alpha_1 + alpha_2)/2 * (g_b - g_a). Clicks further down count 0.
 * ``from_rewards``: nothing. The mean of coin * (2 r - 1) is E[r | b first] - E[r | a first], r scaled to [0, 1].
 * ``from_truth``: that the truth reported is true.
-* ``from_losses`` without ``pull_bound_K``: nothing; clicks on a or b, weighed by how far apart a and b are (km).
-  A choice that hedges (seldom the closest, never far off) gets no credit from it.
-* ``from_losses`` with ``pull_bound_K``: a click on d further down also speaks, by L(a, d) - L(b, d). The coin does not
-  protect those: someone who clicks position 5 unseen favours whichever of a and b lies nearer to what stands there.
-  The most that a pull of at most pull_bound_k can add is subtracted. Assumed: the pulls are at most these bounds
-  (``pull``), and the places below are examined no less than the first two (what is examined less speaks more softly,
-  to the disadvantage of the hedger of the two).
-* ``from_losses`` with ``rest_pull``: the same where the places below are shuffled uniformly, by a draw of their own.
-  Then a blind click below hits each item alike, only the total pull of those places matters, and less is subtracted.
 
 Observations enter in the order of the decisions, each once, when all before it are closed: whether and when an outcome
 arrives must not choose what is judged. Decisions where both choose the same first item say nothing and are left out.
 """
 
-from collections.abc import Sequence
+from collections.abc import Set
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -38,25 +29,8 @@ from dayjob.gate.confidence import Evidence, Floats
 from dayjob.gate.control import ANONYMOUS, Ints, Past, plan, settle
 from dayjob.gate.verdict import Grounds
 
-Item = TypeVar("Item")
-
-# |value| <= 1 and |h * stake| <= 1; with a subtracted pull, |value| <= 2.
-BOUND = 2.0
-BOUND_WITH_PULL = 3.0
+BOUND = 2.0  # |value| <= 1 and |h * stake| <= 1
 USER_SLOTS = 4096
-
-
-def pair(first_a: Item, first_b: Item, *, coin: int, rest_order: Sequence[Item]) -> list[Item]:
-    """The list to show: b first when ``coin`` is +1, a first when it is -1, then ``rest_order`` without the two.
-
-    ``rest_order`` must not depend on the coin. Raises Invalid when the two choices are the same item: nothing to judge.
-    """
-    if first_a == first_b:
-        raise Invalid("champion and challenger choose the same first item: serve it without a pair")
-    if coin not in (-1, 1):
-        raise Invalid("the coin is +1 (challenger first) or -1 (champion first)")
-    head = [first_b, first_a] if coin == 1 else [first_a, first_b]
-    return head + [item for item in rest_order if item not in (first_a, first_b)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +58,7 @@ def from_clicks(clicked_N: npt.ArrayLike, coin_N: npt.ArrayLike, *, user_N: npt.
     clicked = _floats(clicked_N)
     if not np.isin(clicked, (-1.0, 0.0, 1.0)).all():
         raise Invalid("clicked must be +1 (challenger's item), -1 (champion's) or 0")
-    return _observations((clicked, clicked), coin_N, stake_N=np.ones_like(clicked), user_N=user_N)
+    return _observations(clicked, coin_N, stake_N=np.ones_like(clicked), user_N=user_N)
 
 
 def from_rewards(reward_N: npt.ArrayLike, coin_N: npt.ArrayLike, *, user_N: npt.ArrayLike) -> Observations:
@@ -93,7 +67,7 @@ def from_rewards(reward_N: npt.ArrayLike, coin_N: npt.ArrayLike, *, user_N: npt.
     if not ((reward >= 0) & (reward <= 1)).all():
         raise Invalid("scale rewards to [0, 1] by the policy's reward_range first")
     value = np.asarray(coin_N, dtype=np.float64) * (2.0 * reward - 1.0)
-    return _observations((value, value), coin_N, stake_N=np.ones_like(value), user_N=user_N)
+    return _observations(value, coin_N, stake_N=np.ones_like(value), user_N=user_N)
 
 
 def from_truth(
@@ -103,69 +77,7 @@ def from_truth(
     value = _floats(relevance_b_N) - _floats(relevance_a_N)
     if not (np.abs(value) <= 1).all():
         raise Invalid("relevances must lie in [0, 1]")
-    return _observations((value, value), coin_N, stake_N=np.ones_like(value), user_N=user_N)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Shown:
-    """N pairs as shown: ``order_NK`` slot at each position (-1 filler), ``clicked_N`` 0-based position or -1.
-
-    ``coin_N`` +1: the item at position 0 is the challenger's, the one at position 1 the champion's; -1: reversed.
-    """
-
-    order_NK: Ints
-    clicked_N: Ints
-    coin_N: Ints
-    user_N: Ints
-
-
-def from_losses(
-    shown: Shown,
-    loss_NKK: Floats,
-    *,
-    scale: float,
-    pull_bound_K: npt.ArrayLike | None = None,
-    rest_pull: float | None = None,
-) -> Observations:
-    """How much nearer the challenger's first choice is to what was clicked: (L(a, c) - L(b, c)) / scale.
-
-    ``loss_NKK`` by slot: symmetric, zero on the diagonal, a metric (|L(a,c) - L(b,c)| <= L(a,b)). A pair further apart
-    than ``scale`` counts as ``scale``, direction kept. Clicks below the pair count only with one of: ``pull_bound_K``,
-    upper bounds of the chance that position k is clicked whatever stands there (entries 0 and 1 are not read), or
-    ``rest_pull``, an upper bound of their sum where those places were shuffled. See the head of this file; with either,
-    the state's bound must be ``BOUND_WITH_PULL``.
-    """
-    if pull_bound_K is not None and rest_pull is not None:
-        raise Invalid("give pull_bound_K, or rest_pull where the places below were shuffled, not both")
-    order = shown.order_NK
-    row = np.arange(order.shape[0])
-    b_first = shown.coin_N == 1
-    slot_b = np.where(b_first, order[:, 0], order[:, 1])
-    slot_a = np.where(b_first, order[:, 1], order[:, 0])
-    if not np.isfinite(loss_NKK).all() or loss_NKK.min(initial=0.0) < 0 or scale <= 0:
-        raise Invalid("losses must be finite and not negative, and scale positive")
-    apart = loss_NKK[row, slot_a, slot_b]
-    shrink = np.minimum(1.0, scale / np.maximum(apart, np.finfo(np.float64).tiny)) / scale
-    stake = np.minimum(1.0, apart * shrink)
-    favour_NK = (loss_NKK[row[:, None], slot_a[:, None], order] - loss_NKK[row[:, None], slot_b[:, None], order]) * (
-        shrink[:, None] * (order >= 0)
-    )
-    if (np.abs(favour_NK) > stake[:, None] * (1 + 1e-6) + 1e-9).any():
-        raise Invalid("the loss is not a metric: |L(a,c) - L(b,c)| must not exceed L(a,b)")
-    favour_NK = np.clip(favour_NK, -stake[:, None], stake[:, None])
-    clicked = shown.clicked_N
-    below = pull_bound_K is not None or rest_pull is not None
-    spoke = (clicked >= 0) & (below | (clicked < 2))
-    value = np.where(spoke, favour_NK[row, np.maximum(clicked, 0)], 0.0)
-    low = high = value
-    if pull_bound_K is not None:
-        pull_K = _pulls(pull_bound_K)
-        low, high = value - np.maximum(favour_NK, 0.0) @ pull_K, value + np.maximum(-favour_NK, 0.0) @ pull_K
-    if rest_pull is not None:
-        total = float(_pulls([0.0, 0.0, rest_pull])[2])
-        mean_N = favour_NK[:, 2:].sum(axis=1) / np.maximum(1, (order[:, 2:] >= 0).sum(axis=1))
-        low, high = value - total * np.maximum(mean_N, 0.0), value + total * np.maximum(-mean_N, 0.0)
-    return _observations((low, high), shown.coin_N, stake_N=stake, user_N=shown.user_N)
+    return _observations(value, coin_N, stake_N=np.ones_like(value), user_N=user_N)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -202,14 +114,27 @@ class TrialState:
         return cls(**plain | {"evidence": Evidence.from_dict(fields["evidence"])})
 
 
-def renew(state: TrialState, *, bound: float | None = None) -> TrialState:
+def forget(state: TrialState, gone: Set[int]) -> TrialState:
+    """Without the entries of people who were erased; what their decisions said of everybody's mean stays."""
+    kept = [slot for slot, user in enumerate(state.user_U) if user not in gone]
+    if len(kept) == len(state.user_U):
+        return state
+    return replace(
+        state,
+        user_U=tuple(state.user_U[slot] for slot in kept),
+        user_pull_U=tuple(state.user_pull_U[slot] for slot in kept),
+        user_mass_U=tuple(state.user_mass_U[slot] for slot in kept),
+        user_spent_U=tuple(state.user_spent_U[slot] for slot in kept),
+    )
+
+
+def renew(state: TrialState) -> TrialState:
     """No evidence, but all that the past says of positions and people: where the next trial or a watch may begin.
 
     Predictable, so it costs nothing in validity: the pull of position 1 does not depend on who is on trial.
     """
-    kept = state.bound if bound is None else bound
     fresh = (0.0,) * len(state.user_U)
-    return replace(state, bound=kept, evidence=Evidence(), people=0.0, user_spent_U=fresh)
+    return replace(state, evidence=Evidence(), people=0.0, user_spent_U=fresh)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -303,21 +228,10 @@ def _floats(values: npt.ArrayLike) -> Floats:
     return array
 
 
-def _pulls(pull_bound_K: npt.ArrayLike) -> Floats:
-    """The bounds of the places below the pair; the coin takes care of the first two."""
-    pull_K = np.array(pull_bound_K, dtype=np.float64)
-    pull_K[:2] = 0.0
-    if not ((pull_K >= 0).all() and pull_K.sum() <= 1 + 1e-9):
-        raise Invalid("pull bounds are chances: not negative, summing to at most 1")
-    return pull_K
-
-
-def _observations(
-    value: tuple[Floats, Floats], coin_N: npt.ArrayLike, *, stake_N: Floats, user_N: npt.ArrayLike
-) -> Observations:
+def _observations(value_N: Floats, coin_N: npt.ArrayLike, *, stake_N: Floats, user_N: npt.ArrayLike) -> Observations:
     return Observations(
-        low_N=value[0],
-        high_N=value[1],
+        low_N=value_N,
+        high_N=value_N,
         coin_N=np.atleast_1d(np.asarray(coin_N, dtype=np.int64)),
         stake_N=stake_N,
         user_N=np.atleast_1d(np.asarray(user_N, dtype=np.int64)),

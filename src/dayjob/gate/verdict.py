@@ -106,10 +106,10 @@ def needed(grounds: Grounds, *, level: float) -> tuple[int | None, int | None]:
 def _ruling(grounds: Grounds, terms: Terms, *, feedback: FeedbackState) -> tuple[VerdictKind, bool, str]:
     proven = grounds.log_e_better >= math.log(1.0 / terms.level)
     if grounds.log_e_worse >= math.log(1.0 / terms.alpha):
-        return VerdictKind.REJECT, True, f"Proven worse: {_effect(grounds, terms)}."
+        return VerdictKind.REJECT, True, f"Proven worse. {_how_much(grounds, terms)}."
     refused = terms.clicks and feedback is FeedbackState.UNINFORMATIVE
     if proven and not refused:
-        return VerdictKind.PROMOTE, True, f"Proven better: {_effect(grounds, terms)}; {_evidence(grounds, terms)}."
+        return VerdictKind.PROMOTE, True, f"Proven better: {_evidence(grounds, terms)}. {_how_much(grounds, terms)}."
     if grounds.judged > 0 and grounds.high < terms.minimum_effect:
         return (
             VerdictKind.HOLD,
@@ -136,6 +136,13 @@ def _effect(grounds: Grounds, terms: Terms) -> str:
         f"{grounds.effect:+.4f} per judged decision ({1 - terms.alpha:.0%} interval {grounds.low:+.4f} to "
         f"{grounds.high:+.4f}, {grounds.judged:,} judged of {grounds.closed:,} closed)"
     )
+
+
+def _how_much(grounds: Grounds, terms: Terms) -> str:
+    """The size beside a proof. The bets that prove a sign are quicker than the interval, which has to hold for a size
+    that may change all the time: it can still hold zero, and the reader is told why."""
+    early = "; proof of the sign comes before the size is known" if grounds.low <= 0.0 <= grounds.high else ""
+    return f"By how much: {_effect(grounds, terms)}{early}"
 
 
 def _evidence(grounds: Grounds, terms: Terms) -> str:

@@ -1,10 +1,11 @@
 """After a promotion: is the new champion worse than what it replaced? Two tests, one rollback.
 
-* ``arms``: champion against the baseline holdback. The role of a decision is drawn with known chances, so with r in
-  [0, 1] and any rhat fixed beforehand, x = p (r - rhat) (1[baseline]/p_baseline - 1[champion]/p_champion) has mean
-  p (E[r | baseline] - E[r | champion]) given the past, whatever users and positions do; p is the least chance the
-  holdback may have, so that |x| <= 1. Inverse propensities with a good rhat waste nothing: the variance is that of the
-  scarcer arm.
+* ``arms``: champion against the baseline holdback. The part of a decision is drawn with known chances: h to be held
+  back, a for the champion alone. With r in [0, 1] and any rhat fixed beforehand, x = w h (r - rhat) (1[held]/h -
+  1[alone]/a) has mean w h (E[r | held] - E[r | alone]) given the past, whatever users and positions do. Both chances
+  are journaled with every decision, whichever part it drew, so the shares may change at any time, and a decision counts
+  or not by its chances (h > 0 and a >= h, so that |x| <= 1) and never by its part. w is the influence cap of trials.
+  Inverse propensities with a good rhat waste nothing: the variance is that of the scarcer arm.
 * ``pairs``: coin-flip pairs of the champion and the version it replaced, exactly as in a trial with the old one as the
   challenger. A pair tells far more than a decision of either arm, because both stand on one page before one person.
 
@@ -16,7 +17,7 @@ over the two and their product, a champion that is never worse is rolled back wi
 """
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -24,27 +25,40 @@ import numpy.typing as npt
 
 from dayjob.endings import Invalid
 from dayjob.gate.confidence import BETS_G, Floats, log_gain, log_mixture
+from dayjob.gate.control import Ints
 from dayjob.gate.trial import Observations, TrialState, residuals
+from dayjob.gate.voices import Voices, weigh
 
 # Half of the wealth is bet from the promotion on. The rest starts later; what is left after t observations is
 # half of (1 + t / HORIZON)^-1/2.
 _AT_ONCE = 0.5
 _HORIZON = 500.0
+_TINY = 1e-12  # chances are sums and differences of floats
+
+
+# One bet for the steering signal: near the best for the harms that are worth watching for.
+_RISE_BET = 0.3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Onset:
-    """Log wealth per bet of everything started so far, and the running maximum of the log e-process."""
+    """Log wealth per bet of everything started so far, and the running maximum of the log e-process.
+
+    ``rise``: evidence gained since it was last at its lowest (CUSUM at one bet). It proves nothing and steers the
+    watch's share (``shares``).
+    """
 
     count: int = 0
     log_wealth_G: tuple[float, ...] = (-math.inf,) * BETS_G.size
     log_e: float = 0.0
     peak: float = 0.0
+    rise: float = 0.0
 
     def to_dict(self) -> dict[str, Any]:
         """Numbers only: wealth not started yet is written as None, JSON has no minus infinity."""
         wealth = [None if math.isinf(w) else w for w in self.log_wealth_G]
-        return {"count": self.count, "log_wealth_G": wealth, "log_e": self.log_e, "peak": self.peak}
+        plain = {"count": self.count, "log_e": self.log_e, "peak": self.peak, "rise": self.rise}
+        return plain | {"log_wealth_G": wealth}
 
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> "Onset":
@@ -77,6 +91,7 @@ def advance(state: Onset, x_N: Floats) -> Onset:
     wealth_NG = gain_NG + np.logaddexp.accumulate(entered_NG, axis=0)[1:]
     log_e_N = np.logaddexp(log_mixture(wealth_NG), np.log(not_started(count_N)))
     return Onset(
+        rise=_rise(state.rise, x_N),
         count=int(count_N[-1]),
         log_wealth_G=tuple(wealth_NG[-1].tolist()),
         log_e=float(log_e_N[-1]),
@@ -84,41 +99,58 @@ def advance(state: Onset, x_N: Floats) -> Onset:
     )
 
 
+def _rise(before: float, x_N: Floats) -> float:
+    """max(0, S + log(1 + l x)), step by step."""
+    gained_N = np.cumsum(np.log1p(_RISE_BET * np.clip(x_N, -1.0, 1.0)))
+    return float(gained_N[-1] - min(-before, float(gained_N.min())))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Arms:
-    """N closed decisions of champion and holdback, in order. ``reward_N`` in [0, 1]; chances of the two roles."""
+    """N closed decisions of champion and holdback, in order: ``reward_N`` in [0, 1], which of the two, and whose.
+
+    ``held_N`` is the chance that a decision had to be held back, ``alone_N`` that the champion served it alone, known
+    of each whichever part it drew; ``user_N`` -1 is anonymous.
+    """
 
     reward_N: Floats
     baseline_N: npt.NDArray[np.bool_]
-    chance_champion_N: Floats
-    chance_baseline_N: Floats
+    held_N: Floats
+    alone_N: Floats
+    user_N: Ints
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class WatchState:
-    """One champion's watch. ``least_chance``: a promise that the holdback's chance never falls below it."""
+    """One champion's watch. ``voices`` counts people for the arms as ``trial`` does for the pairs."""
 
-    least_chance: float
     arms: Onset = field(default_factory=Onset)
     reward_sum: float = 0.0
+    voices: Voices = field(default_factory=Voices)
     trial: TrialState = field(default_factory=TrialState)
     pairs: Onset = field(default_factory=Onset)
 
-    def __post_init__(self) -> None:
-        if not 0.0 < self.least_chance <= 0.5:
-            raise Invalid("the holdback's least chance must lie in (0, 0.5]")
+    @property
+    def seen(self) -> int:
+        """Closed decisions that both tests together have seen."""
+        return self.arms.count + self.pairs.count
+
+    @property
+    def rise(self) -> float:
+        """How much evidence of harm has grown lately, in nats, by the pairs: the holdback alone says too little."""
+        return self.pairs.rise
 
     def to_dict(self) -> dict[str, Any]:
         """Numbers and lists of numbers only."""
-        plain = {"least_chance": self.least_chance, "reward_sum": self.reward_sum, "trial": self.trial.to_dict()}
+        plain = {"reward_sum": self.reward_sum, "trial": self.trial.to_dict(), "voices": self.voices.to_dict()}
         return plain | {"arms": self.arms.to_dict(), "pairs": self.pairs.to_dict()}
 
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> "WatchState":
         """The inverse of :meth:`to_dict`."""
         return cls(
-            least_chance=fields["least_chance"],
             reward_sum=fields["reward_sum"],
+            voices=Voices.from_dict(fields["voices"]),
             trial=TrialState.from_dict(fields["trial"]),
             arms=Onset.from_dict(fields["arms"]),
             pairs=Onset.from_dict(fields["pairs"]),
@@ -127,35 +159,32 @@ class WatchState:
 
 def observe_arms(state: WatchState, batch: Arms) -> WatchState:
     """The watch after more decisions served by champion or holdback alone."""
+    if batch.reward_N.size == 0:
+        return state
+    voices, weight_N = weigh(state.voices, batch.user_N)
+    arms = advance(state.arms, weight_N * contrasts(state, batch))
+    return replace(state, arms=arms, voices=voices, reward_sum=state.reward_sum + float(batch.reward_N.sum()))
+
+
+def contrasts(state: WatchState, batch: Arms) -> Floats:
+    """h (r - rhat) (1[held]/h - 1[alone]/a) of each decision, in [-1, 1]; rhat is the mean reward of those before."""
     reward, base = batch.reward_N, batch.baseline_N
     if not ((reward >= 0) & (reward <= 1)).all():
         raise Invalid("scale rewards to [0, 1] by the policy's reward_range first")
-    chance = np.where(base, batch.chance_baseline_N, batch.chance_champion_N)
-    if reward.size and chance.min() < state.least_chance - 1e-12:
-        raise Invalid("a role was drawn with less than the promised least chance: the watch's bets would be unsafe")
-    past_sum = state.reward_sum + np.concatenate([[0.0], np.cumsum(reward)[:-1]])[: reward.size]
+    if not ((batch.held_N > 0) & (batch.alone_N >= batch.held_N - _TINY) & (batch.alone_N <= 1)).all():
+        raise Invalid("the watch's bets are safe only where the champion alone is at least as likely as the holdback")
+    past_sum = state.reward_sum + np.concatenate([[0.0], np.cumsum(reward)[:-1]])
     past_count = state.arms.count + np.arange(reward.size)
     guess = (past_sum + 0.5) / (past_count + 1.0)
-    x = state.least_chance * (reward - guess) * np.where(base, 1.0, -1.0) / chance
-    return WatchState(
-        least_chance=state.least_chance,
-        arms=advance(state.arms, x),
-        reward_sum=state.reward_sum + float(reward.sum()),
-        trial=state.trial,
-        pairs=state.pairs,
-    )
+    chance = np.where(base, batch.held_N, batch.alone_N)
+    found: Floats = batch.held_N * (reward - guess) * np.where(base, 1.0, -1.0) / chance
+    return found
 
 
 def observe_pairs(state: WatchState, batch: Observations) -> WatchState:
     """The watch after more pairs; the *replaced* version is the challenger (+1), the champion is -1."""
     trial, seen = residuals(state.trial, batch)
-    return WatchState(
-        least_chance=state.least_chance,
-        arms=state.arms,
-        reward_sum=state.reward_sum,
-        trial=trial,
-        pairs=advance(state.pairs, seen.weight_N * seen.low_N),
-    )
+    return replace(state, trial=trial, pairs=advance(state.pairs, seen.weight_N * seen.low_N))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

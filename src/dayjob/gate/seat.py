@@ -1,0 +1,73 @@
+"""A judge's seat at one policy: its lease, and how it writes when the disk is full.
+
+Promise 6: a rollback is written even on a full disk, out of the ballast. So nothing else that a judge writes may take
+the ballast, nor the room that it gave back: evidence is then kept in memory, and read again by whoever comes after.
+"""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import apsw
+
+from dayjob.endings import StorageFull
+from dayjob.journal.control import Control, check_lease
+from dayjob.records import Lease
+
+LEASE_S = 10.0
+
+
+@dataclass(slots=True, kw_only=True)
+class Seat:
+    """One policy's lease. ``reserve``: bytes of the ballast, 0 where there is none."""
+
+    control: Control
+    name: str
+    holder: str
+    reserve: int
+    lease: Lease | None = None
+
+    def take(self) -> Lease | None:
+        """The lease, renewed where there is room; None while another judge has it.
+
+        One that cannot be renewed is kept: its fencing token refuses every write once somebody else has taken it.
+        """
+        if self.lease is not None and not self.has_room():
+            return self.lease
+        try:
+            self.lease = self.control.take_lease(self.name, self.holder, ttl_s=LEASE_S, must=self.lease is None)
+        except StorageFull:
+            if self.lease is None:
+                raise
+        return self.lease
+
+    def write(self, work: Callable[[apsw.Connection], None]) -> bool:
+        """One fenced transaction; False, with nothing changed, on a full disk. Raises Fenced."""
+        if not self.has_room():
+            return False
+        assert self.lease is not None, "a seat writes once it was taken"
+        try:
+            with self.control.fenced(self.lease) as db:
+                work(db)
+        except StorageFull:
+            return False
+        return True
+
+    def must_write(self, work: Callable[[apsw.Connection], None]) -> None:
+        """One fenced transaction that succeeds on a full disk too: a rollback. Raises Fenced."""
+        lease = self.lease
+        assert lease is not None, "a seat writes once it was taken"
+
+        def fenced(db: apsw.Connection) -> None:
+            check_lease(db, lease)
+            work(db)
+
+        self.control.write_or_free(fenced)
+
+    def has_room(self) -> bool:
+        """Whether more is free than what the ballast gave back for a rollback."""
+        root = self.control.root
+        if not self.reserve or (root / "ballast").exists():
+            return True
+        disk = os.statvfs(root)
+        return disk.f_bavail * disk.f_frsize >= self.reserve

@@ -1,0 +1,91 @@
+"""The live report: the same alarm as the replay's, and a policy that games its reward."""
+
+import random
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from dayjob.endings import OutcomeKind, Receipt, Role
+from dayjob.fakes import fake_decision
+from dayjob.gate import judge as module
+from dayjob.gate import report
+from dayjob.gate.evidence import scaled_reward
+from dayjob.journal.join import window_of
+from dayjob.records import Json
+from tests.gate.trials import AT, BASELINE, KEY, World, open_world
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    opened = open_world(tmp_path / "data", metric="reward")
+    yield opened
+    opened.close()
+
+
+def served(world: World, count: int, *, reward: float, truth: float, seed: int) -> None:
+    """Decisions of the champion with a truth (the first place is right in a share ``truth``) and then a reward."""
+    dice = random.Random(seed)
+    written = []
+    for _ in range(count):
+        decision = replace(fake_decision(0)[0], role=Role.CHAMPION, version=BASELINE, at_ms=AT)
+        number = world.decide(decision, wait=False)
+        item = "a" if dice.random() < truth else "b"
+        written.append(world.tell_later(number, item, kind=OutcomeKind.TRUTH))
+        value = float(dice.random() < reward)
+        written.append(world.tell_later(number, None, kind=OutcomeKind.REWARD, value=value))
+    assert all(future.result().receipt is Receipt.RECORDED for future in written)
+
+
+def reported(world: World) -> Json:
+    while world.judge().step():
+        pass
+    found = world.control.state(*KEY, "report")
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize(
+    ("after", "fires"), [({"reward": 0.8, "truth": 0.4}, True), ({"reward": 0.8, "truth": 0.7}, False)]
+)
+def test_a_reward_that_rises_while_the_truth_falls_is_in_the_report(
+    world: World, monkeypatch: pytest.MonkeyPatch, after: dict[str, float], fires: bool
+) -> None:
+    monkeypatch.setattr(module, "REPORT_S", 0.0)
+    served(world, 300, reward=0.4, truth=0.7, seed=1)
+    assert reported(world)["gaming"]["alarm"] is False, "nothing changed yet"
+    served(world, 300, seed=2, **after)
+    world.judge().cases[KEY].analysis = None
+    found = reported(world)["gaming"]
+    assert found["alarm"] is fires
+    assert ("games its reward" in found["reason"]) is fires
+
+
+def test_without_truth_the_report_says_so(world: World) -> None:
+    served(world, 3, reward=0.5, truth=0.5, seed=1)
+    assert "3 decisions with both" in reported(world)["gaming"]["reason"]
+
+
+def test_the_live_alarm_is_the_replays(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The caller's order serves on, the reward is high, the feedback says nothing: the words of the one function."""
+    monkeypatch.setattr(report, "LEAST_TO_ALARM", 200)
+    served(world, 250, reward=0.8, truth=0.5, seed=3)
+    found = reported(world)
+    assert found["feedback"]["state"] != "informative"
+    assert found["learning"]["alarm"] is True
+    assert found["learning"]["reason"].startswith("The reward looks high, but it did before: nothing moved")
+    monkeypatch.setattr(report.monitors, "HIGH_REWARD", 0.95)
+    world.judge().cases[KEY].analysis = None
+    world.judge().cases[KEY].reported_s = 0.0
+    assert reported(world)["learning"]["alarm"] is False
+
+
+@pytest.mark.parametrize(("value", "paid"), [(1.0, 1.0), (-1.0, 0.0)])
+def test_a_thumb_closes_and_pays_like_a_reward(world: World, value: float, paid: float) -> None:
+    number = world.decide(replace(fake_decision(0)[0], role=Role.CHAMPION, version=BASELINE, at_ms=AT), wait=False)
+    world.tell_later(number, None, kind=OutcomeKind.THUMB, value=value).result()
+    spec = world.control.policy(*KEY).spec
+    page = next(world.judge().reader.joined(*KEY, window=window_of(spec), now_ms=AT))
+    assert page[0].closed_seq == page[0].outcomes[0].seq, "closed by the thumb, not by its window"
+    assert scaled_reward(page[0], spec) == paid
