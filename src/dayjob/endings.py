@@ -72,6 +72,14 @@ class Role(StrEnum):
     BEST = "best"  # explore: false; the champion's best order, never learned from, never judged
 
 
+class Ending(StrEnum):
+    """Why an answer of a language policy has no further tokens."""
+
+    STOP = "stop"  # the end-of-sequence token, or one of the request's stop strings
+    LENGTH = "length"  # max_tokens, or the longest context that is served
+    ABORTED = "aborted"  # whoever asked went away, or the engine was closed
+
+
 class OutcomeKind(StrEnum):
     """What was learned later about a decision or a session."""
 

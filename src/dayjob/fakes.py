@@ -17,7 +17,7 @@ import numpy.typing as npt
 from dayjob.endings import Damaged, OutcomeKind, PolicyKind, Receipt, Role
 from dayjob.journal import vectors
 from dayjob.journal.join import Window, fit, join
-from dayjob.journal.readers import PAGE, START, cursor_of, seq_of
+from dayjob.journal.readers import NEWEST, PAGE, START, cursor_of, seq_of
 from dayjob.journal.rows import served_ids
 from dayjob.journal.versions import StoredVersion, VersionManifest, load, publish
 from dayjob.journal.writes import FindSpec
@@ -288,10 +288,15 @@ class FakeJournal:
         page = [s for s in self._of(tenant, policy) if s.seq > seq_of(cursor)][:limit]
         return page, cursor_of(page[-1].seq) if page else cursor
 
-    def recent(self, tenant: str, policy: str, limit: int) -> list[Stored]:
+    def recent(self, tenant: str, policy: str, limit: int, *, until: int = NEWEST) -> list[Stored]:
         """As `JournalReader.recent`."""
-        found = self._of(tenant, policy)
+        found = [s for s in self._of(tenant, policy) if s.seq <= until]
         return found[max(0, len(found) - limit) :]
+
+    def cursor_before(self, tenant: str, policy: str, count: int, *, until: int = NEWEST) -> str:
+        """As `JournalReader.cursor_before`."""
+        found = [s for s in self._of(tenant, policy) if s.seq <= until]
+        return cursor_of(found[-count - 1].seq) if len(found) > count else START
 
     def outcomes(self, tenant: str, decisions: Sequence[Stored]) -> dict[str, list[StoredOutcome]]:
         """As `JournalReader.outcomes`."""
@@ -332,11 +337,11 @@ class FakeJournal:
                 found[stored.record.kind.value] = found.get(stored.record.kind.value, 0) + 1
         return found
 
-    def of_user(self, tenant: str, user: str, *, limit: int = 10_000) -> tuple[list[Stored], list[StoredOutcome]]:
+    def of_user(self, tenant: str, user: str) -> tuple[list[Stored], list[StoredOutcome]]:
         """As `JournalReader.of_user`."""
         decisions = [s for s in self._decisions if (s.record.tenant, s.record.user) == (tenant, user)]
         outcomes = [o for o in (*self._outcomes, *self._held) if (o.record.tenant, o.record.user) == (tenant, user)]
-        return decisions[:limit], outcomes[:limit]
+        return decisions, sorted(outcomes, key=lambda one: one.seq)
 
     def last_seq(self) -> int:
         """As `JournalReader.last_seq`."""

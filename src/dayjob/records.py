@@ -184,6 +184,7 @@ class Job:
     error: str | None
     created_ms: int
     updated_ms: int
+    until_seq: int | None  # the journal's newest sequence number when it was first taken up; None before
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,12 +1,14 @@
 """Promise 8: erasing a person removes rows and bytes, leaves keyed tombstones, and nothing of theirs comes back."""
 
 import random
+import threading
 import uuid
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import apsw
 import pytest
 from starlette.testclient import TestClient
 
@@ -16,8 +18,12 @@ from dayjob.endings import Receipt, VersionStatus
 from dayjob.fakes import fake_decision, fake_outcome, find_fake_spec
 from dayjob.journal import vectors
 from dayjob.journal.control import Control
+from dayjob.journal.erase import drop_orphans, erase_user
+from dayjob.journal.jobs import unfinished
+from dayjob.journal.steering import taint
 from dayjob.journal.store import Store, StoreConfig
-from dayjob.journal.writes import person_mark
+from dayjob.journal.writes import Transaction, person_mark
+from dayjob.learn.loop import Learner
 from dayjob.records import Candidate, CatalogItem, Version
 from dayjob.serve.app import create_app
 from dayjob.serve.auth import parse_keys
@@ -104,6 +110,90 @@ def test_vectors_that_a_catalog_or_somebody_else_uses_stay(store: Store) -> None
     assert store.erase_user("t", ANN).result()["vectors"] == 1
     left = store.submit(lambda tx: {bytes(row[0]) for row in tx.db.execute("SELECT digest FROM vectors")}).result()
     assert left == {candidate.digest for candidate in decision.candidates[:2]}
+
+
+def left_of(store: Store) -> tuple[set[bytes], int]:
+    """The vectors that are kept, and how many still wait for their check."""
+
+    def look(tx: Transaction) -> tuple[set[bytes], int]:
+        kept = {bytes(row[0]) for row in tx.db.execute("SELECT digest FROM vectors")}
+        return kept, len(tx.db.execute("SELECT 1 FROM suspects").fetchall())
+
+    return store.submit(look).result()
+
+
+class Effort:
+    """How many hundreds of steps of SQLite's machine each of the writer's transactions takes."""
+
+    def __init__(self, tx: Transaction) -> None:
+        self.steps, self.of_each = 0, list[int]()
+        tx.db.set_progress_handler(self.counted, 100)
+        tx.db.set_commit_hook(self.committed)
+
+    def counted(self) -> bool:
+        self.steps += 1
+        return False
+
+    def committed(self) -> bool:
+        self.of_each.append(self.steps)
+        self.steps = 0
+        return False
+
+
+def test_the_writer_does_as_much_for_an_erasure_however_long_the_journal_is(tmp_path: Path) -> None:
+    """Whose vectors are whose takes a look at every decision: not inside the writer, where feedback would wait."""
+    most = []
+    for others in (200, 3_000):
+        store = Store(tmp_path / f"{others}", secret=b"s" * 32, find_spec=find_fake_spec,
+                      config=StoreConfig(ballast_bytes=0))  # fmt: skip
+        for number in range(others):
+            decision, blobs = fake_decision(number, ("a", f"b{number}"))
+            store.append_decision(replace(decision, user=ANN if number < 3 else "bob"), blobs)
+        effort = store.submit(Effort).result()
+        effort.of_each.clear()
+        assert store.erase_user("t", ANN).result() == {"decisions": 3, "outcomes": 0, "held": 0, "vectors": 3}
+        most.append(max(effort.of_each))
+        assert left_of(store)[1] == 0
+        store.close()
+    assert most[0] > 0
+    assert most[1] <= 2 * most[0], most
+
+
+def test_an_erasure_that_was_cut_short_is_finished_at_the_next_start(tmp_path: Path) -> None:
+    def opened() -> Store:
+        return Store(tmp_path, secret=b"s" * 32, find_spec=find_fake_spec, config=StoreConfig(ballast_bytes=0))
+
+    store = opened()
+    decision, blobs = fake_decision(1, ("a", "b"))
+    other, other_blobs = fake_decision(2, ("b",))
+    store.append_decision(replace(decision, user=ANN), blobs).result()
+    store.append_decision(other, other_blobs).result()
+    assert store.submit(lambda tx: erase_user(tx, "t", ANN)).result()["decisions"] == 1
+    assert left_of(store) == ({c.digest for c in decision.candidates}, 2), "killed here"
+    store.close()
+    store = opened()
+    assert store.erase_user("t", "nobody").result()["vectors"] == 0, "behind what was left to do"
+    assert left_of(store) == ({other.candidates[0].digest}, 0)
+    store.close()
+
+
+def test_a_vector_that_comes_back_while_it_is_looked_for_stays(store: Store) -> None:
+    """The reading is done, the writer has not yet dropped anything: a decision in between uses the vector again."""
+    decision, blobs = fake_decision(1, ("a", "b", "c"))
+    store.append_decision(replace(decision, user=ANN), blobs).result()
+    submitted: list[int] = []
+
+    def submit(work: Any) -> Any:
+        if not submitted:
+            again, its_blobs = fake_decision(2, ("a",))
+            store.append_decision(replace(again, policy="another"), its_blobs).result()
+            store.put_catalog("t", "p", items=[CatalogItem(id="b", vector=blobs[1], meta=None)]).result()
+        submitted.append(1)
+        return store.submit(work)
+
+    store.submit(lambda tx: erase_user(tx, "t", ANN)).result()
+    assert drop_orphans(store.root, submit, threading.Event(), tenant="t") == 1
+    assert left_of(store) == ({candidate.digest for candidate in decision.candidates[:2]}, 0)
 
 
 # ---- over HTTP -------------------------------------------------------------------------------------------------------
@@ -235,3 +325,69 @@ def test_a_champion_that_learned_from_them_is_to_be_rebuilt(acme: Caller, servic
     assert control.version("acme", "geo", "v1-00000001").status is VersionStatus.TAINTED
     jobs = control.db().execute("SELECT policy, recipe, state FROM jobs").fetchall()
     assert jobs == [("geo", "debiased", "queued")]
+
+
+@pytest.mark.usefixtures("acme")
+@pytest.mark.parametrize("cut", ["UPDATE ON versions", "UPDATE ON pointers", "INSERT ON jobs"])
+def test_killed_anywhere_tainting_is_done_or_not(service: Any, cut: str) -> None:
+    """Never a version that is out while the pointers lead to it, nor a champion that is out and not to be rebuilt."""
+    control: Control = service.hub.control
+    for number, name in enumerate(("v1-00000001", "v2-00000002"), start=1):
+        control.add_version(version(name, number, VersionStatus.RETIRED))
+    control.move("acme", "geo", change={"champion": "v2-00000002", "previous": "v1-00000001"})
+    before = control.pointers("acme", "geo")
+    taught = [("geo", "v1-00000001"), ("geo", "v2-00000002"), ("gone", "v1-00000001")]
+    control.db().execute(f"CREATE TRIGGER killed BEFORE {cut} BEGIN SELECT RAISE(ABORT, 'killed'); END")
+    with pytest.raises(apsw.ConstraintError, match="killed"):
+        taint(control, "acme", taught)
+    assert {v.status for v in control.versions("acme", "geo")} == {VersionStatus.BASELINE, VersionStatus.RETIRED}
+    assert (control.pointers("acme", "geo"), unfinished(control)) == (before, [])
+    control.db().execute("DROP TRIGGER killed")
+    for _ in range(2):
+        taint(control, "acme", taught)
+        assert [v.status for v in control.versions("acme", "geo")[1:]] == [VersionStatus.TAINTED] * 2
+        moved = control.pointers("acme", "geo")
+        assert (moved.champion, moved.previous, moved.generation) == ("v2-00000002", None, before.generation + 1)
+        assert [(job.policy, job.recipe) for job in unfinished(control)] == [("geo", "debiased")]
+
+
+def test_a_version_is_out_before_the_rows_go(acme: Caller, service: Any) -> None:
+    """Killed in between, nothing that learned from the person serves on without being known for it."""
+    control: Control = service.hub.control
+    acme.rank(ANN)
+    control.add_version(version("v1-00000001", 1, VersionStatus.RETIRED))
+    control.set_taught("acme", "geo", "v1-00000001", marks=[person_mark(control.secret("journal"), "acme", ANN)])
+    service.hub.store.submit(
+        lambda tx: tx.db.execute("CREATE TRIGGER killed BEFORE DELETE ON decisions BEGIN SELECT RAISE(ABORT, 'k'); END")
+    ).result()
+    with pytest.raises(apsw.ConstraintError):
+        service.hub.store.erase_user("acme", ANN).result()
+    acme("DELETE", f"/v1/users/{ANN}", expect=500)
+    assert control.version("acme", "geo", "v1-00000001").status is VersionStatus.TAINTED
+    assert acme("GET", f"/v1/users/{ANN}")["decisions"] == 1
+    service.hub.store.submit(lambda tx: tx.db.execute("DROP TRIGGER killed")).result()
+    assert acme("DELETE", f"/v1/users/{ANN}")["versions_tainted"] == ["geo/v1-00000001"]
+    assert acme("GET", f"/v1/users/{ANN}")["decisions"] == 0
+
+
+def test_whoever_spoke_of_others_decisions_with_a_key_of_their_own_taught_too(tmp_path: Path) -> None:
+    """Erasing them finds the version that learned from their outcomes, though they never asked for a ranking."""
+    keys = KEYS + '[[key]]\nkey = "ann-key"\ntenant = "acme"\nscopes = ["feedback"]\nuser = "ann"\n'
+    service = assemble(Config(data=tmp_path / "data"), parse_keys(keys, source="test"))
+    with TestClient(create_app(service), base_url="http://127.0.0.1") as client:
+        acme, ann = Caller(client, "acme-key"), Caller(client, "ann-key")
+        acme("PUT", "/v1/policies/geo", RANKER | {"recipe": "naive"}, expect=201)
+        for n in range(6):
+            told = {"decision": acme.rank(None)["id"], "kind": "click", "position": 1 + n % 2}
+            (ann if n % 3 == 0 else acme)("POST", "/v1/feedback", told, expect=201)
+        control = service.hub.control
+        learner = Learner(service.hub.root, Control(service.hub.root), service.hub.reader, threads=1, holder="test")
+        learner.ask("geo", tenant="acme")
+        assert learner.step(watch_counts=False)
+        (made,) = control.versions("acme", "geo")[1:]
+        acme("POST", "/v1/policies/geo/promote", {"version": made.name, "reason": "to see it go"})
+        gone = acme("DELETE", "/v1/users/ann")
+        assert (gone["decisions"], gone["outcomes"]) == (0, 2)
+        assert gone["versions_tainted"] == [f"geo/{made.name}"]
+        assert control.version("acme", "geo", made.name).status is VersionStatus.TAINTED
+        assert [job.policy for job in unfinished(control)] == ["geo"], "the champion is to be built again"

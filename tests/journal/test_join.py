@@ -101,7 +101,7 @@ def test_each_metric_closes_on_what_it_judges() -> None:
     spec = {"metric": "click", "outcome_window_s": 1.5}
     assert window_of(spec) == Window(length_ms=1_500, kinds=CLOSING)
     assert window_of(spec | {"metric": "km"}).kinds == CLOSING
-    assert window_of(spec | {"metric": "reward"}).kinds == {OutcomeKind.REWARD}
+    assert window_of(spec | {"metric": "reward"}).kinds == {OutcomeKind.REWARD, OutcomeKind.THUMB}
     assert window_of(spec | {"metric": "truth"}).kinds == {OutcomeKind.TRUTH}
     assert OutcomeKind.THUMB not in CLOSING
     assert OutcomeKind.RETRACT not in CLOSING

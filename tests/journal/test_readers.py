@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from dayjob.endings import Damaged, OutcomeKind
@@ -13,6 +14,8 @@ from dayjob.fakes import fake_decision, fake_id, fake_outcome, find_fake_spec
 from dayjob.journal.join import Window
 from dayjob.journal.readers import PAGE, Reader, cursor_of, seq_of
 from dayjob.journal.store import Store, StoreConfig
+from dayjob.journal.vectors import digest
+from dayjob.records import CatalogItem
 
 WINDOW = Window(length_ms=60_000)
 
@@ -110,6 +113,21 @@ def test_closed_decisions_are_counted_up_to_a_limit(store: Store, tmp_path: Path
     assert reader.count_closed("t", "nobody", after=0, window=WINDOW, most=100) == 0
 
 
+def test_a_person_with_more_rows_than_a_page_sees_all_of_them(store: Store, tmp_path: Path) -> None:
+    fill(store, 5)
+    for number in range(100, 100 + PAGE + 3):
+        decision, blobs = fake_decision(number)
+        store.append_decision(replace(decision, user="ann", policy=f"p{number % 2}"), blobs)
+        store.append_outcome(replace(fake_outcome(5_000 + number, fake_id(number)), user="ann"))
+        last = store.append_outcome(replace(fake_outcome(9_000 + number, fake_id(70_000 + number)), user="ann"))
+    last.result()
+    decisions, outcomes = Reader(tmp_path).of_user("t", "ann")
+    assert (len(decisions), len(outcomes)) == (PAGE + 3, 2 * (PAGE + 3))
+    for found in (decisions, outcomes):
+        seqs = [one.seq for one in found]
+        assert seqs == sorted(set(seqs))
+
+
 def test_what_many_threads_read_is_the_same(store: Store, tmp_path: Path) -> None:
     fill(store, 50)
     reader, found = Reader(tmp_path), []
@@ -125,3 +143,27 @@ def test_what_many_threads_read_is_the_same(store: Store, tmp_path: Path) -> Non
         thread.join()
     assert set(found) == {tuple(range(1, 51))}
     assert len(found) == 80
+
+
+def test_vectors_come_in_the_order_asked_for_however_many(store: Store, tmp_path: Path) -> None:
+    blobs = [np.array([n, -n], "<f2").tobytes() for n in range(PAGE + 7)]
+    items = [CatalogItem(id=f"i{n}", vector=blob, meta=None) for n, blob in enumerate(blobs)]
+    store.put_catalog("t", "p", items=items).result()
+    wanted = [*reversed(range(PAGE + 7)), 3, 3]
+    found_ND = Reader(tmp_path).get_many("t", [digest(blobs[n]) for n in wanted], dim=2)
+    assert found_ND.tolist() == [[n, -n] for n in wanted]
+    with pytest.raises(Damaged, match="missing"):
+        Reader(tmp_path).get_many("t", [digest(blobs[0]), b"?" * 16], dim=2)
+
+
+def test_outcomes_of_many_decisions_are_each_at_their_own(store: Store, tmp_path: Path) -> None:
+    fill(store, PAGE + 5)
+    for number in (1, 2, PAGE + 5):
+        for again in (0, 1):
+            told = fake_outcome(10_000 * (again + 1) + number, fake_id(number), kind=OutcomeKind.CLICK)
+            assert store.append_outcome(told).result().seq
+    reader = Reader(tmp_path)
+    decisions = [j.stored for page in reader.joined("t", "p", window=WINDOW, now_ms=0) for j in page]
+    found = reader.outcomes("t", decisions)
+    assert set(found) == {fake_id(number) for number in (1, 2, PAGE + 5)}
+    assert all([o.record.decision for o in told] == [name, name] for name, told in found.items())

@@ -19,6 +19,7 @@ from dayjob.journal.control import Control
 from dayjob.journal.readers import Reader
 from dayjob.journal.store import Store, StoreConfig
 from dayjob.journal.writes import Transaction, append_decision
+from dayjob.records import Written
 from tests.contracts.check_journal import CHECKS, Check, Opened, run_check
 
 QUIET = StoreConfig(ballast_bytes=0)
@@ -100,6 +101,39 @@ def test_writes_that_wait_together_share_a_commit_and_a_bad_one_leaves_nothing(s
     reader = Reader(store.root)
     assert reader.decision("t", fake_id(99)) is None
     assert reader.counts("t", "p") == {"decisions": 39}
+
+
+def test_what_one_turn_of_a_loop_writes_shares_a_commit_and_the_limit_counts_it(tmp_path: Path) -> None:
+    store = open_store(tmp_path, StoreConfig(queue_limit=8, ballast_bytes=0))
+    commits = []
+    store.submit(lambda tx: tx.db.set_commit_hook(lambda: bool(commits.append(1)))).result()
+    commits.clear()
+
+    def write(number: int) -> "asyncio.Future[Written]":
+        return store.asubmit(lambda tx: append_decision(tx, *fake_decision(number)))
+
+    async def turn() -> list[Written]:
+        first = [write(number) for number in range(1, 9)]
+        with pytest.raises(Overloaded):
+            write(9)
+        return [*await asyncio.gather(*first), await write(9)]
+
+    assert [one.seq for one in asyncio.run(turn())] == list(range(1, 10))
+    assert len(commits) == 2, "eight in one turn, and the ninth in a later one"
+    store.close()
+
+
+@pytest.mark.parametrize(
+    ("table", "column"), [("decisions", "user"), ("decisions", "session"), ("outcomes", "decision")]
+)
+def test_an_index_without_the_rows_that_nobody_looks_for_is_used(store: Store, table: str, column: str) -> None:
+    plan = store.submit(
+        lambda tx: tx.db.execute(f"EXPLAIN QUERY PLAN SELECT * FROM {table} WHERE tenant=? AND {column}=?", ("t", "u"))
+        .fetchall()
+    ).result()  # fmt: skip
+    assert f"USING INDEX {table}_{column}" in plan[0][3]
+    sql = store.submit(lambda tx: tx.db.execute(f"SELECT sql FROM sqlite_master WHERE name='{table}_{column}'").get)
+    assert sql.result().endswith(f"WHERE {column} IS NOT NULL")
 
 
 def test_a_full_queue_refuses_at_once_and_takes_again(tmp_path: Path) -> None:
@@ -198,16 +232,17 @@ def test_a_newer_schema_is_refused_and_nothing_is_changed(tmp_path: Path, name: 
 def test_a_migration_happens_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "journal.db"
     old = apsw.Connection(str(path))
-    old.execute("CREATE TABLE kept (x); INSERT INTO kept VALUES (1)")
+    old.execute("CREATE TABLE kept (x); INSERT INTO kept VALUES (1); PRAGMA user_version=1")
     old.close()
-    monkeypatch.setattr(rows, "MIGRATIONS", {0: ("CREATE TABLE made (x)", "NONSENSE")})
+    monkeypatch.setattr(rows, "MIGRATIONS", {1: {"decisions": ("CREATE TABLE made (x)", "NONSENSE")}})
     with pytest.raises(apsw.SQLError):
         rows.open_database(path, JOURNAL_TABLES)
     look = apsw.Connection(str(path))
     assert [row[0] for row in look.execute("SELECT name FROM sqlite_master")] == ["kept"]
-    assert look.pragma("user_version") == 0
+    assert look.pragma("user_version") == 1
     look.close()
-    monkeypatch.setattr(rows, "MIGRATIONS", {0: ("ALTER TABLE kept RENAME TO moved",)})
+    changes = {"decisions": ("ALTER TABLE kept RENAME TO moved",), "jobs": ("NONSENSE of another database",)}
+    monkeypatch.setattr(rows, "MIGRATIONS", {1: changes})
     rows.open_database(path, JOURNAL_TABLES).close()
     look = apsw.Connection(str(path))
     assert look.execute("SELECT x FROM moved").fetchall() == [(1,)]
@@ -267,3 +302,8 @@ def test_a_copy_taken_while_it_writes_is_a_prefix_of_history(store: Store, tmp_p
         assert sorted(seqs) == list(range(1, last + 1))
         assert sum(Reader(path.parent).counts("t", "p").values()) == last
         copy.close()
+
+
+def test_a_data_directory_of_ours_is_its_owners_alone(tmp_path: Path) -> None:
+    rows.make_root(tmp_path / "deep" / "data")
+    assert (tmp_path / "deep" / "data").stat().st_mode & 0o077 == 0

@@ -75,3 +75,12 @@ def test_equal_vectors_share_a_digest_and_others_do_not() -> None:
     one, same, other = (pack(np.array(v, np.float32)) for v in ([1.0, 2.0], [1.0, 2.0], [2.0, 1.0]))
     assert digest(one) == digest(same) != digest(other)
     assert len(digest(one)) == 16
+
+
+def test_every_half_is_read_as_the_number_it_is() -> None:
+    half_N = np.arange(1 << 16, dtype=np.uint16).view(np.float16)
+    half_N = half_N[np.isfinite(half_N)]
+    wide_N = unpack(half_N.astype("<f2").tobytes(), len(half_N))
+    np.testing.assert_array_equal(wide_N.view(np.uint32), half_N.astype(np.float32).view(np.uint32))
+    twice_N = unpack_many([half_N.astype("<f2").tobytes()] * 2, len(half_N))  # more than are looked up at a time
+    np.testing.assert_array_equal(twice_N, np.stack([wide_N, wide_N]))

@@ -1,85 +1,17 @@
 """The wire contract, held by a client written from the contract alone: starting, conventions, policies."""
 
-import base64
 import json
 import subprocess
 import sys
+import threading
 import time
 import uuid
-from collections.abc import Iterator
-from typing import Any
 
 import httpx2
-import numpy as np
 import pytest
 
-from dayjob.lab.server import Server, running
-
-RANKER = {"kind": "ranker", "context_dim": 3, "candidate_dim": 3}
-A, B, C = [1.0, 0.0, 0.0], [0.6, 0.8, 0.0], [0.0, 0.0, 1.0]
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    environ = {"DAYJOB_BODY_LIMIT_BYTES": "100000", "DAYJOB_CATALOG_LIMIT_BYTES": "200000"}
-    with running(tmp_path_factory.mktemp("contract") / "data", environ=environ) as one:
-        yield one
-
-
-@pytest.fixture(scope="module")
-def http(server: Server) -> Iterator[httpx2.Client]:
-    with httpx2.Client(base_url=server.url, timeout=20) as client:
-        yield client
-
-
-def error_of(answer: httpx2.Response, status: int) -> dict[str, Any]:
-    """The error object, in OpenAI's shape and with words to act on."""
-    assert answer.status_code == status, answer.text
-    assert answer.headers["content-type"] == "application/json"
-    assert set(answer.json()) == {"error"}
-    error = answer.json()["error"]
-    assert set(error) == {"message", "type", "param", "code"}
-    assert len(error["message"]) > 10
-    return error
-
-
-def declare(http: httpx2.Client, **changes: Any) -> str:
-    """A new policy's name."""
-    name = f"p{uuid.uuid4().hex[:12]}"
-    answer = http.put(f"/v1/policies/{name}", json=RANKER | changes)
-    assert answer.status_code == 201, answer.text
-    return name
-
-
-def catalog(http: httpx2.Client, policy: str, *lines: dict[str, Any]) -> httpx2.Response:
-    body = "\n".join(json.dumps(line) for line in lines)
-    return http.put(
-        f"/v1/policies/{policy}/catalog", content=body.encode(), headers={"Content-Type": "application/x-ndjson"}
-    )
-
-
-def rank(http: httpx2.Client, policy: str, **body: Any) -> dict[str, Any]:
-    answer = http.post("/v1/rank", json={"policy": policy, "context": {"features": A}} | body)
-    assert answer.status_code == 200, answer.text
-    return answer.json()
-
-
-def order(answer: dict[str, Any]) -> list[str]:
-    return [each["id"] for each in answer["ranking"]]
-
-
-def packed(*numbers: float) -> str:
-    return base64.b64encode(np.array(numbers, "<f4").tobytes()).decode()
-
-
-def exported(http: httpx2.Client, policy: str) -> dict[str, dict[str, Any]]:
-    """The journal's decisions of a policy by id."""
-    lines = http.get("/v1/export", params={"policy": policy, "format": "decisions"}).text.splitlines()
-    return {row["id"]: row for row in map(json.loads, lines)}
-
-
-THREE = [{"id": "a", "features": A}, {"id": "b", "features": B}, {"id": "c", "features": C}]
-
+from dayjob.lab.server import running
+from tests.serve.asking import RANKER, THREE, A, B, C, catalog, declare, error_of, exported, order, packed, rank
 
 # ---- starting ----------------------------------------------------------------------------------------------------
 
@@ -203,6 +135,28 @@ def test_a_body_over_the_limit_is_413_and_a_chunked_one_too(http):
     error_of(http.post("/v1/rank", content=(b" " * 10_000 for _ in range(10)), headers=large), 422)
 
 
+def test_every_error_has_a_code_to_branch_on(http):
+    """Messages may be put better one day; codes stay."""
+    policy, one = declare(http), str(uuid.uuid4())
+    asked = {"policy": policy, "context": {"features": A}, "candidates": THREE}
+    rank(http, policy, id=one, candidates=THREE)
+    write = {"Content-Type": "application/json"}
+    told = [
+        http.get("/v1/nothing"), http.get("/v1/policies/none-such"), http.get("/v1/rank"),
+        http.post("/v1/rank", json=asked | {"id": one, "k": 1}), http.post("/v1/rank", json=asked | {"k": 0}),
+        http.post("/v1/rank", json=asked | {"colour": 1}), http.post("/v1/rank", json={"policy": policy}),
+        http.post("/v1/rank", content=b"x"), http.post("/v1/rank", content=b" " * 100_001, headers=write),
+        http.post("/v1/feedback", json={"decision": one, "kind": "click", "item": "z"}),
+        http.get("/v1/policies", headers={"Host": "evil.example"}),
+        http.post(f"/v1/policies/{policy}/dream", json={}), http.post(f"/v1/policies/{policy}/rollback", json={}),
+    ]  # fmt: skip
+    assert [(each.status_code, each.json()["error"]["code"]) for each in told] == [
+        (404, "not_found"), (404, "not_found"), (405, "method_not_allowed"), (409, "conflict"), (422, "invalid"),
+        (422, "unknown_field"), (422, "missing"), (415, "unsupported_media_type"), (413, "too_large"),
+        (422, "refused"), (403, "forbidden"), (422, "not_available"), (409, "conflict"),
+    ]  # fmt: skip
+
+
 def test_every_answer_carries_the_security_headers(http):
     for path in ("/", "/v1/policies", "/v1/nothing", "/healthz"):
         headers = http.get(path).headers
@@ -242,6 +196,24 @@ def test_declaring_again_changes_settings_but_neither_kind_nor_dimensions(http):
     assert http.get(f"/v1/policies/{name}").json()["spec"]["alpha"] == 0.1
 
 
+def test_of_two_first_declarations_one_is_first(http):
+    for _ in range(8):
+        path, dims = f"/v1/policies/p{uuid.uuid4().hex[:12]}", (3, 4)
+        told: dict[int, httpx2.Response] = {}
+
+        def put(dim: int, path: str = path, told: dict[int, httpx2.Response] = told) -> None:
+            told[dim] = http.put(path, json=RANKER | {"context_dim": dim})
+
+        threads = [threading.Thread(target=put, args=(dim,)) for dim in dims]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert sorted(each.status_code for each in told.values()) == [201, 409]
+        kept = http.get(path).json()["spec"]["context_dim"]
+        assert told[kept].status_code == 201
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -272,6 +244,11 @@ def test_a_catalog_is_replaced_whole_or_not_at_all(http):
     assert (answer.status_code, answer.json()) == (200, {"items": 2})
     for bad in ({"id": "c", "features": [1.0]}, {"features": C}, {"id": "b", "features": C}, {"id": "c", "x": 1}):
         assert "3" in error_of(catalog(http, policy, *good, bad), 422)["message"]
+    sparse = "\n\n" + json.dumps(good[0]) + "\n \n" + json.dumps({"id": "z", "features": [1.0]})
+    answer = http.put(
+        f"/v1/policies/{policy}/catalog", content=sparse.encode(), headers={"Content-Type": "application/x-ndjson"}
+    )
+    assert error_of(answer, 422)["message"].startswith("line 5:"), "empty lines are lines too"
     assert sorted(order(rank(http, policy))) == ["a", "b"]
     assert catalog(http, policy, {"id": "c", "features": C}).json() == {"items": 1}
     assert order(rank(http, policy)) == ["c"]

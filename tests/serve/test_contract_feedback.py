@@ -10,6 +10,7 @@ import httpx2
 import pytest
 
 from dayjob.lab.server import Server, running
+from tests.serve.asking import exported
 
 RANKER = {"kind": "ranker", "context_dim": 2, "candidate_dim": 2, "explore": {"changed_first": 0.0}}
 THREE = [{"id": one, "features": [1, 0], "score": -n} for n, one in enumerate("abc")]
@@ -20,12 +21,6 @@ Feedback = Callable[..., httpx2.Response]
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     with running(tmp_path_factory.mktemp("feedback") / "data", environ={"DAYJOB_HELD_PER_KEY": "20"}) as one:
         yield one
-
-
-@pytest.fixture(scope="module")
-def http(server: Server) -> Iterator[httpx2.Client]:
-    with httpx2.Client(base_url=server.url, timeout=20) as client:
-        yield client
 
 
 @pytest.fixture
@@ -60,11 +55,6 @@ def tell(http: httpx2.Client, status: int, **outcome: Any) -> dict[str, Any]:
 
 def counts(http: httpx2.Client, policy: str) -> dict[str, int]:
     return http.get(f"/v1/policies/{policy}").json()["counts"]["outcomes"]
-
-
-def exported(http: httpx2.Client, policy: str) -> dict[str, dict[str, Any]]:
-    lines = http.get("/v1/export", params={"policy": policy, "format": "decisions"}).text.splitlines()
-    return {row["id"]: row for row in map(json.loads, lines)}
 
 
 # ---- feedback ----------------------------------------------------------------------------------------------------
@@ -188,7 +178,11 @@ def test_held_feedback_is_capped_per_key(http):
     assert sent[0].status_code in (202, 429)
     assert sent[-1].status_code == 429
     assert int(sent[-1].headers["retry-after"]) > 0
-    assert sent[-1].json()["error"]["type"] == "rate_limit_error"
+    error = sent[-1].json()["error"]
+    assert (error["type"], error["code"]) == ("rate_limit_error", "crowded")
+    answer = http.post("/v1/feedback", json={"items": [{"decision": str(uuid.uuid4()), "kind": "none"}]})
+    assert [each["status"] for each in answer.json()["items"]] == [429]
+    assert int(answer.headers["retry-after"]) > 0
 
 
 def test_a_session_is_spoken_of_as_a_whole(http, policy):

@@ -1,83 +1,13 @@
 """The wire contract, held by a client written from the contract alone: ranking and its probabilities."""
 
-import base64
-import json
 import math
 import uuid
-from collections.abc import Iterator
 from typing import Any
 
-import httpx2
 import numpy as np
 import pytest
 
-from dayjob.lab.server import Server, running
-
-RANKER = {"kind": "ranker", "context_dim": 3, "candidate_dim": 3}
-A, B, C = [1.0, 0.0, 0.0], [0.6, 0.8, 0.0], [0.0, 0.0, 1.0]
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    environ = {"DAYJOB_BODY_LIMIT_BYTES": "100000", "DAYJOB_CATALOG_LIMIT_BYTES": "200000"}
-    with running(tmp_path_factory.mktemp("contract") / "data", environ=environ) as one:
-        yield one
-
-
-@pytest.fixture(scope="module")
-def http(server: Server) -> Iterator[httpx2.Client]:
-    with httpx2.Client(base_url=server.url, timeout=20) as client:
-        yield client
-
-
-def error_of(answer: httpx2.Response, status: int) -> dict[str, Any]:
-    """The error object, in OpenAI's shape and with words to act on."""
-    assert answer.status_code == status, answer.text
-    assert answer.headers["content-type"] == "application/json"
-    assert set(answer.json()) == {"error"}
-    error = answer.json()["error"]
-    assert set(error) == {"message", "type", "param", "code"}
-    assert len(error["message"]) > 10
-    return error
-
-
-def declare(http: httpx2.Client, **changes: Any) -> str:
-    """A new policy's name."""
-    name = f"p{uuid.uuid4().hex[:12]}"
-    answer = http.put(f"/v1/policies/{name}", json=RANKER | changes)
-    assert answer.status_code == 201, answer.text
-    return name
-
-
-def catalog(http: httpx2.Client, policy: str, *lines: dict[str, Any]) -> httpx2.Response:
-    body = "\n".join(json.dumps(line) for line in lines)
-    return http.put(
-        f"/v1/policies/{policy}/catalog", content=body.encode(), headers={"Content-Type": "application/x-ndjson"}
-    )
-
-
-def rank(http: httpx2.Client, policy: str, **body: Any) -> dict[str, Any]:
-    answer = http.post("/v1/rank", json={"policy": policy, "context": {"features": A}} | body)
-    assert answer.status_code == 200, answer.text
-    return answer.json()
-
-
-def order(answer: dict[str, Any]) -> list[str]:
-    return [each["id"] for each in answer["ranking"]]
-
-
-def packed(*numbers: float) -> str:
-    return base64.b64encode(np.array(numbers, "<f4").tobytes()).decode()
-
-
-def exported(http: httpx2.Client, policy: str) -> dict[str, dict[str, Any]]:
-    """The journal's decisions of a policy by id."""
-    lines = http.get("/v1/export", params={"policy": policy, "format": "decisions"}).text.splitlines()
-    return {row["id"]: row for row in map(json.loads, lines)}
-
-
-THREE = [{"id": "a", "features": A}, {"id": "b", "features": B}, {"id": "c", "features": C}]
-
+from tests.serve.asking import THREE, A, B, C, catalog, declare, error_of, exported, order, packed, rank
 
 # ---- what comes back ---------------------------------------------------------------------------------------------
 

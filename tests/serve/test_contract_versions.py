@@ -16,7 +16,12 @@ RANKER = {
     "kind": "ranker", "context_dim": 2, "candidate_dim": 2, "hidden": [8], "learn_every": 0,
     "explore": {"changed_first": 0.5},
 }  # fmt: skip
-SETTINGS = {"DAYJOB_HOLDBACK": "0.2", "DAYJOB_WATCH_SHARE": "0.2", "DAYJOB_TRIAL_SHARE": "0.5"}
+SETTINGS = {
+    "DAYJOB_HOLDBACK": "0.2",
+    "DAYJOB_WATCH_SHARE": "0.2",
+    "DAYJOB_WATCH_MOST_SHARE": "0.2",
+    "DAYJOB_TRIAL_SHARE": "0.5",
+}
 ROUNDS = 400
 
 
@@ -25,12 +30,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     root = tmp_path_factory.mktemp("versions")
     with running(root / "data", arguments=(), environ=SETTINGS) as one:
         yield one
-
-
-@pytest.fixture(scope="module")
-def http(server: Server) -> Iterator[httpx2.Client]:
-    with httpx2.Client(base_url=server.url, timeout=20) as client:
-        yield client
 
 
 def rank(http: httpx2.Client, policy: str, rng: np.random.Generator, **body: Any) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """With keys: who may do what, over every route that is published; tenants, people and feedback tokens."""
 
 import json
+import time
 import uuid
 from collections.abc import Iterator
 from typing import Any
@@ -8,7 +9,10 @@ from typing import Any
 import httpx2
 import pytest
 
+from dayjob.endings import VersionStatus
+from dayjob.journal.control import Control, put_state
 from dayjob.lab.server import Server, running
+from dayjob.records import Version
 from dayjob.serve.openapi import document
 from dayjob.serve.routes import ROUTES
 
@@ -175,6 +179,43 @@ def test_another_tenants_decision_is_403_and_its_id_is_free_here(world):
     tell(world, "feedback", 201, decision=decision, kind="click", item="b")
 
 
+def test_each_tenant_measures_its_own_policies(world):
+    control = Control(world.server.data)
+    for tenant, lag in (("acme", 7), ("rival", 9)):
+        with control.write() as db:
+            put_state(db, tenant, "geo", name="report", state={"gate": {"lag": lag}})
+    for _ in range(2):
+        for key, tenant, lag in (("admin", "acme", 7), ("rival", "rival", 9)):
+            lines = world.ask(key, "GET", "/metrics").text.splitlines()
+            lags = [line for line in lines if line.startswith("dayjob_judge_lag_decisions{")]
+            assert f'dayjob_judge_lag_decisions{{policy="geo",tenant="{tenant}"}} {lag}.0' in lags
+            assert all(f'tenant="{tenant}"' in line for line in lags)
+            assert f'dayjob_damaged_versions{{tenant="{tenant}"}} 0.0' in lines
+    with control.write() as db:
+        db.execute("DELETE FROM states")
+
+
+def test_without_a_key_damage_is_said_but_not_whose(world):
+    control = Control(world.server.data)
+    lost = Version(
+        tenant="rival", policy="geo", name="v1-00000001", number=1, parent=None, recipe="fake", digest="0" * 64,
+        from_seq=0, to_seq=0, status=VersionStatus.WAITING, created_ms=0,
+    )  # fmt: skip
+    control.add_version(lost)
+    control.move("rival", "geo", change={"challenger": "v1-00000001"})
+    ends = time.monotonic() + 10
+    while not (told := world.ask(None, "GET", "/readyz").json())["damaged"]:
+        assert time.monotonic() < ends
+        time.sleep(0.02)
+    assert list(told["damaged"]) == ["*"]
+    assert "rival" not in json.dumps(told)
+    for key, count in (("admin", "0.0"), ("rival", "1.0")):
+        assert f"}} {count}" in next(
+            line for line in world.ask(key, "GET", "/metrics").text.splitlines() if "dayjob_damaged_versions{" in line
+        )
+    control.move("rival", "geo", change={"challenger": None})
+
+
 # ---- people ------------------------------------------------------------------------------------------------------
 
 
@@ -211,6 +252,19 @@ def test_a_browser_may_carry_other_cookies_beside_its_token(world):
     for cookie in ("session=1; theme=dark", "dayjob_login=worn-out"):
         answer = world.client(None).post("/v1/feedback", json=body, headers={"Cookie": cookie})
         assert answer.status_code == 201
+
+
+@pytest.mark.parametrize("key", ["infer", "learn", "ann", "rival", "admin"])
+def test_a_token_works_whoever_is_logged_in(world, key):
+    """A login without the scope, of another person or of another tenant: none of them is who speaks."""
+    told = rank(world, "infer", user="bob")
+    login = world.client(None).post("/login", data={"key": key}).headers["set-cookie"].partition(";")[0]
+    world.client(None).cookies.clear()
+    body = {"decision": told["id"], "kind": "none"}
+    answer = world.client(None).post("/v1/feedback", json=body | {"token": told["token"]}, headers={"Cookie": login})
+    assert answer.status_code == 201, answer.text
+    without = world.client(None).post("/v1/feedback", json=body, headers={"Cookie": login})
+    assert without.status_code == {"infer": 401, "learn": 401, "ann": 403, "rival": 403, "admin": 201}[key]
 
 
 def test_a_token_opens_nothing_else(world):

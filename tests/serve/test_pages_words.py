@@ -145,7 +145,7 @@ def test_a_form_from_another_site_does_not_log_in(keyed):
 ODD = [
     {"bias": {"alpha": [None, None], "beta": [None], "beta_low": []}, "ceiling": {"served": None, "best_of_k": None}},
     {"bias": None, "ceiling": None, "learning": None, "drift": None},
-    {"ceiling": {"short": "luck", "levers": {"model": "much", "feedback": 0.1}}, "drift": {"position": True}},
+    {"ceiling": {"short": "luck"}, "drift": {"position": True}, "gaming": None, "exposure": None},
     {"learning": {"alarm": True, "reason": NASTY, "kl": None}, "exposure": {"effective_items": 3.0}},
 ]
 
@@ -162,3 +162,19 @@ def test_a_report_with_holes_is_shown_with_holes(keyed, part, trial):
         assert answer.status_code == 200, answer.text
         assert "The clicks say nothing beyond position" in answer.text
         assert NASTY not in answer.text
+
+
+def test_the_reward_against_the_truth_is_said_and_an_alarm_cannot_be_missed(keyed):
+    gate = {"judged_through": 0, "lag": 0, "trial": None, "estimates": {}}
+    said = {"state": "informative", "reason": "r", "share_at": [1.0], "informative_share_at_most": 0.125}
+    for alarm, seen in ((False, False), (True, True)):
+        gaming = {"alarm": alarm, "reason": "of 400 decisions with both, no less"}
+        report = {"feedback": said, "gate": gate, "gaming": gaming}
+        with Control(keyed.data).write() as db:
+            put_state(db, "acme", "secretive", name="report", state=report)
+        shown = get(keyed, "/policies/secretive", "see").text
+        assert gaming["reason"] in shown
+        assert "At most 12.5% of the clicks depend on what is shown" in shown
+        for path in ("/", "/policies/secretive"):
+            page = get(keyed, path, "see").text
+            assert ('<div class="alarm bad"><h2>The reward rises while the truth falls' in page) is seen

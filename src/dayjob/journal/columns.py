@@ -6,7 +6,7 @@ can partition by them. ``seq`` is one counter for decisions and outcomes togethe
 
 from dataclasses import dataclass
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2  # 2: where a job's replay ends; vectors of the erased that wait for their check
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,12 +27,16 @@ class Table:
     indexes: tuple[tuple[str, tuple[str, ...], bool], ...] = ()
 
     def create(self) -> list[str]:
-        """The statements that make this table and its indexes."""
+        """The statements that make this table and its indexes. An index holds no row that has NULL in its columns:
+        nobody looks for those, and every page that a commit need not touch makes it cheaper."""
+        nullable = {column.name for column in self.columns if "NOT NULL" not in column.sql}
         body = ", ".join(f"{column.name} {column.sql}" for column in self.columns)
         out = [f"CREATE TABLE IF NOT EXISTS {self.name} ({body}, PRIMARY KEY ({', '.join(self.key)})) STRICT"]
         for name, columns, unique in self.indexes:
             kind = "UNIQUE INDEX" if unique else "INDEX"
-            out.append(f"CREATE {kind} IF NOT EXISTS {name} ON {self.name} ({', '.join(columns)})")
+            held = " AND ".join(f"{column} IS NOT NULL" for column in columns if column in nullable)
+            where = f" WHERE {held}" if held else ""
+            out.append(f"CREATE {kind} IF NOT EXISTS {name} ON {self.name} ({', '.join(columns)}){where}")
         return out
 
     def names(self) -> tuple[str, ...]:
@@ -156,7 +160,7 @@ CATALOGS = Table(
         meta TEXT
     """),
     key=("tenant", "policy", "ordinal"),
-    indexes=(("catalogs_id", ("tenant", "policy", "id"), True),),
+    indexes=(("catalogs_id", ("tenant", "policy", "id"), True), ("catalogs_digest", ("tenant", "digest"), False)),
 )
 
 # Keyed hashes of erased ids: a resent row is refused, and nothing about the person remains.
@@ -166,13 +170,20 @@ TOMBSTONES = Table(
     key=("tenant", "mark"),
 )
 
+# Vectors that an erased person's decisions used, until it is known that nobody else's do: then they go too.
+SUSPECTS = Table(
+    name="suspects",
+    columns=_columns("tenant TEXT NOT NULL\n digest BLOB NOT NULL"),
+    key=("tenant", "digest"),
+)
+
 COUNTS = Table(
     name="counts",
     columns=_columns("tenant TEXT NOT NULL\n policy TEXT NOT NULL\n what TEXT NOT NULL\n n INTEGER NOT NULL"),
     key=("tenant", "policy", "what"),
 )
 
-JOURNAL_TABLES = (DECISIONS, OUTCOMES, HELD, VECTORS, CATALOGS, TOMBSTONES, COUNTS)
+JOURNAL_TABLES = (DECISIONS, OUTCOMES, HELD, VECTORS, CATALOGS, TOMBSTONES, SUSPECTS, COUNTS)
 
 POLICIES = Table(
     name="policies",
@@ -234,6 +245,7 @@ JOBS = Table(
         error TEXT
         created_ms INTEGER NOT NULL
         updated_ms INTEGER NOT NULL
+        until_seq INTEGER
     """),
     key=("tenant", "policy", "id"),
     indexes=(("jobs_id", ("id",), True),),

@@ -14,13 +14,14 @@ from typing import Any
 
 import apsw
 
-from dayjob.endings import Fenced, NotFound, PolicyKind, StorageFull, VerdictKind, VersionStatus
+from dayjob.endings import Fenced, NotFound, Overloaded, PolicyKind, StorageFull, VerdictKind, VersionStatus
 from dayjob.journal.columns import CONTROL_TABLES, POINTERS, POLICIES, VERDICTS, VERSIONS
 from dayjob.journal.rows import connect, dumps, loads, make_root, open_database
 from dayjob.records import Json, Lease, Pointers, Policy, Verdict, Version
 
 FULL = "the disk is full: nothing was changed; free some space and try again"
 REFUSED = "the disk refuses to be written: nothing was changed; check it and try again"
+BUSY = "control.db is held by another process: nothing was changed; try again, and stop that process if it stays"
 DISK_ERRORS = (apsw.FullError, apsw.IOError, apsw.CantOpenError, apsw.ReadOnlyError)
 
 
@@ -48,7 +49,8 @@ class Control:
 
     @contextmanager
     def write(self) -> Iterator[apsw.Connection]:
-        """One short transaction. Raises StorageFull, with nothing changed, when the disk refuses it."""
+        """One short transaction. With nothing changed, raises StorageFull when the disk refuses it, and Overloaded when
+        another process stands still inside its own."""
         db = self.db()
         try:
             db.execute("BEGIN IMMEDIATE")
@@ -57,6 +59,8 @@ class Control:
         except BaseException as error:
             if db.in_transaction:
                 db.execute("ROLLBACK")
+            if isinstance(error, apsw.BusyError):
+                raise Overloaded(BUSY) from error
             if isinstance(error, DISK_ERRORS):
                 raise StorageFull(FULL if isinstance(error, apsw.FullError) else f"{REFUSED} ({error})") from error
             raise
@@ -96,17 +100,18 @@ class Control:
 
     # policies, versions, pointers
 
-    def create_policy(self, policy: Policy, baseline: Version) -> None:
-        """Add a policy with its baseline, which is its first champion. Does nothing when it exists."""
+    def create_policy(self, policy: Policy, baseline: Version) -> bool:
+        """Add a policy with its baseline, which is its first champion. Whether it was: one that exists stays."""
         with self.write() as db:
             db.execute(
                 POLICIES.insert("INSERT OR IGNORE"),
                 (policy.tenant, policy.name, policy.kind.value, dumps(policy.spec), policy.created_ms),
             )
             if not db.changes():
-                return
+                return False
             db.execute(VERSIONS.insert(), version_row(baseline))
             db.execute(POINTERS.insert(), (policy.tenant, policy.name, baseline.name, None, None, baseline.name, "", 1))
+        return True
 
     def update_spec(self, tenant: str, policy: str, spec: Json) -> None:
         """Change a policy's settings (its kind and dimensions never change)."""
@@ -189,18 +194,30 @@ class Control:
 
     # leases, states, verdicts, series
 
-    def take_lease(self, name: str, holder: str, *, ttl_s: float) -> Lease | None:
-        """Take or renew a lease; None while somebody else holds it. A new holder gets a higher fencing token."""
+    def take_lease(self, name: str, holder: str, *, ttl_s: float, must: bool = False) -> Lease | None:
+        """Take or renew a lease; None while somebody else holds it. A new holder gets a higher fencing token.
+
+        ``must``: even on a full disk, out of the ballast; for whoever may have to roll back.
+        """
         now = int(time.time() * 1000)
-        with self.write() as db:
+        taken: list[Lease] = []
+
+        def work(db: apsw.Connection) -> None:
             row = db.execute("SELECT holder, token, until_ms FROM leases WHERE name=?", (name,)).fetchone()
             # A lease that ends later than any could is from before the clock was set back.
             if row is not None and row[0] != holder and now < int(row[2]) <= now + int(2 * ttl_s * 1000):
-                return None
+                return
             token = 1 if row is None else int(row[1]) + (row[0] != holder)
             until = now + int(ttl_s * 1000)
             db.execute("INSERT OR REPLACE INTO leases VALUES (?, ?, ?, ?)", (name, holder, token, until))
-        return Lease(name=name, holder=holder, token=token, until_ms=until)
+            taken[:] = [Lease(name=name, holder=holder, token=token, until_ms=until)]
+
+        if must:
+            self.write_or_free(work)
+        else:
+            with self.write() as db:
+                work(db)
+        return taken[0] if taken else None
 
     def release_lease(self, lease: Lease) -> None:
         """Give a lease back before its time, if it is still ours."""
@@ -211,9 +228,7 @@ class Control:
     def fenced(self, lease: Lease) -> Iterator[apsw.Connection]:
         """One transaction that holds only while the lease does: evidence and its cursor commit together, or not."""
         with self.write() as db:
-            row = db.execute("SELECT token FROM leases WHERE name=?", (lease.name,)).fetchone()
-            if row is None or row[0] != lease.token:
-                raise Fenced(f"the lease {lease.name!r} was taken by a newer process; this one stops")
+            check_lease(db, lease)
             yield db
 
     def state(self, tenant: str, policy: str, name: str) -> Json | None:
@@ -282,6 +297,13 @@ class Control:
             db.executemany(
                 "INSERT OR IGNORE INTO lessons VALUES (?, ?, ?, ?)", [(tenant, policy, version, mark) for mark in marks]
             )
+
+
+def check_lease(db: apsw.Connection, lease: Lease) -> None:
+    """Inside a transaction: raises Fenced when a newer process took the lease."""
+    row = db.execute("SELECT token FROM leases WHERE name=?", (lease.name,)).fetchone()
+    if row is None or row[0] != lease.token:
+        raise Fenced(f"the lease {lease.name!r} was taken by a newer process; this one stops")
 
 
 def put_status(db: apsw.Connection, tenant: str, policy: str, *, name: str, status: VersionStatus) -> None:

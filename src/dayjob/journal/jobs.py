@@ -4,6 +4,8 @@ import time
 import uuid
 from typing import Any
 
+import apsw
+
 from dayjob.endings import JobState, NotFound
 from dayjob.journal.columns import JOBS
 from dayjob.journal.control import Control
@@ -13,14 +15,19 @@ from dayjob.records import Job, Json
 
 def request_job(control: Control, tenant: str, policy: str, *, recipe: str) -> Job:
     """The policy's unfinished job, or a new one: asking twice starts one."""
-    now = int(time.time() * 1000)
     with control.write() as db:
-        row = db.execute(
-            JOBS.select("WHERE tenant=? AND policy=? AND state IN ('queued', 'running') LIMIT 1"), (tenant, policy)
-        ).fetchone()
-        if row is None:
-            row = (tenant, policy, str(uuid.uuid4()), recipe, JobState.QUEUED.value, 0.0, None, None, now, now)
-            db.execute(JOBS.insert(), row)
+        return put_job(db, tenant, policy, recipe=recipe)
+
+
+def put_job(db: apsw.Connection, tenant: str, policy: str, *, recipe: str) -> Job:
+    """The same, inside a transaction."""
+    row = db.execute(
+        JOBS.select("WHERE tenant=? AND policy=? AND state IN ('queued', 'running') LIMIT 1"), (tenant, policy)
+    ).fetchone()
+    if row is None:
+        now = int(time.time() * 1000)
+        row = (tenant, policy, str(uuid.uuid4()), recipe, JobState.QUEUED.value, 0.0, None, None, now, now, None)
+        db.execute(JOBS.insert(), row)
     return _row_job(row)
 
 
@@ -36,6 +43,20 @@ def unfinished(control: Control) -> list[Job]:
     """Jobs to do, oldest first; a running one was interrupted and is taken up again."""
     rows = control.db().execute(JOBS.select("WHERE state IN ('queued', 'running') ORDER BY created_ms"))
     return [_row_job(row) for row in rows]
+
+
+def start_job(control: Control, job: Job, *, newest_seq: int) -> Job:
+    """Take a job up. It reads the journal through where that ended when it was taken up first.
+
+    Whoever takes up an interrupted job reads the same range, however much was written since: the same weights.
+    """
+    with control.write() as db:
+        db.execute(
+            "UPDATE jobs SET state=?, progress=0.0, until_seq=COALESCE(until_seq, ?), updated_ms=? "
+            "WHERE tenant=? AND policy=? AND id=?",
+            (JobState.RUNNING.value, newest_seq, int(time.time() * 1000), job.tenant, job.policy, job.id),
+        )
+    return get_job(control, job.tenant, job.id)
 
 
 def update_job(
@@ -61,5 +82,5 @@ def update_job(
 def _row_job(row: tuple[Any, ...]) -> Job:
     return Job(
         tenant=row[0], policy=row[1], id=row[2], recipe=row[3], state=JobState(row[4]), progress=row[5],
-        result=loads(row[6]), error=row[7], created_ms=row[8], updated_ms=row[9],
+        result=loads(row[6]), error=row[7], created_ms=row[8], updated_ms=row[9], until_seq=row[10],
     )  # fmt: skip

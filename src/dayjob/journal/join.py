@@ -18,7 +18,7 @@ from dayjob.records import Decision, Joined, Json, Outcome, Stored, StoredOutcom
 CLOSING = frozenset((OutcomeKind.CLICK, OutcomeKind.NONE, OutcomeKind.ACCEPT, OutcomeKind.REJECT, OutcomeKind.TRUTH))
 # Where rewards or truth are what is judged, a click must not close a decision before they arrive.
 CLOSING_BY_METRIC = {
-    "reward": frozenset((OutcomeKind.REWARD,)),
+    "reward": frozenset((OutcomeKind.REWARD, OutcomeKind.THUMB)),
     "truth": frozenset((OutcomeKind.TRUTH,)),
 }
 LANGUAGE_ONLY = frozenset((OutcomeKind.CORRECTION,))

@@ -60,8 +60,12 @@ class JournalReader(Protocol):
         """The next decisions of a policy, oldest first, and the cursor that continues after them."""
         ...
 
-    def recent(self, tenant: str, policy: str, limit: int) -> list[Stored]:
-        """The newest decisions, oldest of them first."""
+    def recent(self, tenant: str, policy: str, limit: int, *, until: int = ...) -> list[Stored]:
+        """The newest decisions up to sequence number ``until``, oldest of them first."""
+        ...
+
+    def cursor_before(self, tenant: str, policy: str, count: int, *, until: int = ...) -> str:
+        """The cursor after which the newest ``count`` decisions up to sequence number ``until`` come."""
         ...
 
     def outcomes(self, tenant: str, decisions: Sequence[Stored]) -> dict[str, list[StoredOutcome]]:
@@ -86,8 +90,8 @@ class JournalReader(Protocol):
         """Decisions and outcomes by kind; a count that fell to nothing may be left out."""
         ...
 
-    def of_user(self, tenant: str, user: str, *, limit: int = ...) -> tuple[list[Stored], list[StoredOutcome]]:
-        """What is held of a person: decisions and outcomes, waiting ones included."""
+    def of_user(self, tenant: str, user: str) -> tuple[list[Stored], list[StoredOutcome]]:
+        """All that is held of a person: decisions and outcomes, waiting ones included, each in journal order."""
         ...
 
     def last_seq(self) -> int:

@@ -15,13 +15,14 @@ import numpy.typing as npt
 
 from dayjob.endings import Damaged, Invalid
 from dayjob.journal import vectors
-from dayjob.journal.columns import DECISIONS, HELD, OUTCOMES
+from dayjob.journal.columns import DECISIONS, HELD, OUTCOMES, Table
 from dayjob.journal.join import Window, join
-from dayjob.journal.rows import connect, loads, row_decision, row_outcome
+from dayjob.journal.rows import Row, connect, loads, row_decision, row_outcome
 from dayjob.records import Joined, Json, Stored, StoredOutcome
 
 START = "s0"
 PAGE = 500  # rows a read transaction: well under a second
+NEWEST = (1 << 63) - 1  # no sequence number is beyond it
 
 
 def cursor_of(seq: int) -> str:
@@ -66,30 +67,46 @@ class Reader:
         out = [row_decision(row) for row in rows]
         return out, cursor_of(out[-1].seq) if out else cursor
 
-    def recent(self, tenant: str, policy: str, limit: int) -> list[Stored]:
-        """The newest decisions, oldest of them first."""
+    def recent(self, tenant: str, policy: str, limit: int, *, until: int = NEWEST) -> list[Stored]:
+        """The newest decisions up to sequence number ``until``, oldest of them first."""
         rows = self._db().execute(
-            DECISIONS.select("WHERE tenant=? AND policy=? ORDER BY seq DESC LIMIT ?"), (tenant, policy, limit)
+            DECISIONS.select("WHERE tenant=? AND policy=? AND seq<=? ORDER BY seq DESC LIMIT ?"),
+            (tenant, policy, until, limit),
         )
         return [row_decision(row) for row in rows][::-1]
+
+    def cursor_before(self, tenant: str, policy: str, count: int, *, until: int = NEWEST) -> str:
+        """The cursor after which the newest ``count`` decisions up to sequence number ``until`` come."""
+        row = (
+            self._db()
+            .execute(
+                "SELECT seq FROM decisions WHERE tenant=? AND policy=? AND seq<=? ORDER BY seq DESC LIMIT 1 OFFSET ?",
+                (tenant, policy, until, count),
+            )
+            .fetchone()
+        )
+        return START if row is None else cursor_of(int(row[0]))
 
     def outcomes(self, tenant: str, decisions: Sequence[Stored]) -> dict[str, list[StoredOutcome]]:
         """The outcomes of these decisions by decision id; a session's outcomes stand at each of its decisions."""
         db = self._db()
         out: dict[str, list[StoredOutcome]] = {}
-        by_decision = OUTCOMES.select("WHERE tenant=? AND decision=?")
         by_session = OUTCOMES.select("WHERE tenant=? AND session=? AND policy=? AND decision IS NULL")
         sessions: dict[str, list[StoredOutcome]] = {}
+        for at in range(0, len(decisions), PAGE):
+            page = [stored.record.id for stored in decisions[at : at + PAGE]]
+            by_decision = OUTCOMES.select(f"WHERE tenant=? AND decision IN ({','.join('?' * len(page))})")
+            for row in db.execute(by_decision, (tenant, *page)):
+                told = row_outcome(row)
+                out.setdefault(str(told.record.decision), []).append(told)
         for stored in decisions:
             record = stored.record
-            found = [row_outcome(row) for row in db.execute(by_decision, (tenant, record.id))]
             if record.session is not None:
                 if record.session not in sessions:
                     rows = db.execute(by_session, (tenant, record.session, record.policy))
                     sessions[record.session] = [row_outcome(row) for row in rows]
-                found += sessions[record.session]
-            if found:
-                out[record.id] = found
+                if sessions[record.session]:
+                    out.setdefault(record.id, []).extend(sessions[record.session])
         return out
 
     def joined(
@@ -107,13 +124,20 @@ class Reader:
     def get_many(self, tenant: str, digests: Sequence[bytes], *, dim: int) -> npt.NDArray[np.float32]:
         """The vectors of these digests, (N, dim). Raises Damaged when one is missing."""
         db = self._db()
-        blobs = []
-        for digest in digests:
-            row = db.execute("SELECT vector FROM vectors WHERE tenant=? AND digest=?", (tenant, digest)).fetchone()
-            if row is None:
-                raise Damaged("a candidate's vector is missing from the journal: restore it from a backup")
-            blobs.append(row[0])
-        return vectors.unpack_many(blobs, dim)
+        vector_ND = np.empty((len(digests), dim), np.float32)
+        for at in range(0, len(digests), PAGE):
+            page = digests[at : at + PAGE]
+            marks = ",".join("?" * len(page))
+            found: dict[bytes, bytes] = dict(
+                db.execute(
+                    f"SELECT digest, vector FROM vectors WHERE tenant=? AND digest IN ({marks})", (tenant, *page)
+                )
+            )
+            try:
+                vector_ND[at : at + PAGE] = vectors.unpack_many([found[digest] for digest in page], dim)
+            except KeyError:
+                raise Damaged("a candidate's vector is missing from the journal: restore it from a backup") from None
+        return vector_ND
 
     def catalog(self, tenant: str, policy: str) -> tuple[list[str], list[bytes], list[Json | None]]:
         """A catalog's ids, vector digests and metadata, in order."""
@@ -130,25 +154,30 @@ class Reader:
         sql = "SELECT 1 FROM tombstones WHERE tenant=? AND mark=? AND seq>?"
         return any(db.execute(sql, (tenant, mark, after)).fetchone() is not None for mark in marks)
 
+    def erased_since(self, tenant: str, seq: int) -> tuple[list[bytes], int]:
+        """The keyed marks erased after a sequence number, and the number of the newest of them."""
+        sql = "SELECT mark, seq FROM tombstones WHERE tenant=? AND seq>? ORDER BY seq"
+        rows = list(self._db().execute(sql, (tenant, seq)))
+        return [bytes(row[0]) for row in rows], int(rows[-1][1]) if rows else seq
+
     def counts(self, tenant: str, policy: str) -> dict[str, int]:
         """Decisions and outcomes by kind."""
         rows = self._db().execute("SELECT what, n FROM counts WHERE tenant=? AND policy=?", (tenant, policy))
         return {row[0]: row[1] for row in rows}
 
-    def of_user(self, tenant: str, user: str, *, limit: int = 10_000) -> tuple[list[Stored], list[StoredOutcome]]:
-        """What is held of a person: decisions and outcomes, held ones included."""
-        db = self._db()
-        decisions = [
-            row_decision(row)
-            for row in db.execute(
-                DECISIONS.select("WHERE tenant=? AND user=? ORDER BY seq LIMIT ?"), (tenant, user, limit)
-            )
-        ]
-        outcomes = []
-        for table in (OUTCOMES, HELD):
-            rows = db.execute(table.select("WHERE tenant=? AND user=? ORDER BY seq LIMIT ?"), (tenant, user, limit))
-            outcomes += [row_outcome(row) for row in rows]
-        return decisions, outcomes
+    def of_user(self, tenant: str, user: str) -> tuple[list[Stored], list[StoredOutcome]]:
+        """All that is held of a person: decisions and outcomes, held ones included, each in journal order."""
+        decisions = [row_decision(row) for row in self._rows_of(DECISIONS, tenant, user)]
+        outcomes = [row_outcome(row) for table in (OUTCOMES, HELD) for row in self._rows_of(table, tenant, user)]
+        return sorted(decisions, key=lambda one: one.seq), sorted(outcomes, key=lambda one: one.seq)
+
+    def _rows_of(self, table: Table, tenant: str, user: str) -> Iterator[Row]:
+        """A person's rows, page by page in the order of their index: by row number."""
+        page = f"SELECT rowid, {', '.join(table.names())} FROM {table.name} WHERE tenant=? AND user=? AND rowid>? "
+        last = 0
+        while rows := self._db().execute(page + "ORDER BY rowid LIMIT ?", (tenant, user, last, PAGE)).fetchall():
+            last = int(str(rows[-1][0]))
+            yield from (row[1:] for row in rows)
 
     def count_closed(self, tenant: str, policy: str, *, after: int, window: Window, most: int) -> int:
         """How many decisions after a sequence number are closed, counted no further than ``most``."""

@@ -41,9 +41,12 @@ def connect(path: Path, *, write: bool) -> apsw.Connection:
 
 
 def make_root(root: Path) -> None:
-    """Make a data directory, its name durable in each parent: a journal in a lost directory is a lost journal."""
+    """Make a data directory, its name durable in each parent: a journal in a lost directory is a lost journal.
+
+    A directory that this makes is its owner's alone: control.db holds the secrets that sign tokens and seeds.
+    """
     missing = [part for part in (root, *root.parents) if not part.exists()]
-    root.mkdir(parents=True, exist_ok=True)
+    root.mkdir(mode=0o700, parents=True, exist_ok=True)
     for part in missing:
         descriptor = os.open(part.parent, os.O_RDONLY)
         try:
@@ -83,22 +86,32 @@ def _check_schema(connection: apsw.Connection) -> int:
 
 
 def _migrate(connection: apsw.Connection, tables: tuple[Table, ...]) -> None:
-    """Bring a database to this schema, whole or not at all."""
-    found = _check_schema(connection)
-    if found == SCHEMA_VERSION:
+    """Bring a database to this schema, whole or not at all. Another process may be at it too."""
+    if _check_schema(connection) == SCHEMA_VERSION:
         return
-    with connection:
-        for version in range(found, SCHEMA_VERSION):
-            for statement in MIGRATIONS.get(version, ()):
-                connection.execute(statement)
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        found = _check_schema(connection)
+        for version in range(found, SCHEMA_VERSION) if found else ():
+            for table in tables:
+                for statement in MIGRATIONS.get(version, {}).get(table.name, ()):
+                    connection.execute(statement)
         for table in tables:
             for statement in table.create():
                 connection.execute(statement)
         connection.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
 
 
-# What brings schema N to N + 1, before the tables of the present schema are created where they are missing.
-MIGRATIONS: dict[int, tuple[str, ...]] = {}
+# What brings a table of schema N to N + 1, before the tables of the present schema are created where they are missing.
+# A database that is being made has schema 0, and nothing to bring anywhere.
+MIGRATIONS: dict[int, dict[str, tuple[str, ...]]] = {
+    1: {"jobs": ("ALTER TABLE jobs ADD COLUMN until_seq INTEGER",)},
+}
 
 
 def decision_row(seq: int, d: Decision) -> Row:

@@ -4,9 +4,16 @@ The pointer moves first, in one row; what follows only tells the story, and a fu
 """
 
 import time
+from collections.abc import Sequence
+from contextlib import closing
+
+import apsw
 
 from dayjob.endings import Conflict, DayjobError, VerdictKind, VersionStatus
-from dayjob.journal.control import Control, add_verdict
+from dayjob.journal.columns import POINTERS
+from dayjob.journal.control import Control, add_verdict, put_status
+from dayjob.journal.jobs import put_job
+from dayjob.journal.rows import connect
 from dayjob.records import Json, Pointers, Verdict, Version
 
 
@@ -64,6 +71,58 @@ def rebuild(control: Control, pointers: Pointers, *, version: Version) -> None:
         pointers, kind=VerdictKind.PROMOTE, challenger=version.name, champion=pointers.champion,
         reason="Rebuilt without a person who was erased.", evidence={}, by="erasure",
     ))  # fmt: skip
+
+
+def taint(control: Control, tenant: str, taught: Sequence[tuple[str, str]]) -> None:
+    """Versions, as (policy, version), that learned from someone who is erased never return (promise 8).
+
+    For each policy one transaction: where they stand, the pointers that led to them, and the job that builds a
+    champion among them again. Killed at any moment, all of it is done or none.
+    """
+    for policy in sorted({policy for policy, _ in taught}):
+        with control.write() as db:
+            _taint(db, tenant, policy, names=[version for owner, version in taught if owner == policy])
+
+
+def taint_overlooked(control: Control) -> list[tuple[str, str, str]]:
+    """Taint what should be and is not: a version, as (tenant, policy, version), whose journal range ends before one of
+    its teachers was erased. An erasure may have been killed before it came to that, and a backup's weights may be older
+    than its journal.
+    """
+    with closing(connect(control.root / "journal.db", write=False)) as db:
+        db.execute("ATTACH ? AS control", (str(control.root / "control.db"),))
+        rows = db.execute(OVERLOOKED, (VersionStatus.TAINTED.value,))
+        found = [(str(row[0]), str(row[1]), str(row[2])) for row in rows]
+    for tenant in sorted({tenant for tenant, _, _ in found}):
+        taint(control, tenant, [(policy, version) for owner, policy, version in found if owner == tenant])
+    return found
+
+
+OVERLOOKED = (
+    "SELECT DISTINCT v.tenant, v.policy, v.name FROM control.versions v "
+    "JOIN control.lessons l ON l.tenant=v.tenant AND l.policy=v.policy AND l.version=v.name "
+    "JOIN tombstones t ON t.tenant=l.tenant AND t.mark=l.mark "
+    "WHERE v.number>0 AND v.status<>? AND t.seq>v.to_seq"
+)
+
+
+def _taint(db: apsw.Connection, tenant: str, policy: str, *, names: Sequence[str]) -> None:
+    for name in names:
+        put_status(db, tenant, policy, name=name, status=VersionStatus.TAINTED)
+    address = (tenant, policy)
+    row = db.execute(POINTERS.select("WHERE tenant=? AND policy=?"), address).fetchone()
+    if row is None:
+        return
+    pointers = Pointers(**dict(zip(POINTERS.names(), row, strict=True)))
+    gone = [name for name in ("challenger", "previous") if getattr(pointers, name) in names]
+    if gone:
+        nothing = ", ".join(f"{name}=NULL" for name in gone)
+        db.execute(f"UPDATE pointers SET {nothing}, generation=generation+1 WHERE tenant=? AND policy=?", address)
+    if pointers.champion in names:
+        named = "SELECT recipe FROM versions WHERE tenant=? AND policy=? AND name=?"
+        recipe = db.execute(named, (*address, pointers.champion)).fetchone()
+        assert recipe is not None, "a champion is a version"
+        put_job(db, tenant, policy, recipe=str(recipe[0]))
 
 
 def _install(

@@ -14,7 +14,7 @@ import queue
 import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -29,6 +29,8 @@ from dayjob.journal.writes import FindSpec, Transaction
 from dayjob.records import CatalogItem, Decision, Outcome, Written
 
 T = TypeVar("T")
+# The disk's own failures: no single write is to blame.
+ENDS_A_BATCH = (apsw.FullError, apsw.IOError, apsw.CorruptError, apsw.ReadOnlyError, apsw.CantOpenError)
 Work = Callable[[Transaction], Any]
 MOST_IN_A_COMMIT = 256
 FULL = "the disk is full: nothing was written; free some space, and writes resume by themselves"
@@ -51,6 +53,10 @@ class _Item:
     loop: asyncio.AbstractEventLoop | None
 
 
+class _OneFailed(Exception):
+    """A write raised: what was written beside it must be written again."""
+
+
 class Store:
     """The journal of one data directory. Raises Conflict when another server holds the directory."""
 
@@ -68,12 +74,19 @@ class Store:
             raise
         row = self._db.execute("SELECT n FROM counts WHERE tenant='' AND policy='' AND what='seq'").fetchone()
         self._seq = int(row[0]) if row else 0
-        self._queue: queue.Queue[_Item | None] = queue.Queue(maxsize=config.queue_limit)
+        self._queue: queue.SimpleQueue[_Item | None] = queue.SimpleQueue()
+        self._gathered: dict[asyncio.AbstractEventLoop, list[_Item]] = {}
         self._broken = False
         self._full = False
         self._fill_ballast()
         self._thread = threading.Thread(target=self._run, name="journal-writer", daemon=True)
+        # One erasure at a time: two would take each other's suspects for settled.
+        self._stopping = threading.Event()
+        self._erasures = ThreadPoolExecutor(max_workers=1, thread_name_prefix="journal-erasure")
+        cut_short = self._db.execute("SELECT 1 FROM suspects LIMIT 1").fetchone() is not None
         self._thread.start()
+        if cut_short:
+            self._erasures.submit(erase.finish, self.root, self.submit, self._stopping)
 
     @property
     def broken(self) -> bool:
@@ -98,28 +111,43 @@ class Store:
         return self.submit(lambda tx: writes.put_catalog(tx, tenant, policy, items=items))
 
     def erase_user(self, tenant: str, user: str) -> "Future[dict[str, int]]":
-        """Erase a person; the log file is emptied afterwards, so that no deleted byte stays in it."""
-        return self.submit(lambda tx: erase.erase_user(tx, tenant, user))
+        """Erase a person, beside the writer. ``scrub`` afterwards: no deleted byte then stays in the log file."""
+        return self._erasures.submit(erase.erase, self.root, self.submit, self._stopping, tenant=tenant, user=user)
 
     def expire_held(self, before_ms: int) -> "Future[int]":
         """Drop outcomes held since before that time."""
         return self.submit(lambda tx: writes.expire_held(tx, before_ms))
 
     def submit(self, work: Callable[[Transaction], T]) -> "Future[T]":
-        """Queue a write; the future resolves once it is durable. Raises Overloaded when the queue is full."""
+        """Queue a write; the future resolves once it is durable. Raises Overloaded when the queue is full.
+
+        ``work`` changes nothing but the transaction: it is run again where one beside it fails.
+        """
         future: Future[T] = Future()
-        self._put(_Item(work, future, None))
+        self._check_room(0)
+        self._queue.put(_Item(work, future, None))
         return future
 
     def asubmit(self, work: Callable[[Transaction], T]) -> "asyncio.Future[T]":
-        """The same for a running event loop; a whole commit wakes the loop once."""
+        """The same for a running event loop: one turn's writes share a commit, and a commit wakes the loop once."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
-        self._put(_Item(work, future, loop))
+        gathered = self._gathered.setdefault(loop, [])
+        self._check_room(len(gathered))
+        if not gathered:
+            loop.call_soon(self._hand_over, loop)
+        gathered.append(_Item(work, future, loop))
         return future
+
+    def _hand_over(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Wake the writer once a turn: awake earlier, it would only fight the loop for the interpreter."""
+        for item in self._gathered.pop(loop):
+            self._queue.put(item)
 
     def close(self) -> None:
         """Finish what is queued, empty the log file, release the directory."""
+        self._stopping.set()
+        self._erasures.shutdown(cancel_futures=True)
         self._queue.put(None)
         self._thread.join()
         if not self._broken:
@@ -128,13 +156,11 @@ class Store:
         self._db.close()
         os.close(self._lock)
 
-    def _put(self, item: _Item) -> None:
+    def _check_room(self, gathered: int) -> None:
         if self._broken:
             raise StorageFull(BROKEN)
-        try:
-            self._queue.put_nowait(item)
-        except queue.Full:
-            raise Overloaded("the write queue is full: try again in a second", retry_after_s=1.0) from None
+        if self._queue.qsize() + gathered >= self._config.queue_limit:
+            raise Overloaded("the write queue is full: try again in a second", retry_after_s=1.0)
 
     def _run(self) -> None:
         while (item := self._queue.get()) is not None:
@@ -155,6 +181,21 @@ class Store:
 
     def _commit(self, batch: list[_Item]) -> list[Any]:
         """Run a batch in one transaction; a result or an exception for each."""
+        try:
+            if self._broken:
+                raise StorageFull(BROKEN)
+            self._wait_for_room()
+            try:
+                return self._transact(batch, self._any)
+            except _OneFailed:
+                # Which is rare: once more, each so that it can be undone by itself. A savepoint copies what it guards.
+                self._db.execute("ROLLBACK")
+                return self._transact(batch, self._one)
+        except BaseException as error:
+            failure = self._failed(error)
+            return [failure] * len(batch)
+
+    def _transact(self, batch: list[_Item], do: Callable[[Transaction, _Item], Any]) -> list[Any]:
         tx = Transaction(
             db=self._db,
             seq=self._seq,
@@ -162,19 +203,21 @@ class Store:
             find_spec=self._find_spec,
             held_per_key=self._config.held_per_key,
         )
-        try:
-            if self._broken:
-                raise StorageFull(BROKEN)
-            self._wait_for_room()
-            self._db.execute("BEGIN IMMEDIATE")
-            results = [self._one(tx, item) for item in batch]
-            self._count(tx)
-            self._db.execute("COMMIT")
-        except BaseException as error:
-            failure = self._failed(error)
-            return [failure] * len(batch)
+        self._db.execute("BEGIN IMMEDIATE")
+        results = [do(tx, item) for item in batch]
+        self._count(tx)
+        self._db.execute("COMMIT")
         self._seq = tx.seq
         return results
+
+    def _any(self, tx: Transaction, item: _Item) -> Any:
+        """One write that is expected to go well."""
+        try:
+            return item.work(tx)
+        except ENDS_A_BATCH:
+            raise
+        except Exception as error:
+            raise _OneFailed from error
 
     def _one(self, tx: Transaction, item: _Item) -> Any:
         """One write in a savepoint of its own. A full or failing disk ends the whole batch."""
@@ -182,7 +225,7 @@ class Store:
         self._db.execute("SAVEPOINT one")
         try:
             result = item.work(tx)
-        except (apsw.FullError, apsw.IOError, apsw.CorruptError, apsw.ReadOnlyError, apsw.CantOpenError):
+        except ENDS_A_BATCH:
             raise
         except Exception as error:
             self._db.execute("ROLLBACK TO one")

@@ -196,6 +196,23 @@ def load(root: Path, tenant: str, policy: str, version: str, *, digest: str) -> 
         raise _damaged(version, f"{WEIGHTS} is there but cannot be read ({error})") from None
 
 
+def copy(root: Path, target: Path, tenant: str, policy: str, *, version: str) -> None:
+    """Copy a version's files, as they are, into another data directory.
+
+    Raises:
+        NotFound: there is no such version.
+        Damaged: it cannot be read.
+    """
+    if not _VERSION.fullmatch(version):
+        raise NotFound(f"{version!r} is no version; list the policy's versions")
+    files = _read_all(_version_dir(root, tenant, policy, version), version)
+    final = _version_dir(target, tenant, policy, version)
+    with _storage_errors(version):
+        final.mkdir(parents=True)
+        for name, data in files.items():
+            LOCAL_DISK.write(final / name, data)
+
+
 def remove(root: Path, tenant: str, policy: str, version: str, *, disk: Disk = LOCAL_DISK) -> None:
     """Delete a version. Raises NotFound where there is none."""
     if not _VERSION.fullmatch(version):

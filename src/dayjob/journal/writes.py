@@ -3,6 +3,7 @@
 Promise 2, one id, one effect: uniqueness is decided here, inside the transaction, and a refused write leaves nothing.
 """
 
+import functools
 import hmac
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -14,21 +15,38 @@ from dayjob.endings import OutcomeKind, PolicyKind, Receipt
 from dayjob.journal import vectors
 from dayjob.journal.columns import CATALOGS, DECISIONS, HELD, OUTCOMES
 from dayjob.journal.join import fit
-from dayjob.journal.rows import decision_row, dumps, outcome_row, row_decision, row_outcome, served_ids
+from dayjob.journal.rows import Row, decision_row, dumps, loads, outcome_row, row_decision, row_outcome
 from dayjob.records import CatalogItem, Decision, Json, Outcome, Written
 
 FindSpec = Callable[[str, str], tuple[PolicyKind, Json]]
 """(tenant, policy) -> its kind and declaration; raises NotFound."""
 
 
-# Written out once: making the text anew for each write took a tenth of its time.
+# Written out once: making the text anew for each write took a tenth of its time. Few looks, each at many things: every
+# statement hands the interpreter to the other threads and has to wait for it again. A join would plan for longer than
+# it looks.
 FIND_DECISION = DECISIONS.select("WHERE tenant=? AND id=?")
+BEFORE_DECISION = (
+    "SELECT (SELECT 1 FROM tombstones WHERE tenant=?1 AND mark=?4), "
+    "(SELECT 1 FROM decisions WHERE tenant=?1 AND id=?2), "
+    "EXISTS (SELECT 1 FROM held WHERE tenant=?1 AND decision=?2) "
+    "OR EXISTS (SELECT 1 FROM held WHERE tenant=?1 AND session=?3 AND decision IS NULL)"
+)
+BEFORE_OUTCOME = (
+    "SELECT (SELECT 1 FROM tombstones WHERE tenant=?1 AND mark=?3), (SELECT 1 FROM tombstones WHERE tenant=?1 AND "
+    "mark=?4), (SELECT seq FROM outcomes WHERE tenant=?1 AND id=?2), (SELECT seq FROM held WHERE tenant=?1 AND id=?2)"
+)
+DECISION_OF = "SELECT policy, user, candidate_ids, ranking FROM decisions WHERE tenant=? AND id=?"
 # Two searches of an index each: an OR would read all that is held, for every decision.
 FIND_HELD = (
     HELD.select("WHERE tenant=?1 AND decision=?2 UNION ALL ")
     + HELD.select("WHERE tenant=?1 AND session=?3 AND decision IS NULL ORDER BY seq")
 )  # fmt: skip
 ADD_DECISION, ADD_OUTCOME = DECISIONS.insert(), OUTCOMES.insert()
+ADD_VECTOR = "INSERT OR IGNORE INTO vectors (tenant, digest, vector) VALUES "
+AT_ONCE = 32  # vectors in one statement
+GONE = Written(receipt=Receipt.ERASED, seq=0, message="this id was erased and cannot be used again")
+OTHER_BODY = "this id was used with another body"
 
 
 @dataclass(slots=True, kw_only=True)
@@ -72,39 +90,54 @@ def person_mark(secret: bytes, tenant: str, user: str) -> bytes:
 def append_decision(tx: Transaction, decision: Decision, blobs: Sequence[bytes]) -> Written:
     """Append a decision with its candidates' encoded vectors (K of them, or none for catalog items)."""
     tenant = decision.tenant
-    if tx.erased(tenant, "id", decision.id):
-        return Written(receipt=Receipt.ERASED, seq=0, message="this id was erased and cannot be used again")
-    row = tx.db.execute(FIND_DECISION, (tenant, decision.id)).fetchone()
-    if row is not None:
-        first = row_decision(row)
+    names = (tenant, decision.id, decision.session, tx.mark(tenant, "id", decision.id))
+    erased, known, held = _look(tx, BEFORE_DECISION, names)
+    if erased:
+        return GONE
+    if known:
+        first = row_decision(_look(tx, FIND_DECISION, (tenant, decision.id)))
         if first.record.body_digest == decision.body_digest:
             return Written(receipt=Receipt.REPEATED, seq=first.seq, first=first.record)
-        return Written(receipt=Receipt.CONFLICT, seq=first.seq, message="this id was used with another body")
+        return Written(receipt=Receipt.CONFLICT, seq=first.seq, message=OTHER_BODY)
     if blobs:
         put_vectors(tx, tenant, [c.digest for c in decision.candidates], blobs)
     seq = tx.next_seq()
     tx.db.execute(ADD_DECISION, decision_row(seq, decision))
     tx.counts[tenant, decision.policy, "decisions"] += 1
-    _release(tx, decision)
+    if held:
+        _release(tx, decision)
     return Written(receipt=Receipt.RECORDED, seq=seq)
+
+
+def _look(tx: Transaction, sql: str, names: Row) -> Row:
+    """The row of a statement that always finds one."""
+    row: Row | None = tx.db.execute(sql, names).fetchone()
+    assert row is not None, sql
+    return row
 
 
 def put_vectors(tx: Transaction, tenant: str, digests: Sequence[bytes], blobs: Sequence[bytes]) -> None:
     """Keep vectors, once each."""
-    tx.db.executemany(
-        "INSERT OR IGNORE INTO vectors (tenant, digest, vector) VALUES (?, ?, ?)",
-        [(tenant, digest, blob) for digest, blob in zip(digests, blobs, strict=True)],
-    )
+    rows = list(zip(digests, blobs, strict=True))
+    for at in range(0, len(rows), AT_ONCE):
+        some = rows[at : at + AT_ONCE]
+        tx.db.execute(_add_vectors(len(some)), (tenant, *(value for row in some for value in row)))
+
+
+@functools.cache
+def _add_vectors(count: int) -> str:
+    return ADD_VECTOR + ", ".join(f"(?1, ?{2 * n + 2}, ?{2 * n + 3})" for n in range(count))
 
 
 def _release(tx: Transaction, decision: Decision) -> None:
     """Move outcomes that came before their decision or session into the journal; what does not fit is dropped."""
     names = (decision.tenant, decision.id, decision.session)
     held = [row_outcome(row) for row in tx.db.execute(FIND_HELD, names)]
-    if not held:
-        return
+    known = [candidate.id for candidate in decision.candidates]
     for outcome in (stored.record for stored in held):
-        if not _foreign(outcome, decision.user) and _misfit(tx, outcome, decision) is None:
+        if _foreign(outcome, decision.user):
+            continue
+        if _misfit(tx, outcome, decision.policy, known=known, ranking=decision.ranking) is None:
             _record(tx, replace(outcome, policy=decision.policy, user=outcome.user or decision.user))
     gone = [(outcome.record.tenant, outcome.record.id) for outcome in held]
     tx.db.executemany("DELETE FROM held WHERE tenant=? AND id=?", gone)
@@ -115,49 +148,54 @@ def _foreign(outcome: Outcome, user: str | None) -> bool:
     return outcome.user is not None and user is not None and outcome.user != user
 
 
-def _misfit(tx: Transaction, outcome: Outcome, decision: Decision) -> str | None:
-    kind, spec = tx.find_spec(decision.tenant, decision.policy)
+def _misfit(tx: Transaction, outcome: Outcome, policy: str, *, known: Sequence[str], ranking: bytes) -> str | None:
+    """Why an outcome cannot speak of a decision over the candidates ``known``, or of a session, or None when it can."""
+    kind, spec = tx.find_spec(outcome.tenant, policy)
     if outcome.decision is None:
         return fit(outcome, kind=kind, shown=(), known=(), spec=spec)
-    shown = served_ids(decision.candidates, decision.ranking)
-    return fit(outcome, kind=kind, shown=shown, known=(c.id for c in decision.candidates), spec=spec)
+    shown = [known[slot] for slot in memoryview(ranking).cast("H")]
+    return fit(outcome, kind=kind, shown=shown, known=known, spec=spec)
 
 
 def append_outcome(tx: Transaction, outcome: Outcome) -> Written:
     """Append an outcome; hold it when its decision is not known yet; refuse it when it does not fit."""
     tenant = outcome.tenant
-    if tx.erased(tenant, "id", outcome.id) or (outcome.decision and tx.erased(tenant, "id", outcome.decision)):
-        return Written(receipt=Receipt.ERASED, seq=0, message="this id was erased and cannot be used again")
-    for table in ("outcomes", "held"):
-        row = tx.db.execute(
-            f"SELECT seq, body_digest FROM {table} WHERE tenant=? AND id=?", (tenant, outcome.id)
-        ).fetchone()
-        if row is not None:
-            same = row[1] == outcome.body_digest
-            receipt = (Receipt.REPEATED if table == "outcomes" else Receipt.HELD) if same else Receipt.CONFLICT
-            return Written(receipt=receipt, seq=row[0], message="" if same else "this id was used with another body")
+    marks = tx.mark(tenant, "id", outcome.id), outcome.decision and tx.mark(tenant, "id", outcome.decision)
+    erased, decision_erased, known, held = _look(tx, BEFORE_OUTCOME, (tenant, outcome.id, *marks))
+    if erased or decision_erased:
+        return GONE
+    if known is not None or held is not None:
+        return _again(tx, outcome, table="held" if known is None else "outcomes")
     if outcome.decision is None and outcome.session is None:
-        found = _retracted(tx, outcome)
-        if found is None:
+        retraction = _retracted(tx, outcome)
+        if retraction is None:
             return Written(
                 receipt=Receipt.REFUSED,
                 seq=0,
                 message="there is no outcome of that id: send its decision too, and wait",
             )
-        outcome = found
+        outcome = retraction
     if outcome.decision is None:
         return _append_to_session(tx, outcome)
-    row = tx.db.execute(FIND_DECISION, (tenant, outcome.decision)).fetchone()
+    row = tx.db.execute(DECISION_OF, (tenant, outcome.decision)).fetchone()
     if row is None:
         return _FOREIGN if _elsewhere(tx, tenant, outcome.decision) else _hold(tx, outcome)
-    decision = row_decision(row).record
-    if _foreign(outcome, decision.user):
+    policy, user, ids, ranking = row
+    if _foreign(outcome, user):
         return _FOREIGN
-    misfit = _misfit(tx, outcome, decision)
+    misfit = _misfit(tx, outcome, policy, known=loads(ids), ranking=ranking)
     if misfit is not None:
         return Written(receipt=Receipt.REFUSED, seq=0, message=misfit)
-    outcome = replace(outcome, policy=decision.policy, user=outcome.user or decision.user)
-    return _record(tx, outcome)
+    return _record(tx, replace(outcome, policy=policy, user=outcome.user or user))
+
+
+def _again(tx: Transaction, outcome: Outcome, *, table: str) -> Written:
+    """An id that is known: the same outcome once more, or another one."""
+    sql = f"SELECT seq, body_digest FROM {table} WHERE tenant=? AND id=?"
+    seq, digest = _look(tx, sql, (outcome.tenant, outcome.id))
+    if digest != outcome.body_digest:
+        return Written(receipt=Receipt.CONFLICT, seq=seq, message=OTHER_BODY)
+    return Written(receipt=Receipt.REPEATED if table == "outcomes" else Receipt.HELD, seq=seq)
 
 
 def _retracted(tx: Transaction, outcome: Outcome) -> Outcome | None:

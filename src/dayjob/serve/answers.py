@@ -141,34 +141,43 @@ class JobView(Answered):
 
 
 class FeedbackReport(Answered):
-    """What the clicks of a policy can teach. ``share_at``: the share of clicks at each position, from the first."""
+    """What the clicks of a policy can teach. ``share_at``: the share of clicks at each position, from the first;
+    ``informative_share_at_most``: the upper end of what share of them depends on the item."""
 
     state: FeedbackState
     reason: str
     share_at: list[float]
     needed: int | None = None
+    informative_share_at_most: float | None = None
 
 
 class GateReport(Answered):
-    """How far the judge is and what it has seen. ``lag`` 0: every closed decision is judged."""
+    """How far the judge is and what it has seen. ``lag`` 0: every closed decision is judged. ``watch``: the champion
+    against what it replaced; ``shares``: how traffic is shared out between them, the trial and the baseline."""
 
     judged_through: int
     lag: int
     trial: Json | None = None
     estimates: Json
+    watch: Json | None = None
+    shares: Json | None = None
     verdicts: list[VerdictView]
 
 
 class Report(Answered):
-    """The answer to ``GET /v1/policies/{name}/report``."""
+    """The answer to ``GET /v1/policies/{name}/report``. ``gaming``: reward against truth; ``exposure``: how first
+    places are shared among items; ``made``: when the judge wrote it, null before it looked."""
 
     feedback: FeedbackReport
     bias: Json
     ceiling: Json
     learning: Json
+    gaming: Json
     gate: GateReport
     drift: Json
+    exposure: Json
     forgetting: Json
+    made: AwareDatetime | None = None
 
 
 class UserView(Answered):

@@ -32,10 +32,15 @@ EXPIRE_EVERY_S = 5.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """A path of the table: what matches it, and the endpoint of each method."""
+    """A path of the table: what matches it, the endpoint of each method, and the headers of every answer there.
+
+    ``shared``: the browser of any site may call it.
+    """
 
     pattern: re.Pattern[str]
     endpoints: Mapping[str, Endpoint]
+    shared: bool
+    headers: tuple[tuple[bytes, bytes], ...]
 
 
 CROSS_ORIGIN = (
@@ -46,6 +51,9 @@ CROSS_ORIGIN = (
 )
 
 
+NOWHERE = Place(pattern=re.compile(""), endpoints={}, shared=False, headers=SECURITY_HEADERS)
+
+
 class App:
     """ASGI: finds a request's endpoint; every answer carries the security headers.
 
@@ -54,12 +62,12 @@ class App:
 
     def __init__(self, service: Service) -> None:
         self.state = State({"service": service, "document": document(ROUTES)})
-        self._fixed: dict[str, dict[str, Endpoint]] = {}
-        named: dict[str, dict[str, Endpoint]] = {}
+        found: dict[str, dict[str, Endpoint]] = {}
         for route in ROUTES:
-            table = named if "{" in route.path else self._fixed
-            table.setdefault(route.path, {})[route.method] = _endpoint(route, service)
-        self._named = [Place(pattern=_pattern(path), endpoints=endpoints) for path, endpoints in named.items()]
+            found.setdefault(route.path, {})[route.method] = _endpoint(route, service)
+        places = {path: _place(path, endpoints, service) for path, endpoints in found.items()}
+        self._fixed = {path: place for path, place in places.items() if "{" not in path}
+        self._named = [place for path, place in places.items() if "{" in path]
         self._lifetime = Router(lifespan=lifespan)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -72,40 +80,44 @@ class App:
             await send({"type": "websocket.close"})
             return
 
-        endpoints, scope["path_params"] = self._find(scope["path"])
+        place, scope["path_params"] = self._find(scope["path"])
         method = "GET" if scope["method"] == "HEAD" else scope["method"]
-        endpoint = endpoints.get(method)
-        # With keys, a token lets the browser of any site give feedback: cookies are never sent along.
-        shared = bool(self.state.service.keys) and any(one.access.token_opens for one in endpoints.values())
-        extra = (*SECURITY_HEADERS, *CROSS_ORIGIN) if shared else SECURITY_HEADERS
+        endpoint = place.endpoints.get(method)
 
         async def guarded(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] = [*message.get("headers", ()), *extra]
+                message["headers"] = [*message.get("headers", ()), *place.headers]
             await send(message)
 
-        if shared and method == "OPTIONS":
+        if place.shared and method == "OPTIONS":
             await Response(status_code=204)(scope, receive, guarded)
         elif endpoint is None:
-            await _no_such_route(scope, endpoints)(scope, receive, guarded)
+            await _no_such_route(scope, place.endpoints)(scope, receive, guarded)
         else:
             await endpoint(scope, receive, guarded)
 
-    def _find(self, path: str) -> tuple[Mapping[str, Endpoint], dict[str, str]]:
-        """The endpoints of a path by method, none where it does not exist, and the names in it."""
+    def _find(self, path: str) -> tuple[Place, dict[str, str]]:
+        """A path's place, one without endpoints where it does not exist, and the names in it."""
         fixed = self._fixed.get(path)
         if fixed is not None:
             return fixed, {}
         for place in self._named:
             found = place.pattern.fullmatch(path)
             if found is not None:
-                return place.endpoints, found.groupdict()
-        return {}, {}
+                return place, found.groupdict()
+        return NOWHERE, {}
 
 
 def create_app(service: Service) -> App:
     """The application over one data directory."""
     return App(service)
+
+
+def _place(path: str, endpoints: Mapping[str, Endpoint], service: Service) -> Place:
+    # With keys, a token lets the browser of any site give feedback: cookies are never sent along.
+    shared = bool(service.keys) and any(one.access.token_opens for one in endpoints.values())
+    headers = (*SECURITY_HEADERS, *CROSS_ORIGIN) if shared else SECURITY_HEADERS
+    return Place(pattern=_pattern(path), endpoints=endpoints, shared=shared, headers=headers)
 
 
 def _pattern(path: str) -> re.Pattern[str]:
@@ -150,10 +162,18 @@ async def expire(service: Service) -> None:
 def _no_such_route(scope: Mapping[str, Any], endpoints: Mapping[str, Endpoint]) -> Response:
     """404, or 405 where the path exists for other methods."""
     if not endpoints:
-        status, message = 404, f"there is nothing at {scope['path']}: /openapi.json lists every route"
+        status, code, message = (
+            404,
+            "not_found",
+            f"there is nothing at {scope['path']}: /openapi.json lists every route",
+        )
     else:
-        status, message = 405, f"{scope['method']} is not for {scope['path']}: /openapi.json lists every route"
-    response = answer({"error": {"message": message, "type": "not_found_error", "param": None, "code": None}}, status)
+        status, code, message = (
+            405,
+            "method_not_allowed",
+            f"{scope['method']} is not for {scope['path']}: /openapi.json lists every route",
+        )
+    response = answer({"error": {"message": message, "type": "not_found_error", "param": None, "code": code}}, status)
     if endpoints:
         response.headers["Allow"] = ", ".join(sorted(endpoints))
     return response

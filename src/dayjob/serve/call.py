@@ -45,18 +45,19 @@ class WrongType(DayjobError):
     """The body is not of the content type this route takes."""
 
 
-STATUS: tuple[tuple[type[Exception], int, str], ...] = (
-    (Invalid, 422, "invalid_request_error"),
-    (NotFound, 404, "not_found_error"),
-    (Conflict, 409, "conflict_error"),
-    (Erased, 410, "gone_error"),
-    (Unauthenticated, 401, "authentication_error"),
-    (Forbidden, 403, "permission_error"),
-    (TooLarge, 413, "invalid_request_error"),
-    (WrongType, 415, "invalid_request_error"),
-    (Overloaded, 429, "rate_limit_error"),
-    (StorageFull, 507, "storage_error"),
-    (Damaged, 503, "storage_error"),
+# What is raised: the status, OpenAI's type, and a code that stays the same whatever the message says.
+STATUS: tuple[tuple[type[Exception], int, str, str], ...] = (
+    (Invalid, 422, "invalid_request_error", "invalid"),
+    (NotFound, 404, "not_found_error", "not_found"),
+    (Conflict, 409, "conflict_error", "conflict"),
+    (Erased, 410, "gone_error", "erased"),
+    (Unauthenticated, 401, "authentication_error", "invalid_api_key"),
+    (Forbidden, 403, "permission_error", "forbidden"),
+    (TooLarge, 413, "invalid_request_error", "too_large"),
+    (WrongType, 415, "invalid_request_error", "unsupported_media_type"),
+    (Overloaded, 429, "rate_limit_error", "overloaded"),
+    (StorageFull, 507, "storage_error", "storage_full"),
+    (Damaged, 503, "storage_error", "damaged"),
 )
 
 
@@ -81,6 +82,11 @@ class Call:
     request: Request
     principal: Principal
     body: bytes
+
+    @property
+    def has_key(self) -> bool:
+        """Whether the request itself carries a key. A cookie is carried by whatever page a browser shows."""
+        return "authorization" in self.request.headers
 
     @property
     def hub(self) -> Hub:
@@ -121,7 +127,8 @@ def answer(value: Any, status: int = 200) -> Response:
 
 def failure(error: Exception) -> Response:
     """An exception as an answer: never a 5xx for what a client sent."""
-    status, name = next(((s, n) for kind, s, n in STATUS if isinstance(error, kind)), (500, "server_error"))
+    unexpected = (500, "server_error", "internal_error")
+    status, name, code = next(((s, n, c) for kind, s, n, c in STATUS if isinstance(error, kind)), unexpected)
     if status == 500:
         log.error("unexpected", exc_info=error)
         error = DayjobError("something went wrong here; it was logged. Try again, and report it if it stays")
@@ -129,7 +136,7 @@ def failure(error: Exception) -> Response:
         "message": str(error),
         "type": name,
         "param": error.param if isinstance(error, Invalid) else None,
-        "code": error.code if isinstance(error, Invalid) else None,
+        "code": (error.code if isinstance(error, Invalid) else None) or code,
     }
     response = answer({"error": detail}, status)
     if isinstance(error, Overloaded):
@@ -177,12 +184,12 @@ class Endpoint:
             return NOBODY
         try:
             principal = identify(service.keys, headers, secret=service.token_secret, now_s=int(time.time()))
+            require(principal, self.access.scope)
         except Forbidden:
-            # A browser that holds a token may carry cookies of others: the token speaks, not they.
+            # A browser that holds a token may carry any cookie, and one of ours for something else: the token speaks.
             if self.access.token_opens and service.keys and "authorization" not in headers:
                 return NOBODY
             raise
-        require(principal, self.access.scope)
         return principal
 
 

@@ -4,6 +4,7 @@
 that version zero orders by similarity.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,7 +13,7 @@ import numpy.typing as npt
 
 from dayjob.endings import Invalid
 from dayjob.journal.readers import Reader
-from dayjob.records import Json
+from dayjob.records import Candidate, Json
 
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
@@ -20,10 +21,10 @@ F64 = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Catalog:
-    """N items: ids, digests of their vectors, vectors (N, E), their lengths (N,), metadata."""
+    """N items: ids, what is journaled of each, vectors (N, E), the same of length one, metadata."""
 
     ids: tuple[str, ...]
-    digests: tuple[bytes, ...]
+    items: tuple[Candidate, ...]
     vector_NE: F32
     unit_NE: F32
     metas: tuple[Json | None, ...]
@@ -47,11 +48,18 @@ class Catalog:
         return [int(slot) for slot in top[np.argsort(-similarity_N[top], kind="stable")]]
 
 
-def unit(vector: F32) -> F32:
-    """Vectors scaled to length one; zero stays zero."""
-    length = np.linalg.norm(vector, axis=-1, keepdims=True)
-    scaled: F32 = (vector / np.maximum(length, np.float32(1e-30))).astype(np.float32)
-    return scaled
+def unit(vector_D: F32) -> F32:
+    """A vector scaled to length one; zero stays zero."""
+    length = math.sqrt(float(np.dot(vector_D, vector_D)))
+    scaled_D: F32 = vector_D / np.float32(max(length, 1e-30))
+    return scaled_D
+
+
+def units(vector_NE: F32) -> F32:
+    """Rows scaled to length one; zero stays zero."""
+    length_N1 = np.linalg.norm(vector_NE, axis=-1, keepdims=True)
+    scaled_NE: F32 = (vector_NE / np.maximum(length_N1, np.float32(1e-30))).astype(np.float32)
+    return scaled_NE
 
 
 def similarity_pair(context_D: F32, unit_KE: F32, *, scale: float) -> tuple[F32, F64]:
@@ -62,7 +70,9 @@ def similarity_pair(context_D: F32, unit_KE: F32, *, scale: float) -> tuple[F32,
     similarity_K = (unit_KE @ unit(context_D)).astype(np.float64)
     logit_K = scale * similarity_K
     log_share_K = logit_K - np.logaddexp.reduce(logit_K)
-    return np.stack([similarity_K, np.exp(log_share_K)], axis=1).astype(np.float32), log_share_K
+    pair_K2 = np.empty((len(logit_K), 2), np.float32)
+    pair_K2[:, 0], pair_K2[:, 1] = similarity_K, np.exp(log_share_K)
+    return pair_K2, log_share_K
 
 
 def load_catalog(reader: Reader, tenant: str, policy: str, *, dim: int) -> Catalog | None:
@@ -73,9 +83,9 @@ def load_catalog(reader: Reader, tenant: str, policy: str, *, dim: int) -> Catal
     vector_NE = reader.get_many(tenant, digests, dim=dim)
     return Catalog(
         ids=tuple(ids),
-        digests=tuple(digests),
+        items=tuple(Candidate(id=one, digest=digest) for one, digest in zip(ids, digests, strict=True)),
         vector_NE=vector_NE,
-        unit_NE=unit(vector_NE),
+        unit_NE=units(vector_NE),
         metas=tuple(metas),
         slot_of={one: n for n, one in enumerate(ids)},
     )

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from dayjob.records import Json
 
-SERIES = ("versions", "position", "trial", "feedback", "learning", "health")
+SERIES = ("versions", "position", "trial", "feedback", "learning")
 BIAS = ("alpha", "alpha_low", "alpha_high", "beta", "beta_low", "beta_high")
 POINTS = 240  # of one curve: more than a plot has room for
 LEAST_DECISIONS = 25  # behind one point of a curve of rewards: fewer are noise

@@ -9,7 +9,7 @@ import hmac
 import os
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,7 @@ from dayjob.policies.protocol import F64, Lists
 from dayjob.records import Candidate, Decision, Json
 from dayjob.serve.catalog import Catalog, similarity_pair
 from dayjob.serve.live import Serving
+from dayjob.serve.wire import Candidate as Asked
 from dayjob.serve.wire import RankRequest
 
 F32 = npt.NDArray[np.float32]
@@ -65,21 +66,28 @@ def question(request: RankRequest, serving: Serving, *, max_candidates: int) -> 
     _check_count(len(request.candidates), max_candidates, "candidates")
     dim = int(spec["candidate_dim"])
     given = [candidate.vector_D for candidate in request.candidates]
-    if all(vector is not None for vector in given):
-        rows = [_declared(v, dim, f"candidates.{n}.features") for n, v in enumerate(given) if v is not None]
+    blobs: tuple[bytes, ...]
+    if any(vector is not None for vector in given):
+        rows = _rows(request.candidates, serving.catalog, given, dim)
         blobs = tuple(vectors.pack_many(np.concatenate(rows).reshape(len(rows), dim)))
-        digests = [vectors.digest(blob) for blob in blobs]
         candidate_KE = vectors.unpack_many(blobs, dim)
+        kept = tuple(
+            [Candidate(id=c.id, digest=vectors.digest(b)) for c, b in zip(request.candidates, blobs, strict=True)]
+        )
+        pair_KP, base_K = _pairs(request, spec)
     else:
-        blobs, digests, candidate_KE = _mixed(request, serving.catalog, given, dim)
-    pair_KP, base_K = _pairs(request, spec)
-    if request.candidates and serving.catalog is not None and all(v is None for v in given):
-        pair_KP, base_K = _defaults(request, serving, pair_KP, base_K, context_D=context_D)
-    metas = _metas(request, serving.catalog)
+        catalog, blobs = _needed(request.candidates, serving.catalog), ()
+        slots = catalog.slots([candidate.id for candidate in request.candidates])
+        kept, candidate_KE = tuple([catalog.items[slot] for slot in slots]), catalog.vector_NE[slots]
+        pair_KP, base_K = _pairs(request, spec)
+        if catalog.unit_NE.shape[1] == len(context_D):
+            similar = similarity_pair(context_D, catalog.unit_NE[slots], scale=float(spec["similarity_scale"]))
+            pair_KP, base_K = _defaults(request.candidates, pair_KP, base_K, similar=similar)
+    metas = _metas(request, serving.catalog) if spec["metric"] == "km" else ()
     loss_KK, extra = _loss(request, spec, metas)
     return Question(
         context=context,
-        candidates=tuple(Candidate(id=c.id, digest=d) for c, d in zip(request.candidates, digests, strict=True)),
+        candidates=kept,
         blobs=blobs,
         lists=_lists(context_D, candidate_KE, pair_KP, base_K, loss_KK=loss_KK),
         extra=extra,
@@ -112,7 +120,7 @@ def _from_catalog(
     loss_KK, extra = _loss(request, spec, metas)
     return Question(
         context=context,
-        candidates=tuple(Candidate(id=catalog.ids[slot], digest=catalog.digests[slot]) for slot in slots),
+        candidates=tuple([catalog.items[slot] for slot in slots]),
         blobs=(),
         lists=_lists(context_D, candidate_KE, _fit_pair(pair_KP, spec), base_K, loss_KK=loss_KK),
         extra=extra,
@@ -135,26 +143,28 @@ def _declared(vector: F32, dim: int, name: str) -> F32:
     return vector
 
 
-def _mixed(
-    request: RankRequest, catalog: Catalog | None, given: Sequence[F32 | None], dim: int
-) -> tuple[tuple[bytes, ...], list[bytes], F32]:
-    """Catalog ids and inline features side by side; known vectors are encoded again, which changes nothing."""
-    candidates = request.candidates or []
+def _needed(unsent: Sequence[Asked], catalog: Catalog | None) -> Catalog:
+    """The catalog that candidates without features stand in. Raises Invalid where the policy has none."""
     if catalog is None:
-        missing = next(c.id for c, v in zip(candidates, given, strict=True) if v is None)
         raise Invalid(
-            f"candidate {missing!r} has no features and this policy has no catalog: send features, or PUT a catalog",
+            f"candidate {unsent[0].id!r} has no features and this policy has no catalog: send features, "
+            "or PUT a catalog",
             param="candidates",
         )
-    if all(vector is None for vector in given):
-        slots = catalog.slots([candidate.id for candidate in candidates])
-        return (), [catalog.digests[slot] for slot in slots], catalog.vector_NE[slots]
-    rows = [
-        catalog.vector_NE[catalog.slots([c.id])[0]] if v is None else _declared(v, dim, f"candidates.{n}.features")
-        for n, (c, v) in enumerate(zip(candidates, given, strict=True))
-    ]
-    blobs = tuple(vectors.pack_many(np.stack(rows)))
-    return blobs, [vectors.digest(blob) for blob in blobs], vectors.unpack_many(blobs, dim)
+    return catalog
+
+
+def _rows(candidates: Sequence[Asked], catalog: Catalog | None, given: Sequence[F32 | None], dim: int) -> list[F32]:
+    """Inline features and, beside them, the catalog's; those are encoded again, which changes nothing."""
+    unsent = [c for c, v in zip(candidates, given, strict=True) if v is None]
+    known = _needed(unsent, catalog) if unsent else None
+    rows = []
+    for n, (candidate, vector) in enumerate(zip(candidates, given, strict=True)):
+        if vector is not None:
+            rows.append(_declared(vector, dim, f"candidates.{n}.features"))
+        elif known is not None:
+            rows.append(known.vector_NE[known.slots([candidate.id])[0]])
+    return rows
 
 
 def _pairs(request: RankRequest, spec: Json) -> tuple[F32, F64]:
@@ -167,13 +177,9 @@ def _pairs(request: RankRequest, spec: Json) -> tuple[F32, F64]:
     return pair_KP, np.array([candidate.score for candidate in candidates], np.float64)
 
 
-def _defaults(request: RankRequest, serving: Serving, pair_KP: F32, base_K: F64, *, context_D: F32) -> tuple[F32, F64]:
+def _defaults(candidates: Sequence[Asked], pair_KP: F32, base_K: F64, *, similar: tuple[F32, F64]) -> tuple[F32, F64]:
     """For catalog ids: similarity and share as pair, the log share as score, wherever the caller sent none."""
-    catalog, candidates = serving.catalog, request.candidates or []
-    if catalog is None or catalog.unit_NE.shape[1] != len(context_D):
-        return pair_KP, base_K
-    unit_KE = catalog.unit_NE[catalog.slots([candidate.id for candidate in candidates])]
-    similar_K2, score_K = similarity_pair(context_D, unit_KE, scale=float(serving.spec["similarity_scale"]))
+    similar_K2, score_K = similar
     if pair_KP.shape[1] == 2 and all(candidate.pair is None for candidate in candidates):
         pair_KP = similar_K2
     if not any("score" in candidate.model_fields_set for candidate in candidates):
@@ -278,12 +284,21 @@ class Shares:
     watch: float
     trial: float
 
+    def in_force(self, serving: Serving) -> "Shares":
+        """These, or what the judge makes of them for the champion that serves: it may watch more and spend less."""
+        told = serving.shares
+        if told is None or told["champion"] != serving.champion:
+            return self
+        holdback, trial = min(self.holdback, told["holdback"]), min(self.trial, told["trial"])
+        return Shares(holdback=holdback, watch=told["watch"], trial=trial)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
     """The part a decision plays: its role and the chance of it; in a pair the rival, its belief, the champion's first.
 
     Beliefs are compared, not orders: which of two people prefer, a click can show; how much it weighs, it cannot.
+    ``told`` is journaled whichever part was drawn: what the watch and the budget rest on.
     """
 
     role: Role
@@ -291,6 +306,7 @@ class Part:
     rival: str | None = None
     rival_K: F64 | None = None
     first: int = 0
+    told: Json = field(default_factory=dict)
 
 
 def decide(
@@ -303,11 +319,11 @@ def decide(
     score_K = serving.ranker.score(asked.lists)[0]
     part = Part(role=Role.BEST, chance=1.0)
     if explore and asker.learn:
-        part = _part(serving, asked.lists, dice=dice, shares=shares)
+        part = _part(serving, asked.lists, score_K=score_K, dice=dice, shares=shares.in_force(serving))
     version = serving.champion
     if part.role is Role.BASELINE:
         version, score_K = serving.pointers.baseline, CALLERS_ORDER.score(asked.lists)[0]
-    extra = dict(asked.extra)
+    extra = asked.extra | part.told
     how = serving.explore if part.role in (Role.CHAMPION, Role.TRIAL) else GREEDY
     if part.rival_K is None:
         drawn = draw(score_K, dice=dice, explore=how, shown=places)
@@ -330,22 +346,48 @@ def decide(
     )  # fmt: skip
 
 
-def _part(serving: Serving, lists: Lists, *, dice: Dice, shares: Shares) -> Part:
+def _part(serving: Serving, lists: Lists, *, score_K: F64, dice: Dice, shares: Shares) -> Part:
     """Draw the part. A pair needs two different first choices: where they agree, its chance falls to the champion."""
-    served_by_baseline = serving.champion == serving.pointers.baseline
-    held = 0.0 if served_by_baseline else shares.holdback
+    baseline = serving.pointers.baseline
+    held = 0.0 if serving.champion == baseline else shares.holdback
     paired = serving.replaced is not None or serving.rival is not None
-    first = int(order(serving.ranker.utility(lists)[0])[0]) if paired else 0
+    belief_K = serving.ranker.utility(lists)[0] if paired else score_K
+    first = _first(belief_K)
     watch_K = None if serving.replaced is None else serving.replaced[1].utility(lists)[0]
     trial_K = None if serving.rival is None else serving.rival.utility(lists)[0]
-    watch = 0.0 if watch_K is None or int(order(watch_K)[0]) == first else shares.watch
+    watch = 0.0 if watch_K is None or _first(watch_K) == first else shares.watch
     # The watch keeps its place whether or not its pair differs here: a trial's chance does not depend on it.
     room = 1.0 - held - (0.0 if watch_K is None else shares.watch)
-    trial = 0.0 if trial_K is None or int(order(trial_K)[0]) == first else room * shares.trial
+    trial = 0.0 if trial_K is None or _first(trial_K) == first else room * shares.trial
+    alone = 1.0 - held - watch - trial
+    told: Json = {"chances": [held, alone]} if held else {}
+    if serving.champion != baseline and paired and lists.loss_BKK is not None:
+        told |= _toll(score_K, lists, belief_K=belief_K, rivals=(watch_K, trial_K))
     if dice.role < held:
-        return Part(role=Role.BASELINE, chance=held)
+        return Part(role=Role.BASELINE, chance=held, told=told | {"champion": serving.champion})
     if dice.role < held + watch and serving.replaced is not None:
-        return Part(role=Role.TRIAL, chance=watch, rival=serving.replaced[0], rival_K=watch_K, first=first)
+        return Part(role=Role.TRIAL, chance=watch, rival=serving.replaced[0], rival_K=watch_K, first=first, told=told)
     if dice.role >= 1.0 - trial:
-        return Part(role=Role.TRIAL, chance=trial, rival=serving.challenger, rival_K=trial_K, first=first)
-    return Part(role=Role.CHAMPION, chance=1.0 - held - watch - trial)
+        return Part(role=Role.TRIAL, chance=trial, rival=serving.challenger, rival_K=trial_K, first=first, told=told)
+    return Part(role=Role.CHAMPION, chance=alone, told=told)
+
+
+def _first(score_K: F64) -> int:
+    return int(order(score_K)[0])
+
+
+def _toll(score_K: F64, lists: Lists, *, belief_K: F64, rivals: tuple[F64 | None, F64 | None]) -> Json:
+    """What the champion's own choice is expected to cost, and how much more the holdback and each pair.
+
+    Its scores are expected losses (negative, in a unit of its own) where it chooses by losses; where it does not, its
+    scores are its belief, and there is nothing to tell.
+    """
+    if np.array_equal(score_K, belief_K):
+        return {}
+    best, first = float(score_K.max()), _first(belief_K)
+    costs = [-best, best - float(score_K[_first(lists.base_BK[0])])]
+    for rival_K in rivals:
+        other = first if rival_K is None else _first(rival_K)
+        # Where first choices agree no pair is shown, and the champion's own order costs nothing more.
+        costs.append(0.0 if other == first else best - float(score_K[first] + score_K[other]) / 2)
+    return {"toll": [float(f"{cost:.5g}") for cost in costs]}

@@ -26,6 +26,7 @@ CODES = {
     Receipt.FORBIDDEN: 403,
     Receipt.CROWDED: 429,
 }
+CROWDED_S = "60"  # to wait before more is sent about decisions that are not known
 TYPES = {409: "conflict_error", 410: "gone_error", 422: "invalid_request_error", 403: "permission_error"}
 
 NEEDS_KEY = "feedback without a key needs the token that came with the ranking; send it, or Authorization: Bearer KEY"
@@ -40,13 +41,16 @@ async def feedback(call: Call) -> Response:
         if receipt["error"] is not None:
             response = answer({"error": receipt["error"]}, status)
             if status == 429:
-                response.headers["Retry-After"] = "60"
+                response.headers["Retry-After"] = CROWDED_S
             return response
         return answer(receipt, status)
     if call.principal is NOBODY and not any(isinstance(item, FeedbackItem) and item.token for item in sent):
         raise Unauthenticated(NEEDS_KEY)
     receipts = await asyncio.gather(*(_one_or_fault(call, item) for item in sent))
-    return answer({"items": receipts})
+    response = answer({"items": receipts})
+    if any(receipt["status"] == 429 for receipt in receipts):
+        response.headers["Retry-After"] = CROWDED_S  # for those of them; each may be sent again under its id
+    return response
 
 
 async def _one_or_fault(call: Call, item: FeedbackItem | Invalid) -> Json:
@@ -95,7 +99,10 @@ async def _one(call: Call, item: FeedbackItem) -> Json:
 
 
 def _speaker(call: Call, item: FeedbackItem) -> Principal:
-    """Whose feedback this is: the key's; with a token, the token must be good and of the same tenant."""
+    """Whose feedback this is: the key's; with a token, the token must be good and of the same tenant.
+
+    A token outranks a cookie: whoever is logged in speaks, on a page that was shown a decision, as anybody there does.
+    """
     principal = call.principal
     if item.token is None:
         if principal is NOBODY:
@@ -104,7 +111,7 @@ def _speaker(call: Call, item: FeedbackItem) -> Principal:
     by_token = check_token(
         call.service.token_secret, item.token, decision=item.decision, kind=item.kind, now_s=int(time.time())
     )
-    if principal is NOBODY:
+    if principal is NOBODY or (call.service.keys and not call.has_key):
         return by_token
     if by_token.tenant != principal.tenant:
         raise Forbidden("this token belongs to another tenant than the key: send one of them")

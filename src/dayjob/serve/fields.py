@@ -28,13 +28,13 @@ B64_REMEDY: Final = "send base64 (RFC 4648, padded) of little-endian float32, 4 
 
 def _sound(array: Vector) -> Vector:
     """The array, read-only; ValueError where a number is NaN, infinite or too large to multiply."""
-    flat = array.reshape(-1)
+    flat = array if array.ndim == 1 else array.reshape(-1)
     # No number is larger than the root of their squares' sum, and NaN compares false: one product clears nearly all.
     if float(np.dot(flat, flat)) <= CLEAR_SQUARES:
-        array.flags.writeable = False
+        array.setflags(write=False)
         return array
     if not float(np.abs(array).max(initial=0.0)) <= MAX_MAGNITUDE:
-        at = int(np.flatnonzero(~(np.abs(array.reshape(-1)) <= MAX_MAGNITUDE))[0])
+        at = int(np.flatnonzero(~(np.abs(flat) <= MAX_MAGNITUDE))[0])
         raise ValueError(f"number {at} (from 0) is not finite or beyond {MAX_MAGNITUDE:g}; send finite numbers")
     array.flags.writeable = False
     return array

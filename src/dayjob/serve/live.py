@@ -17,6 +17,7 @@ from pathlib import Path
 from dayjob.endings import DayjobError, NotFound, PolicyKind
 from dayjob.journal.control import Control
 from dayjob.journal.readers import Reader
+from dayjob.journal.steering import taint_overlooked
 from dayjob.journal.store import Store
 from dayjob.policies.baseline import CallersOrder
 from dayjob.policies.plackett_luce import GREEDY, Explore, calibrate
@@ -31,6 +32,8 @@ log = logging.getLogger("dayjob.serve")
 RECENT = 400  # lists that calibrate the exploration
 FIRST_CALIBRATION = 20
 CLOCK_SET_RIGHT_MS = 60_000
+UNTOLD = "rollback"  # in ``damaged``: a rollback took effect, and its record could not be written
+LOOK_AGAIN_S = 5.0  # between two looks at versions that were damaged: they may have been repaired
 
 
 def _wall_ms() -> int:
@@ -51,19 +54,27 @@ class Serving:
     replaced: tuple[str, Ranker] | None  # the version the champion replaced: the watch compares them
     explore: Explore
     catalog: Catalog | None
+    shares: Json | None = None  # how the judge shares out this policy's traffic
 
 
 @dataclass(slots=True, kw_only=True)
 class Live:
-    """One policy's serving state and the recent scores that calibrate its exploration."""
+    """One policy's serving state and the recent scores of its champion, which calibrate its exploration.
+
+    Pointers, catalog and exploration change in threads of their own: whoever replaces one part of ``serving`` takes
+    the rest from what serves at that moment, under ``swap``. Nothing slow is done under it.
+    """
 
     serving: Serving
     recent: deque[F64] = field(default_factory=lambda: deque(maxlen=RECENT))
     seen: int = 0
     next_calibration: int = FIRST_CALIBRATION
+    swap: threading.Lock = field(default_factory=threading.Lock)
 
-    def observe(self, score_K: F64) -> None:
-        """Take note of a list's scores; recalibrate at growing intervals."""
+    def observe(self, score_K: F64, *, version: str) -> None:
+        """Take note of a list's scores; recalibrate at growing intervals. Another version's scores say nothing here."""
+        if version != self.serving.champion:
+            return
         self.recent.append(score_K)
         self.seen += 1
         if self.seen >= self.next_calibration:
@@ -73,7 +84,9 @@ class Live:
     def recalibrate(self) -> None:
         """State the exploration anew as the wished share of changed first places."""
         wished = float(self.serving.spec["explore"]["changed_first"])
-        self.serving = replace(self.serving, explore=calibrate(list(self.recent), changed_first=wished))
+        found = calibrate(list(self.recent), changed_first=wished)
+        with self.swap:
+            self.serving = replace(self.serving, explore=found)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -94,6 +107,8 @@ class Hub:
     wall_ms: Callable[[], int] = field(default_factory=lambda: _wall_ms)
     clock_ms: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
+    looked_s: float = 0.0  # when damaged versions were last looked at
+    warned: set[str] = field(default_factory=set)  # of ``damaged``, what the replacing under way has found
 
     def now_ms(self) -> int:
         """Milliseconds since the epoch, never backwards: unless the clock was far ahead and has been set right."""
@@ -121,6 +136,7 @@ class Hub:
     def _refresh(self) -> None:
         self.freeze_file = self.control.freeze_file()
         self.silent = self.control.silent_people()
+        again = time.monotonic() - self.looked_s >= LOOK_AGAIN_S
         for policy in self.control.policies():
             key = (policy.tenant, policy.name)
             if policy.kind is not PolicyKind.RANKER:
@@ -129,11 +145,28 @@ class Hub:
             old = self.live.get(key)
             frozen = pointers.frozen or self.freeze_file
             same = old is not None and old.serving.pointers == pointers and old.serving.spec == policy.spec
-            if same and old is not None and old.serving.frozen == frozen:
-                continue
-            self._replace(key, policy.spec, pointers, frozen=frozen)
+            if not same or old is None or old.serving.frozen != frozen or (again and self._faults(key)):
+                self._replace(key, policy.spec, pointers, frozen=frozen)
+            self._share_out(key)
+        if again:
+            self.looked_s = time.monotonic()
+
+    def _share_out(self, key: tuple[str, str]) -> None:
+        """Follow how the judge shares out the traffic: it may watch more, and spend less on pairs."""
+        live, shares = self.live[key], self.control.state(*key, "shares")
+        if live.serving.shares != shares:
+            with live.swap:
+                live.serving = replace(live.serving, shares=shares)
+
+    def _faults(self, key: tuple[str, str]) -> set[str]:
+        """The names under which ``damaged`` speaks of this policy's versions."""
+        prefix = "/".join(key) + "/"
+        return {name for name in dict(self.damaged) if name.startswith(prefix) and name != prefix + UNTOLD}
 
     def _replace(self, key: tuple[str, str], spec: Json, pointers: Pointers, *, frozen: str) -> None:
+        """Load what the pointers name, and let it serve. What was wrong before and loads now is wrong no more."""
+        before = self._faults(key)
+        self.warned.clear()
         old = self.live.get(key)
         wanted = pointers.baseline if frozen == "baseline" else pointers.champion
         champion, ranker = self._load(key, wanted, old, pointers.baseline)
@@ -152,16 +185,20 @@ class Hub:
             challenger=challenger if rival is not None else None,
             rival=rival,
             replaced=self._replaced(key, pointers, champion, old),
-            explore=old.serving.explore if old is not None and old.serving.champion == champion else GREEDY,
+            explore=GREEDY,
             catalog=old.serving.catalog if old is not None else self._catalog(key, spec),
         )
-        if old is None:
-            self.live[key] = Live(serving=serving)
-        elif old.serving.champion == champion:
-            old.serving = serving
-        else:
+        for name in before - self.warned:
+            del self.damaged[name]
+        if old is None or old.serving.champion != champion:
             # Another version has other scores: what calibrated the old one says nothing of the new.
             self.live[key] = Live(serving=serving)
+            return
+        rewished = old.serving.spec["explore"] != spec["explore"]
+        with old.swap:
+            old.serving = replace(serving, explore=old.serving.explore, shares=old.serving.shares)
+        if rewished and old.seen >= FIRST_CALIBRATION:
+            old.recalibrate()
 
     def _replaced(
         self, key: tuple[str, str], pointers: Pointers, champion: str, old: Live | None
@@ -204,26 +241,35 @@ class Hub:
         return CallersOrder() if version.number == 0 else self.load_ranker(*key, name, version.digest)
 
     def _warn(self, key: tuple[str, str], name: str, error: Exception) -> None:
-        self.damaged["/".join((*key, name))] = str(error)
-        log.error("version %s of %s does not serve: %s", name, key[1], error)
+        full = "/".join((*key, name))
+        self.warned.add(full)
+        if self.damaged.get(full) != str(error):
+            log.error("version %s of %s does not serve: %s", name, key[1], error)
+        self.damaged[full] = str(error)
 
     def _catalog(self, key: tuple[str, str], spec: Json) -> Catalog | None:
         return load_catalog(self.reader, *key, dim=int(spec["candidate_dim"]))
 
     def reload_catalog(self, tenant: str, policy: str) -> int:
         """Take a replaced catalog into service; how many items it has."""
-        live = self.of(tenant, policy)
-        catalog = self._catalog((tenant, policy), live.serving.spec)
-        live.serving = replace(live.serving, catalog=catalog)
+        with self.lock:
+            live = self.of(tenant, policy)
+            catalog = self._catalog((tenant, policy), live.serving.spec)
+            with live.swap:
+                live.serving = replace(live.serving, catalog=catalog)
         return len(catalog.ids) if catalog is not None else 0
 
     async def follow(self) -> None:
         """Poll for moved pointers until cancelled."""
+        overlooked = await asyncio.to_thread(taint_overlooked, self.control)
+        for name in overlooked:
+            log.warning("version %s of %s learned from someone who was erased: it is out", name[2], name[1])
         while True:
             await asyncio.sleep(self.poll_s)
             try:
                 changes = self.control.change_count()
-                if changes != self.changes or self.control.freeze_file() != self.freeze_file:
+                repaired = bool(self.damaged) and time.monotonic() - self.looked_s >= LOOK_AGAIN_S
+                if changes != self.changes or repaired or self.control.freeze_file() != self.freeze_file:
                     await asyncio.to_thread(self.refresh)
                     self.changes = changes
             except Exception:

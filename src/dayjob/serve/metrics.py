@@ -1,5 +1,8 @@
 """What Prometheus reads. Units are in the names."""
 
+import threading
+from collections.abc import Mapping
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
@@ -25,6 +28,10 @@ class Metrics:
             ("tenant", "policy"),
             registry=self.registry,
         )
+        self._damaged = Gauge(
+            "dayjob_damaged_versions", "Versions that do not serve", ("tenant",), registry=self.registry
+        )
+        self._rendering = threading.Lock()
 
     def observe(self, route: str, method: str, *, status: int, seconds: float) -> None:
         """Count an answered request."""
@@ -35,11 +42,15 @@ class Metrics:
         counted[0].inc()
         counted[1].observe(seconds)
 
-    def set_lag(self, tenant: str, policy: str, lag: int) -> None:
-        """How far the judge is behind."""
-        self._lag.labels(tenant, policy).set(lag)
-
-    def render(self, waiting: int) -> bytes:
-        """The text that Prometheus scrapes."""
-        self._waiting.set(waiting)
-        return generate_latest(self.registry)
+    def render(self, tenant: str, lags: Mapping[str, int], *, waiting: int, damaged: int) -> bytes:
+        """The text that a tenant's Prometheus scrapes. ``lags``: closed decisions not judged yet, by policy."""
+        with self._rendering:
+            self._waiting.set(waiting)
+            self._damaged.labels(tenant).set(damaged)
+            for policy, lag in lags.items():
+                self._lag.labels(tenant, policy).set(lag)
+            text = generate_latest(self.registry)
+            # The next to ask may be of another tenant.
+            self._damaged.clear()
+            self._lag.clear()
+        return text

@@ -23,6 +23,7 @@ ERRORS = {
     415: "another content type is needed",
     422: "the body does not fit",
     429: "too much at once; Retry-After says when",
+    503: "something on the disk is damaged",
     507: "the disk is full",
 }
 

@@ -7,11 +7,10 @@ import orjson
 from pydantic import TypeAdapter, ValidationError
 from starlette.responses import Response, StreamingResponse
 
-from dayjob.endings import Invalid, VersionStatus
-from dayjob.journal.erase import erase_user
-from dayjob.journal.jobs import request_job
+from dayjob.endings import Invalid
 from dayjob.journal.plain import decision_view, outcome_view
 from dayjob.journal.readers import START
+from dayjob.journal.steering import taint
 from dayjob.serve.auth import speaks_for
 from dayjob.serve.call import NDJSON, Call, answer
 from dayjob.serve.fields import Name
@@ -35,9 +34,10 @@ async def export(call: Call) -> Response:
 
 
 async def _lines(call: Call, policy: str) -> AsyncIterator[bytes]:
-    cursor = START
+    cursor, until = START, await asyncio.to_thread(call.hub.reader.last_seq)  # what is written meanwhile is left out
     while True:
         page, cursor = await asyncio.to_thread(call.hub.reader.decisions, call.tenant, policy, cursor=cursor)
+        page = [stored for stored in page if stored.seq <= until]
         if not page:
             return
         outcomes = await asyncio.to_thread(call.hub.reader.outcomes, call.tenant, page)
@@ -60,13 +60,17 @@ def _person(call: Call) -> str:
 
 async def get_user(call: Call) -> Response:
     """All that is held about a person, and what learned from them."""
-    user, hub = _person(call), call.hub
-    decisions, outcomes = await asyncio.to_thread(hub.reader.of_user, call.tenant, user)
+    user = _person(call)
     taught = await _taught(call, user)
+    return await asyncio.to_thread(_held, call, user, taught)
+
+
+def _held(call: Call, user: str, taught: list[tuple[str, str]]) -> Response:
+    decisions, outcomes = call.hub.reader.of_user(call.tenant, user)
     return answer(
         {
             "user": user,
-            "learn": hub.control.learns(call.tenant, user),
+            "learn": call.hub.control.learns(call.tenant, user),
             "decisions": len(decisions),
             "outcomes": len(outcomes),
             "versions": [f"{policy}/{version}" for policy, version in taught],
@@ -95,11 +99,14 @@ async def patch_user(call: Call) -> Response:
 async def delete_user(call: Call) -> Response:
     """Erase a person: rows at once, and every version that learned from them by the next night."""
     user, hub = _person(call), call.hub
+    # Tainted before the rows go: killed in between, a version that learned from the person is out all the same.
     taught = await _taught(call, user)
-    counts = await hub.store.asubmit(lambda tx: erase_user(tx, call.tenant, user))
-    taught = sorted({*taught, *await _taught(call, user)})  # a night may have ended in between
+    await asyncio.to_thread(taint, hub.control, call.tenant, taught)
+    counts = await asyncio.wrap_future(hub.store.erase_user(call.tenant, user))
+    late = sorted({*await _taught(call, user)} - {*taught})  # a night may have ended in between
+    await asyncio.to_thread(taint, hub.control, call.tenant, late)
+    taught = sorted([*taught, *late])
     await asyncio.wrap_future(hub.store.scrub())
-    await asyncio.to_thread(_taint, call, taught)
     await asyncio.to_thread(hub.control.forget, call.tenant, user)
     await asyncio.to_thread(hub.refresh)
     return answer(
@@ -110,22 +117,3 @@ async def delete_user(call: Call) -> Response:
             "versions_tainted": [f"{policy}/{version}" for policy, version in taught],
         }
     )
-
-
-def _taint(call: Call, taught: list[tuple[str, str]]) -> None:
-    """Versions that learned from the person never return; one that serves is rebuilt without them."""
-    control = call.hub.control
-    for policy in sorted({policy for policy, _ in taught}):
-        names = [version for owner, version in taught if owner == policy]
-        pointers = control.pointers(call.tenant, policy)
-        control.set_status(call.tenant, policy, names, VersionStatus.TAINTED)
-        change: dict[str, str | None] = {}
-        if pointers.challenger in names:
-            change["challenger"] = None
-        if pointers.previous in names:
-            change["previous"] = None
-        if change:
-            control.move(call.tenant, policy, change=change)
-        if pointers.champion in names:
-            recipe = control.version(call.tenant, policy, pointers.champion).recipe
-            request_job(control, call.tenant, policy, recipe=recipe)

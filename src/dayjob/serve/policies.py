@@ -9,11 +9,13 @@ from starlette.responses import Response
 from dayjob.endings import Conflict, Invalid, PolicyKind, VersionStatus
 from dayjob.journal import vectors
 from dayjob.journal.jobs import get_job, request_job
+from dayjob.journal.plain import iso
 from dayjob.journal.steering import check_may_serve, override, roll_back
 from dayjob.journal.writes import put_catalog as write_catalog
 from dayjob.records import CatalogItem, Json, Policy, Version
 from dayjob.serve.call import Call, answer
 from dayjob.serve.fields import POLICY_NAME_PATTERN
+from dayjob.serve.live import UNTOLD
 from dayjob.serve.views import policy_view, verdict_view, version_view
 from dayjob.serve.wire import (
     FreezeRequest,
@@ -57,7 +59,8 @@ async def put_policy(call: Call) -> Response:
     else:
         now_ms = call.hub.now_ms()
         policy = Policy(tenant=call.tenant, name=name, kind=PolicyKind.RANKER, spec=declared, created_ms=now_ms)
-        await asyncio.to_thread(call.hub.control.create_policy, policy, _baseline(policy))
+        if not await asyncio.to_thread(call.hub.control.create_policy, policy, _baseline(policy)):
+            return await put_policy(call)  # somebody declared it just now: theirs was first
     await asyncio.to_thread(call.hub.refresh)
     return answer(policy_view(call.hub, call.tenant, name), 200 if name in known else 201)
 
@@ -99,8 +102,9 @@ async def put_catalog(call: Call) -> Response:
     live = hub.of(call.tenant, name)
     dim = int(live.serving.spec["candidate_dim"])
     sent = await asyncio.to_thread(parse_catalog, call.body)
+    numbers = [n for n, line in enumerate(call.body.split(b"\n"), start=1) if line.strip()]
     items = []
-    for number, item in enumerate(sent, start=1):
+    for number, item in zip(numbers, sent, strict=True):
         if len(item.vector_D) != dim:
             raise Invalid(
                 f"line {number}: features has {len(item.vector_D)} numbers, this policy declared {dim}",
@@ -154,9 +158,11 @@ async def rollback(call: Call) -> Response:
     pointers = control.pointers(call.tenant, name)
     evidence = {"key_id": call.principal.key_id}
     _, untold = await asyncio.to_thread(lambda: roll_back(control, pointers, to=request.to, evidence=evidence))
-    if untold is not None:
-        call.hub.damaged[f"{call.tenant}/{name}/rollback"] = untold
     await asyncio.to_thread(call.hub.refresh)
+    if untold is None:
+        call.hub.damaged.pop(f"{call.tenant}/{name}/{UNTOLD}", None)
+    else:
+        call.hub.damaged[f"{call.tenant}/{name}/{UNTOLD}"] = untold
     return answer(policy_view(call.hub, call.tenant, name))
 
 
@@ -201,11 +207,11 @@ async def report(call: Call) -> Response:
     name, control = call.path("name"), call.hub.control
     call.hub.of(call.tenant, name)
     found = await asyncio.to_thread(control.state, call.tenant, name, "report")
-    body: dict[str, Any] = dict(found or EMPTY_REPORT)
-    gate = dict(body.get("gate") or {})
-    gate["verdicts"] = [verdict_view(verdict) for verdict in control.verdicts(call.tenant, name)]
-    body["gate"] = gate
-    return answer(body)
+    body: dict[str, Any] = EMPTY_REPORT | (found or {})
+    made_ms = body.pop("made_ms", None)
+    verdicts = [verdict_view(verdict) for verdict in control.verdicts(call.tenant, name)]
+    told = {"gate": body["gate"] | {"verdicts": verdicts}, "made": None if made_ms is None else iso(made_ms)}
+    return answer(body | told)
 
 
 EMPTY_REPORT: Json = {
@@ -213,7 +219,9 @@ EMPTY_REPORT: Json = {
     "bias": {},
     "ceiling": {},
     "learning": {},
+    "gaming": {},
     "gate": {"judged_through": 0, "lag": 0, "trial": None, "estimates": {}, "verdicts": []},
     "drift": {},
+    "exposure": {},
     "forgetting": {"state": "not_applicable", "reason": "a ranker is trained anew from the baseline every time"},
 }

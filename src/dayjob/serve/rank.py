@@ -65,7 +65,7 @@ async def rank(call: Call) -> Response:
     if written.receipt is Receipt.ERASED:
         raise Erased(written.message)
     if written.first is None:
-        live.observe(np.frombuffer(decision.score, "<f8"))
+        live.observe(np.frombuffer(decision.score, "<f8"), version=decision.version)
     return answer(rank_answer(call, written.first or decision))
 
 
