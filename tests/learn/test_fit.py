@@ -146,6 +146,16 @@ def test_published_recipes_train_and_describe_a_network_that_serves(world, name)
     assert fitted.weights["scale"][0] == 0 if name != "naive" else fitted.weights["scale"][0] > 0
 
 
+@pytest.mark.parametrize("name", ["mixture", "mixture-set", "skip-above", "doubly-robust", "pl-rank"])
+def test_networks_on_an_estimated_click_model_learn_through_the_pull_of_position_one(world, name):
+    recipe = replace(RECIPES[name], passes=6, rate=3e-3, batch=128)
+    test = world(3000, seed=5)
+    fitted = fit(world(4000, pull=0.5).replay, shape=(32, 16), recipe=recipe, seed=0)
+    assert fitted.stats["pull"] == pytest.approx(0.5, abs=0.08)
+    assert hits(fitted, test) > base_hits(test) + 0.03
+    assert ("set.mix" in fitted.weights) == (name == "mixture-set")
+
+
 def test_naive_clicks_learn_from_honest_users(world):
     test = world(3000, seed=5)
     fitted = fit(world(4000, pull=0.0).replay, shape=(32, 16), recipe=Naive(passes=3, rate=3e-3), seed=0)

@@ -206,3 +206,11 @@ def test_any_scores_give_an_exploration_that_can_be_drawn_from(numbers: list[flo
     drawn = draw(score_K, dice=roll(7, len(numbers)), explore=explore, shown=len(numbers))
     assert np.isfinite(drawn.log_propensity)
     assert 0 <= explore.epsilon <= 1
+
+
+@given(st.integers(0, 2**64 - 1), st.integers(1, 40))
+def test_the_dice_are_those_of_a_generator_made_anew(seed: int, k: int) -> None:
+    roll(seed ^ 1, 3)  # what was rolled before leaves no trace
+    dice = roll(seed, k)
+    fresh = np.random.Generator(np.random.Philox(key=seed)).random(4 + k)
+    assert [dice.role, dice.intervene, dice.slot, dice.coin, *dice.noise_K] == fresh.tolist()

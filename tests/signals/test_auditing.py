@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from dayjob.endings import FeedbackState
-from dayjob.lab.bias import Crowd, crowd_log, trust_log
+from dayjob.lab.bias import trust_log
+from dayjob.lab.crowds import Crowd, crowd_log
 from dayjob.signals.auditing import audit_log, needs
 from dayjob.signals.bias import BiasMethod
 from dayjob.signals.clicklog import ClickLog

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from dayjob.endings import FeedbackState
-from dayjob.lab.bias import STEEP, Crowd, crowd_log, trust_log
+from dayjob.lab.bias import trust_log
+from dayjob.lab.crowds import STEEP, Crowd, crowd_log
 from dayjob.signals.bias import BiasMethod, estimate_bias
 from dayjob.signals.clicklog import ClickLog
 from dayjob.signals.detector import feedback

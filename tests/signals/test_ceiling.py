@@ -5,7 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from dayjob.lab.bias import Crowd, crowd_log, trust_log
+from dayjob.lab.bias import trust_log
+from dayjob.lab.crowds import Crowd, crowd_log
 from dayjob.signals.bias import Bias, estimate_bias
 from dayjob.signals.ceiling import Ceiling, Lever, ceiling, learning
 from dayjob.signals.clicklog import ClickLog

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from dayjob.lab.bias import STEEP, Crowd, crowd_log
+from dayjob.lab.crowds import STEEP, Crowd, crowd_log
 from dayjob.signals import choice
 from dayjob.signals.bias import choice_columns
 from dayjob.signals.choice import fit_choice

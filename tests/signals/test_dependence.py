@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from dayjob.lab.bias import STEEP, Crowd, crowd_log
+from dayjob.lab.crowds import STEEP, Crowd, crowd_log
 from dayjob.signals.clicklog import ClickLog
 from dayjob.signals.dependence import columns, dependence, directions, first_place_contrast
 from dayjob.signals.features import standardise

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from dayjob.lab.bias import Crowd, crowd_log
+from dayjob.lab.crowds import STEEP, Crowd, crowd_log
 from dayjob.signals import features
-from dayjob.signals.features import crowding, learned_score, standardise
+from dayjob.signals.dependence import columns, looker_test
+from dayjob.signals.features import crowding, learned_score, looker_choice, standardise
 
 
 def test_crowding_by_hand() -> None:
@@ -49,3 +50,24 @@ def test_the_learned_score_uses_the_past_alone_and_finds_what_users_like() -> No
     assert not score[:250].any()  # nothing was known
     utility = log.feature_BKF.sum(axis=2)
     assert np.corrcoef(score[1000:].ravel(), utility[1000:].ravel())[0, 1] > 0.9
+
+
+def test_a_mixture_foretells_the_choices_of_a_few_who_look_from_the_past_alone() -> None:
+    log = crowd_log(np.random.default_rng(0), 3000, crowd=Crowd(blind=0.9, quality=0.0), features=True)
+    found = looker_choice(log.feature_BKF, log.click_B, shown_BK=log.shown_BK)
+    assert np.allclose(found.sum(axis=1), 1.0)
+    assert np.allclose(found[:250], 0.1)
+    wanted = log.feature_BKF.sum(axis=2).argmax(axis=1)
+    assert (found[1500:].argmax(axis=1) == wanted[1500:]).mean() > 0.7  # a tenth of them would be chance
+    other = np.where(np.arange(3000) < 2000, log.click_B, 0)
+    changed = looker_choice(log.feature_BKF, other, shown_BK=log.shown_BK)
+    assert (changed[:2000] == found[:2000]).all()
+
+
+def test_the_test_of_lookers_keeps_its_level_where_nobody_looks() -> None:
+    """A fit to folds that teach each other would count each coincidence twice: a spread of up to 1.4."""
+    rngs = [np.random.default_rng(seed) for seed in range(40)]
+    logs = [crowd_log(rng, 1000, crowd=Crowd(blind=1.0, pattern=STEEP), features=True) for rng in rngs]
+    z_S = np.array([looker_test(log, columns(log), block=250, floor=0.02) for log in logs])
+    assert (z_S > 1.64).sum() <= 6
+    assert z_S.std() < 1.2

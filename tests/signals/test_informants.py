@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dayjob.lab.bias import Crowd, crowd_log
+from dayjob.lab.crowds import Crowd, crowd_log
 from dayjob.signals.bias import choice_columns
 from dayjob.signals.choice import ChoiceModel, fit_choice
 from dayjob.signals.clicklog import ClickLog

@@ -5,7 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from dayjob.lab.bias import ALPHA, BETA, Crowd, crowd_log, trust_log
+from dayjob.lab.bias import ALPHA, BETA, trust_log
+from dayjob.lab.crowds import Crowd, crowd_log
 from dayjob.signals.clicklog import ClickLog
 from dayjob.signals.clickmodels import cells, fit_position, fit_trust
 from dayjob.signals.intervene import all_pairs, all_pairs_interval, by_rank, swap_at_one, trust_interval

@@ -3,6 +3,11 @@
 Maximum a posteriori of the mixture of :mod:`dayjob.objectives.mixture` by L-BFGS. The likelihood is of the click given
 the list that was shown, so randomised first places need no weights: they are what tells the pull of position 1 from the
 quality of what stands there. A truth, where somebody gave one, is a choice among all candidates that nothing pulled.
+
+A reward r in [0, 1] speaks of one candidate d: E[r] = low + (high - low) p(d is the one wanted), by the fractional
+logit r log m + (1 - r) log(1 - m) (Papke, Wooldridge, J. Applied Econometrics 1996), weighted by 1 / dispersion (quasi-
+likelihood: Wedderburn, Biometrika 1974). It conditions on what was shown, whose draw knew nothing of r, so it needs no
+weights either; low and high are estimated, so people who praise everything (low = high) teach nothing.
 """
 
 from __future__ import annotations
@@ -24,9 +29,13 @@ PULL_PRIOR = 1.0  # pseudo-clicks that were pulled, and as many that were not
 PULL_AT_PRIOR = 0.1  # the same for each position
 PULL_START = 0.5  # logit at which the share of pulled clicks starts
 TOP_START = 0.7  # share of the pull that starts on the first position; the others start with even parts of the rest
+REWARD_START = (-1.0, 0.0)  # logits of low, and of high between low and 1
+REWARD_PRIOR = 1.0  # pseudo-rewards of each kind
+LEAST_DISPERSION = 0.01  # of rewards: none weighs more than a hundred thumbs
 SCORE_RIDGE = 0.1
 HISTORY = 12  # L-BFGS pairs
 ROUND = 8  # iterations between looks at the gain
+TINY = 1e-6
 SETTLED = 0.3  # nats of the whole objective: a round that gains less is the last
 
 
@@ -34,7 +43,7 @@ SETTLED = 0.3  # nats of the whole objective: a round that gains less is the las
 class Belief:
     """Coefficients of a :class:`Design`, and how clicks come about: see :func:`mixture_log_likelihood`.
 
-    ``user_U`` is each user's departure from ``pull_logit``; who is anonymous has none.
+    ``user_U`` is each user's departure from ``pull_logit``; who is anonymous has none. ``reward_2``: see ``rewards``.
     """
 
     coefficient: Tensor
@@ -42,6 +51,13 @@ class Belief:
     pull_at_K: Tensor
     examined_K: Tensor
     user_U: Tensor
+    reward_2: Tensor
+
+    @property
+    def rewards(self) -> Tensor:
+        """(2,) mean reward of a candidate that is not the one wanted, and of the one that is: low <= high."""
+        low, rest = torch.sigmoid(self.reward_2)
+        return torch.stack([low, low + (1 - low) * rest])
 
     @property
     def pull(self) -> float:
@@ -51,11 +67,16 @@ class Belief:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Events:
-    """The decisions that teach: clicks and truths as tensors, and how much each weighs."""
+    """The decisions that teach: clicks, rewards and truths as tensors, and how much each weighs.
+
+    ``rewarded_B`` is the slot that ``reward_B`` speaks of, -1 where there is none. A decision has one of the three.
+    """
 
     shown_BK: Tensor
     click_B: Tensor
     truth_B: Tensor
+    reward_B: Tensor
+    rewarded_B: Tensor
     user_B: Tensor
     weight_B: Tensor
     users: int
@@ -63,33 +84,51 @@ class Events:
     @property
     def taught_B(self) -> npt.NDArray[np.bool_]:
         """Which decisions say what was wanted."""
-        taught: npt.NDArray[np.bool_] = ((self.click_B >= 0) | (self.truth_B >= 0)).numpy()
+        taught_B = (self.click_B >= 0) | (self.truth_B >= 0) | (self.rewarded_B >= 0)
+        taught: npt.NDArray[np.bool_] = taught_B.numpy()
         return taught
 
     def rows(self, at: Tensor) -> Events:
         """The decisions ``at`` alone."""
-        names = ("shown_BK", "click_B", "truth_B", "user_B", "weight_B")
+        names = ("shown_BK", "click_B", "truth_B", "reward_B", "rewarded_B", "user_B", "weight_B")
         picked: dict[str, Any] = {name: getattr(self, name)[at] for name in names}
         return replace(self, **picked)
 
 
 def make_events(replay: Replay, recipe: Debiased) -> Events:
-    """Clicks of a replay; where a truth is known the click is not looked at. Users' weights are capped."""
+    """What a replay tells: truth beats reward, reward beats click, whichever of them there is. Users' weights are
+    capped."""
     user_B = np.asarray(replay.user_B, dtype=np.int64)
     users = int(user_B.max(initial=-1)) + 1
     times_U = np.bincount(user_B[user_B >= 0], minlength=users)
     cap = max(float(recipe.least_user), recipe.user_share * len(replay))
     weight_U = np.append(np.minimum(1.0, cap / np.maximum(times_U, 1)), 1.0)
     truth_B = torch.from_numpy(replay.truth_B).long()
-    click_B = torch.where(truth_B >= 0, -1, torch.from_numpy(replay.click_B).long())
+    reward_B, rewarded_B = np.zeros(len(replay), np.float32), np.full(len(replay), -1, np.int64)
+    weight_B = weight_U[user_B].astype(np.float32)
+    if replay.reward_B is not None and replay.rewarded_B is not None:
+        use_B = np.isfinite(replay.reward_B) & (replay.truth_B < 0)
+        reward_B[use_B], rewarded_B[use_B] = replay.reward_B[use_B], replay.rewarded_B[use_B]
+        weight_B[use_B] /= dispersion(reward_B[use_B])
+    click_B = torch.from_numpy(np.where((replay.truth_B >= 0) | (rewarded_B >= 0), -1, replay.click_B)).long()
     return Events(
         shown_BK=torch.from_numpy(replay.shown_BK).long(),
         click_B=click_B,
         truth_B=truth_B,
+        reward_B=torch.from_numpy(reward_B),
+        rewarded_B=torch.from_numpy(rewarded_B),
         user_B=torch.from_numpy(np.where(user_B >= 0, user_B, users)),
-        weight_B=torch.from_numpy(weight_U[user_B].astype(np.float32)),
+        weight_B=torch.from_numpy(weight_B),
         users=users,
     )
+
+
+def dispersion(reward_N: npt.NDArray[np.float32]) -> float:
+    """Variance of rewards against that of thumbs with the same mean: 1 for thumbs, less for finer grades."""
+    if len(reward_N) == 0:
+        return 1.0
+    mean = float(reward_N.mean())
+    return max(LEAST_DISPERSION, float(reward_N.var()) / max(mean * (1 - mean), LEAST_DISPERSION))
 
 
 def start(design: Design, events: Events) -> Belief:
@@ -103,6 +142,7 @@ def start(design: Design, events: Events) -> Belief:
         pull_at_K=torch.log(first_K),
         examined_K=torch.zeros(width, dtype=torch.float64),
         user_U=torch.zeros(events.users, dtype=torch.float64),
+        reward_2=torch.tensor(REWARD_START, dtype=torch.float64),
     )
 
 
@@ -149,7 +189,8 @@ def fit_belief(
 
 @torch.no_grad()
 def log_likelihoods(design: Design, events: Events, *, belief: Belief) -> tuple[Tensor, Tensor, Tensor]:
-    """(log-likelihood of the click or truth, probability that it was a choice, utilities (B, K)) of each decision."""
+    """(log-likelihood of the click, reward or truth, probability that it was a choice, utilities (B, K)) of each
+    decision."""
     likelihood, choice, utility = [], [], []
     coefficient = belief.coefficient.float()
     for at, v_BKR in design.chunks():
@@ -176,7 +217,16 @@ def _log_likelihood(
     truth_B = events.truth_B[at]
     share_BK = torch.log_softmax(torch.where(design.real_BK[at], utility_BK, -torch.inf), dim=1)
     told_B = share_BK.gather(1, truth_B.clamp_min(0)[:, None])[:, 0]
-    return torch.where(truth_B >= 0, told_B, total_B), torch.where(truth_B >= 0, 0.0, chosen_B)
+    rewarded_B = events.rewarded_B[at]
+    if not (rewarded_B >= 0).any():
+        return torch.where(truth_B >= 0, told_B, total_B), torch.where(truth_B >= 0, 0.0, chosen_B)
+    low, high = belief.rewards.to(utility_BK.dtype)
+    wanted_B = share_BK.gather(1, rewarded_B.clamp_min(0)[:, None])[:, 0].exp()
+    mean_B = (low + (high - low) * wanted_B).clamp(TINY, 1 - TINY)
+    reward_B = events.reward_B[at]
+    paid_B = reward_B * mean_B.log() + (1 - reward_B) * torch.log1p(-mean_B)
+    total_B = torch.where(truth_B >= 0, told_B, torch.where(rewarded_B >= 0, paid_B, total_B))
+    return total_B, torch.where((truth_B >= 0) | (rewarded_B >= 0), 0.0, chosen_B)
 
 
 def _negative_log_likelihood(design: Design, events: Events, belief: Belief, *, own: bool) -> tuple[float, Tensor]:
@@ -202,7 +252,7 @@ def _negative_log_likelihood(design: Design, events: Events, belief: Belief, *, 
 
 def _penalty(belief: Belief, strength: Tensor, recipe: Debiased) -> tuple[float, Tensor]:
     leaves = [getattr(belief, name).clone().requires_grad_(True) for name in ("coefficient", *_CLICK_NAMES)]
-    coefficient, pull_logit, pull_at_K, examined_K, user_U = leaves
+    coefficient, pull_logit, pull_at_K, examined_K, user_U, reward_2 = leaves
     sure = torch.nn.functional.logsigmoid
     value = (
         (strength * coefficient.square()).sum() / 2
@@ -210,12 +260,13 @@ def _penalty(belief: Belief, strength: Tensor, recipe: Debiased) -> tuple[float,
         - PULL_AT_PRIOR * torch.log_softmax(pull_at_K, 0).sum()
         + recipe.examined_ridge * examined_K.square().sum() / 2
         + recipe.user_ridge * user_U.square().sum() / 2
+        - REWARD_PRIOR * (sure(reward_2) + sure(-reward_2)).sum()
     )
     value.backward()
     return float(value.detach()), torch.cat([leaf.grad.reshape(-1) for leaf in leaves])
 
 
-_CLICK_NAMES = ("pull_logit", "pull_at_K", "examined_K", "user_U")
+_CLICK_NAMES = ("pull_logit", "pull_at_K", "examined_K", "user_U", "reward_2")
 
 
 def _flatten(belief: Belief) -> Tensor:

@@ -23,6 +23,7 @@ from dayjob.learn.replay import Replay
 F64 = npt.NDArray[np.float64]
 
 EXAMINED_MOST = 1.0  # log of the most by which a rarely examined position may be weighed up
+WEIGHT_MOST = 50.0  # of 1 / propensity: beyond, the reward model is believed
 FAR = 1e30  # cost of showing a filler
 
 
@@ -142,4 +143,28 @@ def choice_weight(events: Events, choice_B: Tensor, *, examined_K: Tensor) -> F6
     boost_B = torch.exp(-examined_K[events.click_B.clamp_min(0)].clamp(-EXAMINED_MOST, EXAMINED_MOST))
     boost_B = torch.where(events.truth_B >= 0, 1.0, boost_B)
     weight_B = (choice_B * events.weight_B * boost_B).numpy().astype(np.float64)
-    return weight_B * events.taught_B
+    # A reward does not say which candidate was wanted, so it is no evidence of what another choice would have cost.
+    unpaid_B: npt.NDArray[np.bool_] = events.taught_B & (events.rewarded_B < 0).numpy()
+    return weight_B * unpaid_B
+
+
+def reward_gain(replay: Replay, held: HeldOut, *, new_first_B: npt.NDArray[np.int64], low: float, high: float) -> Gain:
+    """Reward gained a decision by the new first choice against the caller's: doubly robust, where the first place was
+    rewarded.
+
+    q(new) - q(old) + (1[shown = new] - 1[shown = old]) / p (r - q(shown)), q = low + (high - low) softmax(u), p the
+    logged propensity of what stood first (Dudik, Langford, Li, ICML 2011), 1 / p at most ``WEIGHT_MOST``.
+    """
+    if replay.reward_B is None or replay.rewarded_B is None:
+        return Gain(mean=0.0, error=0.0)
+    shown_B = replay.shown_BK[:, 0].astype(np.int64)
+    use = np.flatnonzero(np.isfinite(replay.reward_B) & (replay.rewarded_B == shown_B) & (replay.truth_B < 0))
+    utility_BK = np.where(replay.real_BK, held.utility_BK, -np.inf)[use]
+    share_BK = np.exp(utility_BK - utility_BK.max(axis=1, keepdims=True)) if len(use) else utility_BK
+    q_BK = low + (high - low) * share_BK / share_BK.sum(axis=1, keepdims=True)
+    at, shown, new = np.arange(len(use)), shown_B[use], new_first_B[use]
+    old = np.where(replay.real_BK, replay.base_BK, -np.inf)[use].argmax(axis=1)
+    weight = np.minimum(1 / replay.propensity_BK[use, 0], WEIGHT_MOST)
+    surprise = replay.reward_B[use] - q_BK[at, shown]
+    gain = q_BK[at, new] - q_BK[at, old] + ((shown == new) * 1.0 - (shown == old)) * weight * surprise
+    return mean_gain(gain, np.ones(len(use)))

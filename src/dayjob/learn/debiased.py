@@ -27,6 +27,7 @@ from dayjob.learn.choose import (
     choose,
     folds,
     likelihood_gain,
+    reward_gain,
     value_gain,
 )
 from dayjob.learn.design import Design, make_design
@@ -60,11 +61,12 @@ def fit_debiased(
     """(weights, stats, click model). Keeps the caller's order when nothing beats it, and says so in
     ``kept_baseline``."""
     spec, replay = replace(spec, hidden=()), replay.rows(slice(-recipe.most_decisions, None))
-    taught_B = (replay.click_B >= 0) | (replay.truth_B >= 0)
+    events = make_events(replay, recipe)
+    taught_B = events.taught_B
     stats = {"decisions": float(len(replay)), "taught": float(taught_B.sum()), "kept_baseline": 1.0}
     if taught_B.sum() < recipe.least_clicks:
         return zero_weights(spec), stats, None
-    design, events = make_design(replay, recipe), make_events(replay, recipe)
+    design = make_design(replay, recipe)
     ladder = levels(recipe)
     rows = torch.from_numpy(np.flatnonzero(taught_B))
     held = _held_out(replay, design, events, rows=rows, recipe=recipe, seed=seed, stages=stages)
@@ -79,7 +81,15 @@ def fit_debiased(
     nats = _sum(held[best], events) - _sum(held[0], events)
     chosen = float(held[best].choice_B.sum())
     enough = nats >= recipe.least_nats and chosen >= recipe.least_chosen
-    proven = enough and likelihood.proof >= recipe.proof and value.proof > recipe.value_proof
+    low, high = belief.rewards.tolist()
+    reward = reward_gain(replay, held[best], new_first_B=first_B, low=low, high=high)
+    # Clicks and truths say what every choice would have cost; where there are rewards alone, no harm must show.
+    harmless = reward.proof > -recipe.proof and (value.proof > recipe.value_proof or not held[best].weight_B.any())
+    proven = enough and likelihood.proof >= recipe.proof and harmless
+    rewarded = float((events.rewarded_B >= 0).sum())
+    if rewarded:
+        stats |= {"rewarded": rewarded, "reward_low": low, "reward_high": high}
+        stats |= {"reward_gain": reward.mean, "reward_proof": reward.proof}
     stats |= {
         "pull": belief.pull,
         "chosen": chosen,

@@ -12,8 +12,9 @@ import numpy.typing as npt
 
 from dayjob.learn import checkpoint as checkpoints
 from dayjob.learn.debiased import fit_debiased
+from dayjob.learn.networks import fit_network
 from dayjob.learn.online import OnlineLearner, OnlineRecipe
-from dayjob.learn.recipes import Debiased, Recipe
+from dayjob.learn.recipes import ClickModelRecipe, Debiased, Recipe
 from dayjob.learn.replay import Replay
 from dayjob.learn.stages import Calibration, Stages
 from dayjob.policies.ranker import RankerSpec
@@ -60,6 +61,11 @@ def fit(
     stages = Stages(path=checkpoint, mark=mark, report=progress)
     if isinstance(recipe, Debiased):
         weights, stats, calibration = fit_debiased(replay, spec, recipe=recipe, seed=seed, stages=stages)
+    elif isinstance(recipe, ClickModelRecipe):
+        weights, stats, spec = fit_network(
+            replay, spec, recipe=recipe, seed=seed, score_spread=score_spread(replay), stages=stages
+        )
+        calibration = None
     else:
         weights, stats = _fit_online(replay, spec, recipe, seed=seed, stages=stages)
         calibration = None

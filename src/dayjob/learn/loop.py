@@ -28,6 +28,7 @@ from dayjob.records import Job, Json, Policy, Version
 log = logging.getLogger("dayjob.learner")
 LEASE_S = 30.0
 RETRY_S = 60.0  # between two tries to rebuild a champion that must go
+ABANDONED_S = 3600.0  # no write of a version takes so long: what is older was left behind by a killed learner
 SEED = 20261120  # every version's; a different seed would be a different digest
 
 
@@ -46,6 +47,19 @@ class Learner:
         self.retried: dict[tuple[str, str], float] = {}
         self.told = told  # of the progress of a fit, a share in [0, 1]
         self.asked: dict[tuple[str, str], int] = {}  # decisions there were when a job was last asked for
+        self._sweep()
+
+    def _sweep(self) -> None:
+        """Delete what killed learners left behind: half-written versions by age, for another learner may be at work,
+        and checkpoints of jobs that nobody will take up again."""
+        versions.sweep(self.root, now_s=time.time(), older_than_s=ABANDONED_S)
+        wanted = {job.id for job in jobs.unfinished(self.control)}
+        for path in (self.root / "work").glob("*.safetensors*"):
+            if path.name.partition(".")[0] not in wanted:
+                path.unlink(missing_ok=True)
+
+    def _checkpoint(self, job: Job) -> Path:
+        return self.root / "work" / f"{job.id}.safetensors"
 
     def ask(self, policy: str, *, recipe: str | None = None, tenant: str = "default") -> Job:
         """Ask for a job, as POST /v1/policies/{name}/learn does."""
@@ -99,13 +113,13 @@ class Learner:
     def _do(self, job: Job) -> None:
         try:
             result = self._learn(job)
-        except DayjobError as error:
-            jobs.update_job(self.control, job, state=JobState.FAILED, progress=1.0, error=str(error))
-            return
         except Exception as error:
-            log.exception("job %s failed", job.id)
-            reason = f"the learner failed ({type(error).__name__}: {error}): see its log, then ask again"
+            reason = str(error)
+            if not isinstance(error, DayjobError):
+                log.exception("job %s failed", job.id)
+                reason = f"the learner failed ({type(error).__name__}: {error}): see its log, then ask again"
             jobs.update_job(self.control, job, state=JobState.FAILED, progress=1.0, error=reason)
+            self._checkpoint(job).unlink(missing_ok=True)  # it may hold what somebody taught who was erased meanwhile
             return
         jobs.update_job(self.control, job, state=JobState.SUCCEEDED, progress=1.0, result=result)
 
@@ -113,14 +127,15 @@ class Learner:
         """One night, on one page: read, fit, publish, register."""
         control, tenant = self.control, job.tenant
         policy = control.policy(tenant, job.policy)
-        jobs.update_job(control, job, state=JobState.RUNNING, progress=0.0)
+        began = self.reader.last_seq()
+        job = jobs.start_job(control, job, newest_seq=began)
         pointers = control.pointers(tenant, job.policy)
         champion = control.version(tenant, job.policy, pointers.champion)
         # A champion that learned from someone since erased is built again over its own range, without them.
         tainted = champion.status is VersionStatus.TAINTED
-        until = champion.to_seq if tainted else self.reader.last_seq()
+        until = champion.to_seq if tainted else job.until_seq
+        assert until is not None, "start_job has set it"
         recipe = champion.recipe if tainted else job.recipe
-        began = self.reader.last_seq()
         try:
             found = collect(
                 self.reader, tenant, job.policy, spec=policy.spec, until=until, silent=control.silent_people()
@@ -136,7 +151,7 @@ class Learner:
             shape=policy.spec["hidden"],
             recipe=RECIPES[recipe],
             seed=SEED,
-            checkpoint=self.root / "work" / f"{job.id}.safetensors",
+            checkpoint=self._checkpoint(job),
             progress=self._progress(job),
         )
         if fitted.stats.get("kept_baseline"):
@@ -146,7 +161,7 @@ class Learner:
             return {"challenger": None, "reason": reason, "decisions": len(found.replay), "stats": fitted.stats}
         version = self._publish(policy, recipe, found, fitted, began=began)
         if version.status is not VersionStatus.WAITING:
-            reason = f"it came out equal to {version.name}, which is {version.status}"
+            reason = f"it came out equal to {version.name}, which was learned before and stands as: {version.status}"
             return {"challenger": None, "reason": reason, "decisions": len(found.replay), "stats": fitted.stats}
         if tainted:
             rebuild(control, pointers, version=version)

@@ -71,8 +71,62 @@ class Dpo:
     residual: bool = False
 
 
-Recipe = Debiased | Naive | Reinforce | Dpo
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mixture:
+    """A network by the mixture likelihood: a click is a position's pull, or the network's choice."""
+
+    name: str = "mixture"
+    batch: int = 64
+    passes: int = 1
+    rate: float = 1e-3
+    attention: int = 0  # width of the look at the whole list; 0: each candidate alone, Geospot's published head
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SkipAbove:
+    """A network by skip-above pairs: the clicked candidate against those shown above it."""
+
+    name: str = "skip-above"
+    batch: int = 64
+    passes: int = 1
+    rate: float = 1e-3
+    attention: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DoublyRobust:
+    """A network by cross-entropy on doubly robust relevance, the belief of few terms as its model."""
+
+    name: str = "doubly-robust"
+    batch: int = 64
+    passes: int = 1
+    rate: float = 1e-3
+    floor: float = 0.05  # least alpha that anything is divided by
+    attention: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlRank:
+    """A network by PL-Rank on affine-corrected clicks, places discounted as in DCG."""
+
+    name: str = "pl-rank"
+    batch: int = 64
+    passes: int = 1
+    rate: float = 1e-3
+    samples: int = 8  # rankings drawn a decision
+    floor: float = 0.05
+    attention: int = 0
+
+
+ClickModelRecipe = Mixture | SkipAbove | DoublyRobust | PlRank
+Recipe = Debiased | Naive | Reinforce | Dpo | ClickModelRecipe
 
 RECIPES: Mapping[str, Recipe] = MappingProxyType(
-    {recipe.name: recipe for recipe in (Debiased(), Naive(), Reinforce(), Dpo())}
-)
+    {
+        recipe.name: recipe
+        for recipe in (
+            Debiased(), Naive(), Reinforce(), Dpo(),
+            Mixture(), Mixture(name="mixture-set", attention=32), SkipAbove(), DoublyRobust(), PlRank(),
+        )
+    }
+)  # fmt: skip

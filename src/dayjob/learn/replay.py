@@ -35,6 +35,8 @@ class Replay:
     - ``user_B``: int32, -1 anonymous.
     - ``role_B``: int16, 0 champion, 1 trial, 2 baseline.
     - ``loss_BKK``: float32 cost of showing slot i first when slot j (last axis) is the right one, or None.
+    - ``reward_B``: float32 reward in [0, 1], nan where there was none; None where nobody gave any.
+    - ``rewarded_B``: int16 *slot* of which the reward speaks; looked at where there is one.
     """
 
     context_BD: F32
@@ -49,6 +51,8 @@ class Replay:
     user_B: I32
     role_B: I16
     loss_BKK: F32 | None = None
+    reward_B: F32 | None = None
+    rewarded_B: I16 | None = None
 
     def __len__(self) -> int:
         return len(self.context_BD)
@@ -98,6 +102,10 @@ class Replay:
         }
         if self.loss_BKK is not None:
             wanted["loss_BKK"] = (count, width, width)
+        if (self.reward_B is None) != (self.rewarded_B is None):
+            raise ValueError("reward_B and rewarded_B belong together: give both, or neither.")
+        if self.reward_B is not None:
+            wanted |= {"reward_B": (count,), "rewarded_B": (count,)}
         for name, shape in wanted.items():
             if getattr(self, name).shape != shape:
                 raise ValueError(f"{name} has shape {getattr(self, name).shape}, not {shape}.")
@@ -109,6 +117,13 @@ class Replay:
         for name in ("context_BD", "vector_VE", "pair_BKP", "base_BK", "propensity_BK"):
             if not np.isfinite(getattr(self, name)).all():
                 raise ValueError(f"{name} holds a number that is not finite.")
+        if self.reward_B is not None and self.rewarded_B is not None:
+            told_B = np.isfinite(self.reward_B)
+            if told_B.any() and (self.reward_B[told_B].min() < 0 or self.reward_B[told_B].max() > 1):
+                raise ValueError("reward_B must lie in [0, 1]; scale it by the policy's reward_range.")
+            at_B = np.clip(self.rewarded_B, 0, width - 1).astype(np.int64)
+            if ((self.rewarded_B[told_B] < 0) | ~self.real_BK[np.arange(count), at_B][told_B]).any():
+                raise ValueError("rewarded_B names a slot that holds no candidate.")
         if ((self.click_B >= 0) & (self.clicked_slot_B < 0)).any():
             raise ValueError("click_B names a position where nothing was shown.")
         return self

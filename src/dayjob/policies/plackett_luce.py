@@ -7,6 +7,7 @@ so that a journaled decision replays to the bit.
 """
 
 import math
+import threading
 from dataclasses import dataclass
 
 import numpy as np
@@ -58,8 +59,26 @@ class Dice:
 
 def roll(seed: int, k: int) -> Dice:
     """The dice of a decision over K candidates. Philox: counter-based, the same on every machine."""
-    u = np.random.Generator(np.random.Philox(key=seed)).random(4 + k)
+    u = _PHILOX.random(seed, 4 + k)
     return Dice(role=float(u[0]), intervene=float(u[1]), slot=float(u[2]), coin=float(u[3]), noise_K=u[4:])
+
+
+class _Philox(threading.local):
+    """A thread's generator, set to a key by hand: making one anew asks the system for entropy that is thrown away."""
+
+    def __init__(self) -> None:
+        self._bits = np.random.Philox(key=0)
+        self._fresh = self._bits.state
+        self._generator = np.random.Generator(self._bits)
+
+    def random(self, key: int, count: int) -> F64:
+        """``Generator(Philox(key=key)).random(count)``."""
+        self._fresh["state"]["key"][0] = key
+        self._bits.state = self._fresh
+        return self._generator.random(count)
+
+
+_PHILOX = _Philox()
 
 
 def order(score_K: F64) -> I64:

@@ -1,15 +1,16 @@
 """The learned ranker at serving time: numpy alone, batch-first. :mod:`dayjob.policies.network` is the same in torch.
 
     belief logit      u_k = scale · s_k + inner · x·v_k + (xL)·(v_k R) + v_k·prior + pair_k·w + v_k·crowd
-                            + mlp(x, v_k, pair_k)
+                            + mlp(x, v_k, pair_k [, the list])
     crowd             c_0 · mean_j v_j + c_1 · sum_j softmax(focus · s)_j v_j
     score             u_k, where no loss matrix is known
     score with one    -sum_j softmax(sharpness · u)_j loss_kj / unit
 
 s is the caller's score, x the context, v the candidate; the crowd is what the list has in common, so that a candidate
-is judged among the others. The first form believes, the second chooses: what is most
-probable and what is cheapest to be wrong with are kept apart. In version zero scale is 1 and all else 0, so it orders
-as the caller did.
+is judged among the others. The network is Geospot's published head, or set-aware: the same with one look from each
+candidate at all of the list behind the first layer (``attend``). The first form believes, the second chooses: what is
+most probable and what is cheapest to be wrong with are kept apart. In version zero scale is 1 and all else 0, so it
+orders as the caller did.
 """
 
 from __future__ import annotations
@@ -29,17 +30,19 @@ Weights = Mapping[str, npt.NDArray[np.float32]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RankerSpec:
-    """The sizes of a ranker. ``hidden`` empty: no network on top of the linear terms."""
+    """The sizes of a ranker. ``hidden`` empty: no network on top of the linear terms. ``attention``: width of the
+    network's look at the whole list, 0 where each candidate is scored alone."""
 
     context_dim: int
     candidate_dim: int
     pair_dim: int = 0
     hidden: tuple[int, ...] = (256, 256)
+    attention: int = 0
 
     def to_json(self) -> dict[str, object]:
         """What a version's manifest keeps."""
         sizes = {"context_dim": self.context_dim, "candidate_dim": self.candidate_dim, "pair_dim": self.pair_dim}
-        return {"format": FORMAT, **sizes, "hidden": list(self.hidden)}
+        return {"format": FORMAT, **sizes, "hidden": list(self.hidden), "attention": self.attention}
 
     @staticmethod
     def from_json(network: Mapping[str, object]) -> RankerSpec:
@@ -49,7 +52,8 @@ class RankerSpec:
                 f"this ranker has format {network.get('format')!r}, not {FORMAT}: serve it with its own dayjob"
             )
         sizes = {name: network[name] for name in ("context_dim", "candidate_dim", "pair_dim")}
-        hidden = network["hidden"]
+        hidden, attention = network["hidden"], network.get("attention", 0)  # absent: each candidate alone
+        sizes["attention"] = attention
         if not isinstance(hidden, list) or not all(isinstance(size, int) for size in sizes.values()):
             raise Damaged("the description of this ranker's network is not one that dayjob writes: learn it anew")
         return RankerSpec(hidden=tuple(hidden), **sizes)  # type: ignore[arg-type]
@@ -117,6 +121,8 @@ class NumpyRanker:
         ]
         if self.spec.pair_dim:
             hidden = hidden + lists.pair_BKP @ w["mlp.pair"]
+        if self.spec.attention:
+            hidden = hidden + attend(np.maximum(hidden, 0.0), w)
         for weight, bias in self._layers[1:-1]:
             hidden = np.maximum(hidden, 0.0) @ weight + bias
         out: F32 = np.maximum(hidden, 0.0) @ self._layers[-1][0]
@@ -151,9 +157,26 @@ def network_shapes(spec: RankerSpec) -> dict[str, tuple[int, ...]]:
         "mlp.pair": (spec.pair_dim, first),
         "mlp.bias0": (first,),
     }
+    if spec.attention:
+        shapes |= dict.fromkeys(("set.query", "set.key", "set.value"), (first, spec.attention))
+        shapes |= {"set.mix": (spec.attention, first)}
     for number, (before, after) in enumerate(zip(spec.hidden[:-1], rest, strict=True), start=1):
         shapes |= {f"mlp.weight{number}": (before, after), f"mlp.bias{number}": (after,)}
     return shapes | {"mlp.out": (spec.hidden[-1],)}
+
+
+def attend(active_BKH: F32, w: Weights) -> F32:
+    """What each candidate adds to its first hidden layer for the company it is in, (B, K, H): one head of attention.
+
+    softmax_j(q_k · k_j / sqrt(A)) v_j through ``set.mix`` (Vaswani et al., NeurIPS 2017), without positions: permuting
+    the list permutes the answer (Zaheer et al., Deep Sets, NeurIPS 2017).
+    """
+    query, key, value = (active_BKH @ w[f"set.{name}"] for name in ("query", "key", "value"))
+    logit_BKK = np.matmul(query, key.transpose(0, 2, 1)) / np.float32(query.shape[-1] ** 0.5)
+    share_BKK = np.exp(logit_BKK - logit_BKK.max(axis=2, keepdims=True))
+    share_BKK /= share_BKK.sum(axis=2, keepdims=True)
+    mixed: F32 = np.matmul(share_BKK, value) @ w["set.mix"]
+    return mixed
 
 
 def crowd(weight: npt.NDArray[np.float32], candidate_BKE: F32, *, logit_BK: F64) -> F32:

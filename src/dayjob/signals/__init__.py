@@ -5,12 +5,12 @@
     choice       the mixture "pulled by the position, or chosen by relevance", relevance a function of scores
     intervene    what randomised positions prove: AllPairs, the uniform draw at position 1, intervals
     bias         the pull of each position with intervals, or why it is unidentifiable
-    features     what is known of a candidate before the click: crowding, a small model learned on the past
-    dependence   the permutation test: do clicks depend on the items, given the position?
-    detector     can these clicks teach anything beyond position?
+    features     what is known of a candidate before the click: crowding, small models learned on the past
+    dependence   permutation tests: do clicks, or rewards, depend on the items, given the position?
+    detector     can these clicks, or rewards, teach anything beyond position?
     informants   which users look, by empirical Bayes, with capped influence
     ceiling      what best-of-k would give, and which lever is short
-    rewards      truth beats clicks; rewards where they exist
+    rewards      rewards and thumbs as numbers in [0, 1]
     logfile      a stranger's CSV or JSONL read into a ClickLog
     auditing     everything above about one log, in one record
     intervals    intervals and tails, without scipy

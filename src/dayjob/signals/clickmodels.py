@@ -103,8 +103,9 @@ class TrustModel:
 
     @property
     def slope_K(self) -> F64:
-        """alpha_k / alpha_1: identified by clicks alone."""
-        return np.asarray(self.alpha_K / self.alpha_K[0])
+        """alpha_k / alpha_1: identified by clicks alone; nan where no click at position 1 depends on the item."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.asarray(self.alpha_K / self.alpha_K[0])
 
     @property
     def offset_K(self) -> F64:

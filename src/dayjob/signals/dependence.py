@@ -11,6 +11,8 @@ consecutive decisions, q_k the share of clicks at k and w_k = 1 / max(q_k, floor
 
 (Hoeffding, Ann. Math. Statist. 1951). The weights make clicks at rarely clicked positions count: that is where a few
 people who look stand out (locally most powerful for a small share of lookers). With w = 1 the test serves honest users.
+With the single column f = "how probably somebody who looks would choose this item", learned by a mixture on earlier
+decisions (``looker_test``), it is one-sided, and by far the sharpest of the three where few look.
 
 If a share phi of clicks is by people who look, and the columns move their log odds by s (a vector) per unit, then to
 first order E U = phi A s with A = sum_b sum_k w_k f~(b, k) f~(b, k)' / K. So the log bounds phi s, and phi only for an
@@ -24,13 +26,16 @@ from math import erfc, sqrt
 import numpy as np
 
 from dayjob.signals.clicklog import F64, FILLER, I64, Bool, ClickLog
-from dayjob.signals.features import CONSTANT, reputation, standardise
+from dayjob.signals.features import CONSTANT, looker_choice, reputation, softmax, standardise
 from dayjob.signals.intervals import chi_square_tail
 
 SHARES = 400  # grid of shares over which the likelihood is integrated
 DIRECTIONS = 256  # of a response in two or more columns
 SAME_COLUMN = 1e-6  # columns whose correlation leaves less than this of an eigenvalue say the same
 LOG_LARGEST = 500.0
+SLOPES = (1.0, 2.0)  # log odds per unit of the policy's score of somebody who follows it
+MIDDLE = 0.5  # rewards below it are blame
+MOST_LOOKED = 0.95  # of the clicks at a position
 FIRST_CHOICE = 1  # the column of the policy's first choice
 
 
@@ -49,6 +54,12 @@ class Dependence:
         """Chi-square of U' Cov^-1 U; 1 when no column varies."""
         value, rank = _quadratic(self.statistic_F, self.covariance_FF)
         return chi_square_tail(value, rank) if rank else 1.0
+
+    @property
+    def one_sided(self) -> float:
+        """Standard errors of the first column's statistic above nothing; 0 when it never varies."""
+        size = float(np.sqrt(max(self.covariance_FF[0, 0], 0.0)))
+        return float(self.statistic_F[0]) / size if size > CONSTANT else 0.0
 
     def likelihood(self, share_S: F64, *, response: float, bounding_F: Bool) -> F64:
         """Relative likelihood of each share of lookers whose response has that length and any direction; 1 at share 0.
@@ -114,6 +125,74 @@ def _block(x_BKF: F64, click_B: I64, shown_BK: Bool, weight_K: F64) -> Dependenc
     return Dependence(statistic_F=own.sum(axis=0), covariance_FF=spread, scale_FF=scale)
 
 
+def reward_dependence(log: ClickLog, columns_BKF: F64, *, block: int) -> Dependence:
+    """The permutation test of rewards: exchanged within a block, do they follow the columns of what they speak of?
+
+    That is the clicked item, else the first. Columns are taken off their mean at the position within the block.
+    """
+    use = np.flatnonzero(np.isfinite(log.reward_B))
+    at_B, count = np.maximum(log.click_B[use], 0), columns_BKF.shape[2]
+    u_F, v_FF, a_FF = np.zeros(count), np.zeros((count, count)), np.zeros((count, count))
+    for start in range(0, len(use), block):
+        rows, at = use[start : start + block], at_B[start : start + block]
+        if len(rows) < 2:
+            break
+        x_BF, shown_B1 = columns_BKF[rows, at], np.bincount(at, minlength=log.width)[at][:, None]
+        mean_KF = np.stack([np.bincount(at, weights=x_B, minlength=log.width) for x_B in x_BF.T], axis=1)
+        x_BF = x_BF - mean_KF[at] / shown_B1
+        reward_B = log.reward_B[rows] - log.reward_B[rows].mean()
+        u_F, square_FF = u_F + reward_B @ x_BF, x_BF.T @ x_BF
+        v_FF, a_FF = v_FF + reward_B.var(ddof=1) * square_FF, a_FF + square_FF
+    return Dependence(statistic_F=u_F, covariance_FF=v_FF, scale_FF=a_FF)
+
+
+def reward_contrast(log: ClickLog) -> tuple[float, float]:
+    """(mean reward with the policy's first choice on top less that with another there, p-value of no difference)."""
+    known = np.isfinite(log.reward_B) & (log.first_B != FILLER)
+    own, other = log.reward_B[known & ~log.changed_B], log.reward_B[known & log.changed_B]
+    if min(len(own), len(other)) < 2:
+        return float("nan"), 1.0
+    difference = float(own.mean() - other.mean())
+    pooled = float(np.concatenate([own, other]).var()) * (1 / len(own) + 1 / len(other))
+    return difference, erfc(abs(difference) / sqrt(2 * pooled)) if pooled > CONSTANT else 1.0
+
+
+def looker_test(log: ClickLog, columns_BKF: F64, *, block: int, floor: float) -> float:
+    """Standard errors by which clicked items were likelier choices of somebody who looks (``features.looker_choice``)
+    than the items at the same positions nearby; 0 where no column says anything.
+
+    Near the best that columns allow: in the mixture (1 - f) q_k + f p_k(x), the score of f at 0 is p / q.
+    """
+    live_F = (np.arange(columns_BKF.shape[2]) != FIRST_CHOICE) & columns_BKF.any(axis=(0, 1))
+    if not live_F.any():
+        return 0.0
+    choice_BK = looker_choice(columns_BKF[..., live_F], log.click_B, shown_BK=log.shown_BK)
+    return dependence(log, choice_BK[..., None], block=block, floor=floor).one_sided
+
+
+def share_odds(log: ClickLog, score_BK: F64, *, share: float, leave: float, block: int) -> float:
+    """Log of the odds that ``share`` of the clicks, rather than none, are by people who look and follow the score.
+
+    They choose by softmax(slope · score) with a slope of one of ``SLOPES`` (even odds), so they make m_k = mean p_k of
+    the clicks at k: psi_k = share m_k / q_k of those there, each with likelihood ratio 1 + psi_k (p_k(x) / mean p_k
+    - 1) given its position, means within the block. Position 1 adds what it says by itself (``_by_position``).
+    """
+    use = np.flatnonzero(log.click_B >= 0)
+    click_B, shown_BK = log.click_B[use], log.shown_BK[use]
+    q_K = (np.bincount(click_B, minlength=log.width) + 0.5) / (len(click_B) + 0.5 * log.width)
+    ratio_S = np.zeros(len(SLOPES))
+    for i, slope in enumerate(SLOPES):
+        p_BK = softmax(slope * score_BK[use], shown_BK)
+        psi_K = np.minimum(MOST_LOOKED, share * p_BK.mean(axis=0) / q_K)
+        for start in range(0, len(use), block):
+            rows = slice(start, start + block)
+            own_B = p_BK[rows][np.arange(len(click_B[rows])), click_B[rows]]
+            mean_B = np.maximum(p_BK[rows].mean(axis=0), CONSTANT)[click_B[rows]]
+            ratio_S[i] += np.log1p(psi_K[click_B[rows]] * (own_B / mean_B - 1)).sum()
+    at_first = np.log(np.maximum(_by_position(log, np.array([0.0, share]), leave)[1], CONSTANT))
+    return float(np.logaddexp.reduce(ratio_S) - np.log(len(SLOPES)) + at_first)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contrast:
     """Clicks at position 1: share with the policy's first choice there, share with another, and the test of no
@@ -171,7 +250,28 @@ def shares(
     """The posterior; None when neither the columns nor position 1 can tell one share from another."""
     share_S = np.linspace(0.0, 1.0, SHARES + 1)
     likelihood_S = tail.likelihood(share_S, response=response, bounding_F=bounding_F)
-    likelihood_S = likelihood_S * _by_position(log, share_S, leave)
+    return _posterior(share_S, likelihood_S * _by_position(log, share_S, leave), least=least)
+
+
+def reward_shares(
+    log: ClickLog, test: Dependence, *, bounding_F: Bool, least: float, response: float, leave: float
+) -> Shares | None:
+    """The same for rewards. People who look give less than half of the range but one time in K when another item than
+    the policy's choice was drawn for the first place, and at least ``leave`` of the time for the policy's choice.
+
+    ``response``: by how much a unit of the columns moves the reward of somebody who looks.
+    """
+    share_S = np.linspace(0.0, 1.0, SHARES + 1)
+    likelihood_S = test.likelihood(share_S, response=response, bounding_F=bounding_F)
+    known = np.isfinite(log.reward_B) & (log.first_B != FILLER)
+    rate = {True: share_S * (1 - 1 / max(log.width, 2)), False: share_S * leave}
+    for changed, least_S in rate.items():
+        low_B = log.reward_B[known & (log.changed_B == changed)] < MIDDLE
+        likelihood_S = likelihood_S * np.exp(_at_least(len(low_B), int(low_B.sum()), least_S))
+    return _posterior(share_S, likelihood_S, least=least)
+
+
+def _posterior(share_S: F64, likelihood_S: F64, *, least: float) -> Shares | None:
     if np.ptp(likelihood_S) <= CONSTANT:
         return None
     above = likelihood_S[share_S >= least].mean()
@@ -195,15 +295,14 @@ def _by_position(log: ClickLog, share_S: F64, leave: float) -> F64:
         return np.ones(len(share_S))
     changed = clicked & log.changed_B
     unchanged = clicked & (log.first_B != FILLER) & ~log.changed_B
-    log_S = _at_least(changed, log, share_S * (1 - 1 / log.width)) + _at_least(unchanged, log, share_S * leave)
+    below_B = log.click_B > 0
+    log_S = _at_least(int(changed.sum()), int((changed & below_B).sum()), share_S * (1 - 1 / log.width))
+    log_S = log_S + _at_least(int(unchanged.sum()), int((unchanged & below_B).sum()), share_S * leave)
     return np.asarray(np.exp(log_S))
 
 
-def _at_least(use: Bool, log: ClickLog, rate_S: F64) -> F64:
-    """Profile log-likelihood, 0 at rate 0, of the clicks below position 1 among ``use``, their rate at least
-    ``rate_S``.
-    """
-    n, x = int(use.sum()), int((use & (log.click_B > 0)).sum())
+def _at_least(n: int, x: int, rate_S: F64) -> F64:
+    """Profile log-likelihood, 0 at rate 0, of ``x`` of ``n`` that happened at a rate of at least ``rate_S``."""
     if n == 0:
         return np.zeros(len(rate_S))
     p_S = np.clip(np.maximum(x / n, rate_S), 0.0, 1 - CONSTANT)

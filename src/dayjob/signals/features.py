@@ -18,6 +18,10 @@ ROWS_AT_ONCE = 1024  # lists a pass of crowding: 21 MB of vectors at K = 10, D =
 MOST_BLOCKS = 200  # in which reputations are brought up to date
 REPUTATION_PRIOR = 5.0  # views of an average item added to every item
 GROWTH = 0.2  # the small model learns again when a fifth more has been seen: linear work in all
+LOOK_START = 0.05  # share of lookers at which the mixture starts
+LOOK_FLOOR = 0.2  # of a position's share times K, at the start: no click begins more than 5 times an average one
+LOOK_RIDGE = 2.0  # on the weights of those who look, for columns of unit spread
+LOOK_PRIOR = 20.0  # clicks' worth of the starting share
 CONSTANT = 1e-9  # a column of less spread than this says nothing
 
 
@@ -111,3 +115,55 @@ def _newton(design_BKP: F64, click_B: I64, shown_BK: Bool, weight_P: F64, ridge:
     flat = design_BKP.reshape(-1, design_BKP.shape[2])
     hessian = weighted.reshape(flat.shape).T @ flat - mean_BP.T @ mean_BP + ridge * np.eye(len(weight_P))
     return np.asarray(weight_P + np.linalg.solve(hessian, gradient))
+
+
+def looker_choice(feature_BKF: F64, click_B: I64, *, shown_BK: Bool, block: int = 250, steps: int = 6) -> F64:
+    """(B, K) probability that somebody who looks chooses each item, by what the decisions before its block taught.
+
+    The mixture "click = pi_k with probability 1 - f, else softmax(w x)" by EM, one Newton step on w a round, with a
+    ridge; each fit begins at the last one's w. Where few look, this finds them: a logit of all clicks spends itself on
+    those who do not. Past only: folds that teach each other would count each coincidence twice.
+    """
+    x_BKF = standardise(feature_BKF, shown_BK)
+    rows = len(click_B)
+    out_BK, weight_F = softmax(np.zeros(shown_BK.shape), shown_BK), np.zeros(x_BKF.shape[2])
+    stop = block
+    while stop < rows:
+        seen = np.flatnonzero(click_B[:stop] >= 0)
+        weight_F = _mixture(x_BKF[seen], click_B[seen], shown_BK=shown_BK[seen], weight_F=weight_F, steps=steps)
+        now = slice(stop, stop + max(block, int(GROWTH * stop)))
+        out_BK[now] = softmax(x_BKF[now] @ weight_F, shown_BK[now])
+        stop = now.stop
+    return out_BK
+
+
+def _mixture(x_BKF: F64, click_B: I64, *, shown_BK: Bool, weight_F: F64, steps: int) -> F64:
+    """Weights (F,) of the choice of those who look, beginning at ``weight_F``."""
+    rows, width, columns = x_BKF.shape
+    if rows == 0:
+        return weight_F
+    at = np.arange(rows)
+    pull_K = (np.bincount(click_B, minlength=width) + 1) / (rows + width)
+    looked_B = LOOK_START / np.maximum(pull_K[click_B] * width, LOOK_FLOOR)  # begins at the rarely clicked positions
+    share = LOOK_START
+    for _ in range(steps):
+        p_BK = softmax(x_BKF @ weight_F, shown_BK)
+        mean_BF = np.einsum("bk,bkf->bf", p_BK, x_BKF)
+        gradient = looked_B @ (x_BKF[at, click_B] - mean_BF) - LOOK_RIDGE * weight_F
+        heavy = (x_BKF * (p_BK * looked_B[:, None])[..., None]).reshape(-1, columns)
+        hessian = heavy.T @ x_BKF.reshape(-1, columns) - (mean_BF * looked_B[:, None]).T @ mean_BF
+        step_F = np.linalg.solve(hessian + LOOK_RIDGE * np.eye(columns), gradient)
+        weight_F = weight_F + step_F / max(1.0, float(np.abs(step_F).max()))
+        chosen_B = share * softmax(x_BKF @ weight_F, shown_BK)[at, click_B]
+        looked_B = chosen_B / (chosen_B + (1 - share) * pull_K[click_B])
+        share = float((looked_B.sum() + LOOK_PRIOR * LOOK_START) / (rows + LOOK_PRIOR))
+        pull_K = np.bincount(click_B, weights=1 - looked_B, minlength=width) + 1 / width
+        pull_K /= pull_K.sum()
+    return np.asarray(weight_F)
+
+
+def softmax(logit_BK: F64, shown_BK: Bool) -> F64:
+    """Shares (B, K) among what was shown; 0 for fillers."""
+    logit_BK = np.where(shown_BK, logit_BK, -np.inf)
+    p_BK = np.exp(logit_BK - logit_BK.max(axis=1, keepdims=True))
+    return np.asarray(p_BK / p_BK.sum(axis=1, keepdims=True))
