@@ -20,7 +20,7 @@ from dayjob.gate.trial import TrialState
 from dayjob.gate.verdict import Terms, VerdictResult, decide
 from dayjob.journal.join import Window
 from dayjob.policies.plackett_luce import Explore, draw, draw_pair, order, roll
-from dayjob.records import Decision, Joined
+from dayjob.records import Decision, Joined, Json
 
 TENANT, POLICY = "t", "p"  # those of the fakes' records
 ITEMS = ("apple", "book", "candle", "door")
@@ -29,7 +29,8 @@ PULLED = 0.6  # share of visitors who click the first place whatever stands ther
 SHOP_K = np.array([4.0, 3.0, 2.0, 1.0])  # the shop's own scores: the worst item first
 EXPLORE = Explore(epsilon=0.1)  # one answer in ten draws its first place uniformly
 WINDOW = Window(length_ms=60_000)
-SPEC = {"metric": "click", "reward_range": [0.0, 1.0], "alpha": 0.05, "minimum_effect": 0.01}
+ALPHA, MINIMUM_EFFECT = 0.05, 0.01
+SPEC: Json = {"metric": "click", "reward_range": [0.0, 1.0], "alpha": ALPHA, "minimum_effect": MINIMUM_EFFECT}
 
 
 def serve(number: int, champion_K: np.ndarray, challenger_K: np.ndarray | None, clock: FakeClock) -> Decision:
@@ -77,15 +78,15 @@ def learn(closed: list[Joined]) -> np.ndarray:
             first = int(slots_of(decision)[0])
             shown_K[first] += 1
             clicks_K[first] += any(o.record.item == ITEMS[first] for o in joined.outcomes)
-    return clicks_K / shown_K
+    return np.asarray(clicks_K / shown_K)
 
 
 def judge(pairs: list[Joined], state: TrialState, budget: Elond, closed: int) -> tuple[TrialState, VerdictResult]:
     """Take in closed pairs, in the order they were made, and say what the evidence says."""
     if pairs:
-        state = trial.observe(state, observations(pairs, SPEC))
-    terms = Terms(alpha=SPEC["alpha"], level=budget.level, minimum_effect=SPEC["minimum_effect"])
-    grounds = trial.grounds(state, closed=closed, alpha=SPEC["alpha"])
+        state = trial.observe(state, observations(pairs, SPEC, key=b"secret"))
+    terms = Terms(alpha=ALPHA, level=budget.level, minimum_effect=MINIMUM_EFFECT)
+    grounds = trial.grounds(state, closed=closed, alpha=ALPHA)
     return state, decide(grounds, terms, feedback=FeedbackState.INFORMATIVE)
 
 
@@ -93,7 +94,7 @@ def run(*, visitors: int = 6_000, learn_after: int = 2_000, look_every: int = 10
     """Play the loop until a verdict or the last visitor; what happened."""
     journal, clock, rng = FakeJournal(), FakeClock(), np.random.default_rng(seed)
     champion_K, challenger_K = SHOP_K, None
-    state, budget, cursor, tried_from = TrialState(), Elond(alpha=SPEC["alpha"]), "s0", 0
+    state, budget, cursor, tried_from = TrialState(), Elond(alpha=ALPHA), "s0", 0
     closed: list[Joined] = []
     for number in range(1, visitors + 1):
         clock.advance(1_000)

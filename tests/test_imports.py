@@ -15,7 +15,7 @@ APPS = sorted((ROOT / "apps").rglob("*.py"))
 
 BASE = ("records", "endings", "config")
 # What a policy is to those who only serve or judge it: its protocol, the caller's own order, and the drawing of lists.
-POLICY = ("policies.protocol", "policies.baseline", "policies.plackett_luce")
+POLICY = ("policies.protocol", "policies.baseline", "policies.plackett_luce", "policies.engine_protocol")
 CLIENT = ("client", "client_calls", "client_core", "client_types")
 EVERYTHING = ("",)
 # For each part, or single module of it: the modules of ours that it may import beside its own part.
@@ -43,7 +43,18 @@ MAY_IMPORT = {
     "__main__": ("cli",),
     "": EVERYTHING,  # dayjob/__init__.py, the public names
 }
-TORCH_FREE = ("records", "endings", "config", "journal", "gate", "serve", "signals", "policies.protocol", "client")
+TORCH_FREE = (
+    "records",
+    "endings",
+    "config",
+    "journal",
+    "gate",
+    "serve",
+    "signals",
+    "policies.protocol",
+    "policies.engine_protocol",
+    "client",
+)
 # What whoever assembles may touch of the server.
 SERVE_DOORS = {
     "dayjob.serve",

@@ -11,8 +11,8 @@ import argparse
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +23,7 @@ from rich.table import Table
 
 from dayjob.client import AsyncClient, Feedback, Ranking
 from geospot.gallery import load_gallery
-from geospot.shortlist import DAYJOB_URL, POLICY, candidates, row_of, shortlist, spec
+from geospot.shortlist import DAYJOB_URL, POLICY, candidates, relevance, row_of, shortlist, spec
 from geospot.users import ANONYMOUS, POPULATIONS, Population, Users
 from geospot.world import Photos, World
 
@@ -102,6 +102,15 @@ class Ended:
     at_s: float
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pace:
+    """How fast rounds are played: at most ``concurrency`` at once; ``pause`` is awaited before each CHUNK of them, and
+    nobody new plays until it returns."""
+
+    concurrency: int = CONCURRENCY
+    pause: Callable[[], Awaitable[None]] | None = None
+
+
 async def play(
     client: AsyncClient,
     world: World,
@@ -110,22 +119,24 @@ async def play(
     policy: str = POLICY,
     rounds: int,
     seed: int = 0,
-    concurrency: int = CONCURRENCY,
+    pace: Pace = Pace(),
     progress: Progress | None = None,
 ) -> Played:
-    """Plays ``rounds`` rounds, at most ``concurrency`` at once, and gives what was served and what was true.
+    """Plays ``rounds`` rounds and gives what was served and what was true.
 
     The policy must exist (see ``declare``). The first call that fails for good ends the play with its exception.
     """
-    waiting: asyncio.Queue[Round | None] = asyncio.Queue(maxsize=concurrency)
+    waiting: asyncio.Queue[Round | None] = asyncio.Queue(maxsize=pace.concurrency)
     ended: list[Ended] = []
     started = time.perf_counter()
     task = None if progress is None else progress.add_task("", total=rounds)
 
     async def deal() -> None:
         async for each in _rounds(world, users, rounds=rounds, seed=seed):
+            if pace.pause is not None and each.number % CHUNK == 0:
+                await pace.pause()
             await waiting.put(each)
-        for _ in range(concurrency):
+        for _ in range(pace.concurrency):
             await waiting.put(None)
 
     async def work() -> None:
@@ -137,7 +148,7 @@ async def play(
     try:
         async with asyncio.TaskGroup() as group:
             group.create_task(deal())
-            for _ in range(concurrency):
+            for _ in range(pace.concurrency):
                 group.create_task(work())
     except ExceptionGroup as failed:
         raise failed.exceptions[0] from failed  # the first that failed; the others were cancelled because of it
@@ -151,19 +162,37 @@ async def declare(client: AsyncClient, world: World, *, policy: str = POLICY) ->
 
 
 async def _rounds(world: World, users: Users, *, rounds: int, seed: int) -> AsyncIterator[Round]:
+    user_N = people_of(users, rounds=rounds, seed=seed)
+    drawn, number = photos_of(world, rounds=rounds, seed=seed), 0
+    while (photos := await asyncio.to_thread(next, drawn, None)) is not None:
+        for offset in range(len(photos)):
+            photo = photos.rows(slice(offset, offset + 1))
+            yield Round(number=number, photo=photo, user=int(user_N[number]), seed=(seed, number))
+            number += 1
+
+
+def photos_of(world: World, *, rounds: int, seed: int) -> Iterator[Photos]:
+    """The photos of a play, a chunk at a time: the same for all users, and whatever is served."""
+    for rng, count in _chunks(rounds, seed):
+        yield world.photos(count, seed=_photo_seed(rng))
+
+
+def people_of(users: Users, *, rounds: int, seed: int) -> I32:
+    """Who plays each round of a play: user numbers, -1 anonymous."""
+    parts = []
+    for rng, count in _chunks(rounds, seed):
+        _photo_seed(rng)  # the photos of the chunk are drawn first
+        parts.append(users.draw(count, rng))
+    return np.concatenate(parts)
+
+
+def _chunks(rounds: int, seed: int) -> Iterator[tuple[np.random.Generator, int]]:
     for start in range(0, rounds, CHUNK):
-        rng = np.random.default_rng([seed, start])
-        count = min(CHUNK, rounds - start)
-        photos = await asyncio.to_thread(world.photos, count, seed=int(rng.integers(2**63)))
-        user_N = users.draw(count, rng)
-        for offset in range(count):
-            number = start + offset
-            yield Round(
-                number=number,
-                photo=photos.rows(slice(offset, offset + 1)),
-                user=int(user_N[offset]),
-                seed=(seed, number),
-            )
+        yield np.random.default_rng([seed, start]), min(CHUNK, rounds - start)
+
+
+def _photo_seed(rng: np.random.Generator) -> int:
+    return int(rng.integers(2**63))
 
 
 async def _one(client: AsyncClient, world: World, users: Users, each: Round, *, policy: str, started: float) -> Ended:
@@ -177,6 +206,9 @@ async def _one(client: AsyncClient, world: World, users: Users, each: Round, *, 
     click = int(users.click(km_K[None, :], np.array([each.user]), rng=rng)[0])
     said = answer.click(answer.ranking[click].id) if click >= 0 else Feedback(decision=answer.id, kind="none")
     await client.feedback(said)
+    if rng.random() < users.config.pin:  # drawn after the click: with pins or without, the clicks are the same
+        km = {ranked.id: float(km) for ranked, km in zip(answer.ranking, km_K, strict=True)}
+        await client.feedback(answer.truth(relevance(km)))
     return Ended(round=each, answer=answer, km_K=km_K, click=click, at_s=at_s)
 
 
@@ -243,7 +275,7 @@ def show_progress(console: Console | None = None) -> Progress:
 
 async def _main(args: argparse.Namespace) -> None:
     world = World(load_gallery(args.cache))
-    users = Users(POPULATIONS[args.users])
+    users = Users(replace(POPULATIONS[args.users], pin=args.pin))
     async with AsyncClient(args.dayjob, key=os.environ.get("DAYJOB_KEY")) as client:
         await declare(client, world, policy=args.policy)
         with show_progress() as progress:
@@ -262,6 +294,7 @@ def main() -> None:
     parser.add_argument("--policy", default=POLICY)
     parser.add_argument("--rounds", type=int, default=2000)
     parser.add_argument("--users", type=Population, choices=list(Population), default=Population.GEOSPOT)
+    parser.add_argument("--pin", type=float, default=0.0, help="share of rounds after which they mark the true place")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--cache", type=Path, default=Path("data/geospot"), help="where gallery embeddings are kept")
     asyncio.run(_main(parser.parse_args()))

@@ -40,6 +40,9 @@ class UserConfig:
     a uniformly drawn place; the rest look. ``error`` is the scale of the Gumbel noise on log distance of those who
     look; ``none_km`` is the distance that seems too far to half of them and ``none_share`` what share of them minds at
     all. ``people`` > 0 makes users persistent: each has a pull and an error of its own, around the given ones.
+
+    ``pin`` is the share of rounds after which the player also marks where the photo was really taken. It is 0 in every
+    population here: unless somebody asks for it, everything is learned from clicks.
     """
 
     pull: float = 0.65
@@ -50,6 +53,7 @@ class UserConfig:
     none_km: float = 1000.0
     trust: bool = False
     trust_km: float = 500.0  # relevance to a trusting user falls as 1 / (1 + distance / trust_km)
+    pin: float = 0.0
     people: int = 0
     people_seed: int = field(default=7, compare=False)
 
@@ -71,6 +75,8 @@ class Users:
             raise ValueError(f"pull_at must be shares that sum to 1, not {config.pull_at}.")
         if not 0 <= config.pull <= 1 or not 0 <= config.random <= 1 - config.pull:
             raise ValueError("pull and random must be shares that sum to at most 1.")
+        if not 0 <= config.pin <= 1:
+            raise ValueError(f"pin is the share of rounds that end with the true place, in [0, 1], not {config.pin}.")
         self.config = config
         rng = np.random.default_rng(config.people_seed)
         spread = rng.beta(*_beta_shape(config.pull), size=config.people)

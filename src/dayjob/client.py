@@ -118,6 +118,7 @@ class _Api:
     freeze = _Call(calls.freeze)
     unfreeze = _Call(calls.unfreeze)
     report = _Call(calls.report)
+    series = _Call(calls.series)
     rank = _Call(calls.rank)
     feedback = _Call(calls.feedback)
     feedback_many = _Call(calls.feedback_many)

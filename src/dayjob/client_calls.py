@@ -188,6 +188,12 @@ def report(policy: str) -> Plan[Report]:
     return read(Report, data, feedback=feedback)
 
 
+def series(policy: str) -> Plan[Mapping[str, list[Json]]]:
+    """The curves that the dashboard draws, by name: "versions", "position", "trial", "feedback", "learning"."""
+    told = _object((yield from _json("GET", _policy_path(policy, "series"))), "series")
+    return {str(name): list(points) for name, points in _object(told.get("series"), "series").items()}
+
+
 # ---- rank and feedback -----------------------------------------------------------------------------------------
 
 

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from dayjob.cli.audit import audit
 from dayjob.endings import Invalid
-from dayjob.lab.bias import Crowd, crowd_log
+from dayjob.lab.crowds import Crowd, crowd_log
 from dayjob.signals.clicklog import ClickLog
 
 app = typer.Typer()

@@ -248,6 +248,13 @@ def cursors_continue_and_nothing_is_seen_twice(writer: JournalWriter, reader: Jo
     decide(writer, 9)
     assert [s.record.id for s in reader.decisions("t", "p", cursor=cursor)[0]] == [fake_id(9)]
     assert [s.record.id for s in reader.recent("t", "p", 2)] == [fake_id(7), fake_id(9)]
+    seqs = [stored.seq for stored in reader.recent("t", "p", 100)]
+    assert [s.seq for s in reader.recent("t", "p", 2, until=seqs[-1] - 1)] == seqs[-3:-1]
+    for count, after in ((1, seqs[-1:]), (3, seqs[-3:]), (len(seqs), seqs), (100, seqs), (0, [])):
+        page, _ = reader.decisions("t", "p", cursor=reader.cursor_before("t", "p", count))
+        assert [s.seq for s in page] == after
+    page, _ = reader.decisions("t", "p", cursor=reader.cursor_before("t", "p", 2, until=seqs[2]))
+    assert [s.seq for s in page] == seqs[1:]
     for wrong in ("", "7", "s", "s-1", "s1.5", "s1; DROP TABLE decisions", "s" + "9" * 40, "s٣"):
         with pytest.raises(Invalid, match="cursor"):
             reader.decisions("t", "p", cursor=wrong)

@@ -53,9 +53,20 @@ def pages_of(address: str) -> Iterator[tuple[object, str]]:
 
 @pytest.fixture
 def page(pages_of: tuple[object, str]) -> Iterator[Page]:
-    """A fresh page of phone width. What it writes to the console, a refusal of its content policy too, is a fault."""
+    """A fresh page of phone width."""
+    yield from opened(pages_of, width=390, height=844)
+
+
+@pytest.fixture
+def desktop(pages_of: tuple[object, str]) -> Iterator[Page]:
+    """A fresh page of desktop width."""
+    yield from opened(pages_of, width=1280, height=800)
+
+
+def opened(pages_of: tuple[object, str], *, width: int, height: int) -> Iterator[Page]:
+    """A fresh page. What it writes to the console, a refusal of its content policy too, is a fault."""
     chromium, address = pages_of
-    context = chromium.new_context(viewport={"width": 390, "height": 844})  # type: ignore[attr-defined]
+    context = chromium.new_context(viewport={"width": width, "height": height})  # type: ignore[attr-defined]
     fresh = context.new_page()
     fresh.set_default_timeout(8000)
     said: list[str] = []
@@ -144,6 +155,31 @@ def test_nothing_is_wider_than_a_phone_and_targets_are_large(page: Page) -> None
     for box in [page.locator(target).first.bounding_box() for target in (".place", "#simulate", "#zoom-in", "#none")]:
         assert box is not None
         assert box["height"] >= 44
+
+
+def test_a_desktop_shows_map_and_list_side_by_side(desktop: Page) -> None:
+    desktop.click("#simulate")
+    desktop.wait_for_selector(".place")
+    assert desktop.evaluate("document.documentElement.scrollWidth") == 1280
+    world, places = (desktop.locator(target).bounding_box() for target in ("#world", "#places"))
+    assert world is not None
+    assert places is not None
+    left, right = sorted((world, places), key=lambda box: box["x"])
+    assert left["x"] + left["width"] <= right["x"]
+    assert world["width"] > 1.5 * places["width"]
+    assert world["y"] < places["y"] + places["height"]
+    assert places["y"] < world["y"] + world["height"]
+    assert world["y"] + world["height"] <= 800  # all of it is seen without scrolling
+    desktop.locator(".place").nth(2).hover()
+    assert desktop.locator(".place-mark.on").count() == 1
+    desktop.locator(".place").nth(2).click()
+    desktop.wait_for_selector("#result:not([hidden])")
+    result = desktop.locator("#result").bounding_box()
+    assert result is not None
+    assert result["y"] + result["height"] <= 800  # what came of the pick is seen beside the map, nothing has moved
+    assert desktop.evaluate("window.scrollY") == 0
+    assert focus(desktop) == "result"
+    assert desktop.evaluate("document.documentElement.scrollWidth") == 1280
 
 
 def test_a_click_on_the_map_is_a_click_on_the_place(page: Page) -> None:

@@ -1,10 +1,11 @@
 """Simulated users against a real dayjob: what comes back is what was served, and what was true."""
 
 import asyncio
+from dataclasses import replace
 
 import numpy as np
 import pytest
-from geospot.play import Played, declare, play, show_progress, table
+from geospot.play import Pace, Played, declare, play, show_progress, table
 from geospot.users import POPULATIONS, Population, Users
 from geospot.world import World, haversine_km
 from rich.console import Console
@@ -14,11 +15,13 @@ from dayjob.client import ApiError, AsyncClient, Client
 ROUNDS = 60
 
 
-def played(url: str, world: World, *, policy: str, population: Population, concurrency: int = 8) -> Played:
+def played(
+    url: str, world: World, *, policy: str, population: Population, concurrency: int = 8, pin: float = 0.0
+) -> Played:
     async def all_of_it() -> Played:
         async with AsyncClient(url) as client:
             await declare(client, world, policy=policy)
-            users = Users(POPULATIONS[population])
+            users = Users(replace(POPULATIONS[population], pin=pin))
             with show_progress(Console(quiet=True)) as progress:
                 return await play(
                     client,
@@ -27,7 +30,7 @@ def played(url: str, world: World, *, policy: str, population: Population, concu
                     policy=policy,
                     rounds=ROUNDS,
                     seed=5,
-                    concurrency=concurrency,
+                    pace=Pace(concurrency=concurrency),
                     progress=progress,
                 )
 
@@ -76,6 +79,43 @@ def test_position_only_users_click_the_first(world: World, dayjob_url: str) -> N
     assert sum(len(part) for part in by_version.values()) == ROUNDS
     assert table(got).row_count == len(by_version) + 1
     np.testing.assert_array_equal(got.best_km_N, got.retrieved_km_NK.min(axis=1))
+
+
+def test_some_players_mark_the_true_place_and_nothing_else_changes(world: World, dayjob_url: str) -> None:
+    without = played(dayjob_url, world, policy="play-clicks", population=Population.HONEST)
+    got = played(dayjob_url, world, policy="play-pins", population=Population.HONEST, pin=0.5)
+    np.testing.assert_array_equal(got.retrieved_km_NK, without.retrieved_km_NK)
+    with Client(dayjob_url) as client:
+        assert client.policy("play-clicks").counts.outcomes.get("truth", 0) == 0
+        assert client.policy("play-pins").counts.outcomes["click"] == np.count_nonzero(got.click_N >= 0)
+        truths = {r["id"]: o for r in client.export("play-pins") for o in r["outcomes"] if o["kind"] == "truth"}
+    assert 15 < len(truths) < 45
+    for index, id in enumerate(got.decision_N.tolist()):
+        if id in truths:
+            relevance = truths[id]["value"]["relevance"]
+            nearest = f"g{got.row_NK[index, got.km_NK[index].argmin()]}"
+            assert max(relevance, key=lambda item: relevance[item]) == nearest
+
+
+def test_nobody_plays_while_there_is_a_pause(world: World, dayjob_url: str) -> None:
+    paused = []
+
+    async def all_of_it() -> Played:
+        async with AsyncClient(dayjob_url) as client:
+            await declare(client, world, policy="play-pause")
+
+            async def pause() -> None:
+                paused.append((await client.policy("play-pause")).counts.decisions)
+
+            users = Users(POPULATIONS[Population.HONEST])
+            return await play(
+                client, world, users=users, policy="play-pause", rounds=300, pace=Pace(concurrency=4, pause=pause)
+            )
+
+    assert len(asyncio.run(all_of_it())) == 300
+    assert len(paused) == 2  # before each chunk of 256
+    assert paused[0] == 0
+    assert 256 - 2 * 4 <= paused[1] <= 256
 
 
 def test_a_failure_ends_the_play_with_its_own_error(world: World, dayjob_url: str) -> None:

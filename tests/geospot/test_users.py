@@ -88,3 +88,9 @@ def test_trusting_users_click_by_position_and_relevance():
 def test_impossible_shares_are_refused(bad):
     with pytest.raises(ValueError, match="share"):
         Users(UserConfig(**bad))
+
+
+def test_pins_are_a_share_and_nobodys_by_default():
+    assert all(config.pin == 0.0 for config in POPULATIONS.values())
+    with pytest.raises(ValueError, match="share of rounds"):
+        Users(UserConfig(pin=1.5))

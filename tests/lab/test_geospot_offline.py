@@ -1,24 +1,25 @@
-"""The offline table on a small piece of the gallery: the pieces it is made of, and that it runs."""
+"""The learners in process on a small piece of the gallery: what they see, and what judges them."""
 
-import json
+import asyncio
 
 import numpy as np
 import pytest
-from geospot import gallery
+from geospot import play
 from geospot.users import POPULATIONS, Population, Users
+from geospot.world import World
 
 from dayjob.lab import geospot_journal as journals
 from dayjob.lab import geospot_offline as offline
+from dayjob.lab import published
 from dayjob.learn.recipes import Reinforce
 from dayjob.policies.plackett_luce import Explore, propensities
+from dayjob.serve.pages import Replay
 
 
 @pytest.fixture(scope="module")
-def field(tmp_path_factory):
-    read = gallery.read_coordinates
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(gallery, "read_coordinates", lambda path: read(path)[:1500])
-        yield offline.load_field(tmp_path_factory.mktemp("cache"), learn_photos=400, test_photos=300)
+def field(small_gallery, tmp_path_factory):
+    world = World(small_gallery)
+    return offline.load_field(world, seed=3, rounds=300, cache_dir=tmp_path_factory.mktemp("cache"), held_out=200)
 
 
 @pytest.mark.parametrize("explore", [Explore(epsilon=0.3, temperature=0.7), Explore(epsilon=0.2, temperature=0.0)])
@@ -40,7 +41,10 @@ def test_the_replay_says_what_was_shown_and_clicked(field):
     score = journals.base_scores(field.world, photos)
     honest = Users(POPULATIONS[Population.HONEST])
     explore = Explore(temperature=1.0)
-    replay = journals.journal(field.world, photos, score_NK=score, users=honest, explore=explore, rng=rng).check()
+    nobody = np.full(len(photos), -1)
+    replay = journals.journal(
+        field.world, photos, score_NK=score, users=honest, user_N=nobody, explore=explore, rng=rng
+    ).check()
     clicked = replay.click_B >= 0
     slot = replay.clicked_slot_B[clicked]
     km = photos.distance_NK[clicked]
@@ -52,25 +56,57 @@ def test_best_worst_and_bayes_stand_in_order(field):
     fixed = offline.fixed_rows(field)
     assert fixed["best of ten"] < fixed["Bayes, least expected km over the ten"] < fixed["random pick"]
     scored = -field.test.distance_NK.astype(np.float64)
-    judged = offline.judge(field, scored, explore=Explore(temperature=1e-6), seed=0)
+    judged = offline.judge(field, scored, explore=Explore(temperature=1e-6))
     assert judged["greedy"] == pytest.approx(fixed["best of ten"])
     assert judged["sampled"] == pytest.approx(fixed["best of ten"])
 
 
 def test_published_learners_learn_from_lists_of_their_own(field):
-    users = Users(POPULATIONS[Population.GEOSPOT])
-    curve = offline.online_curve(field, Reinforce(batch=32), users=users, seed=0, marks=(64, 128))
-    again = offline.online_curve(field, Reinforce(batch=32), users=users, seed=0, marks=(64, 128))
-    assert curve == again
+    users, train = Users(POPULATIONS[Population.GEOSPOT]), offline.online(Reinforce(batch=32))
+    curve = train(field, users, marks=(64, 128))
+    assert curve == train(field, users, marks=(64, 128))
     assert curve[0] != curve[1]
 
 
-def test_interval_by_hand():
-    assert offline.interval([1.0, 3.0]) == {"mean": 2.0, "half": pytest.approx(12.706, abs=1e-2)}
+def test_photos_and_people_are_those_of_the_play(field):
+    """What `play` deals round by round is what the learners in process see, chunk borders and users included."""
+    users = Users(POPULATIONS[Population.MIXED])
+
+    async def deal():
+        return [one async for one in play._rounds(field.world, users, rounds=300, seed=3)]
+
+    dealt = asyncio.run(deal())
+    assert [one.number for one in dealt] == list(range(300))
+    np.testing.assert_array_equal(np.concatenate([one.photo.distance_NK for one in dealt]), field.learn.distance_NK)
+    replay = offline.collected(field, users, explore=None, rng=np.random.default_rng(0), count=280)
+    assert replay.user_B.tolist() == [one.user for one in dealt[:280]]
 
 
-@pytest.mark.slow
-def test_the_whole_table_runs(tmp_path):
-    offline.run([0, 1], tmp_path / "out", cache_dir=tmp_path, populations=[Population.GEOSPOT], quick=True)
-    result = json.loads((tmp_path / "out" / "geospot_offline.json").read_text())
-    assert len(result["rows"]) == 6
+def test_the_photos_that_judge_are_not_those_of_the_play(field):
+    assert not set(field.test.place_N2[:, 0].tolist()) & set(field.learn.place_N2[:, 0].tolist())
+
+
+def test_the_oracle_needs_no_clicks_and_every_row_can_be_trained(field):
+    users = Users(POPULATIONS[Population.POSITION_ONLY])
+    for train in (*offline.ORACLES.values(), *offline.TRAINERS.values()):
+        (scores,) = train(field, users, marks=(200,))
+        assert set(scores) == {"greedy", "sampled", "hits"}
+    (ours,) = offline.TRAINERS["ours, fits without the gate"](field, users, marks=(280,))
+    assert ours["greedy"] == 0.0  # everybody clicks the first place: the caller's order stays
+
+
+def test_the_published_failure_is_what_the_replay_page_reads(small_gallery, tmp_path, monkeypatch):
+    monkeypatch.setattr(published.journals, "load_world", lambda _: World(small_gallery))
+    monkeypatch.setattr(published, "STEP", 64)
+    monkeypatch.setattr(published, "STEPS", 3)
+    monkeypatch.setattr(published, "HELD_OUT", 50)
+    path = tmp_path / "replay.json"
+    published.write_replay(tmp_path, seed=0, command="dayjob lab geospot --part replay", path=path)
+    told = Replay.model_validate_json(path.read_text())
+    assert told.steps == [64, 128, 192]
+    assert len(told.reward) == len(told.kl) == len(told.km_served) == 3
+    assert told.kl[0] >= 0.0
+    assert told.kl[-1] < 0.05
+    assert all(sum(share) == pytest.approx(1.0) for share in told.position_share)
+    photos = journals.load_played(World(small_gallery), 192, seed=0, cache_dir=tmp_path)
+    assert told.km_baseline == pytest.approx(photos.distance_NK[:, 0].mean())

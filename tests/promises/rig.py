@@ -1,6 +1,7 @@
 """A real server process that is killed, stopped and starved, and clients that keep their own history of it.
 
-The server is `dayjob serve` itself; only the loader of versions is the fakes', whose scores say which version answered.
+The server is `dayjob serve` itself; only the loader of versions is the fakes', whose scores say which version answered,
+except where a learner makes real ones (``learner=True``).
 """
 
 import contextlib
@@ -101,6 +102,17 @@ class Running:
         threads = Path(f"/proc/{self.process.pid}/task").iterdir()
         return [int(one) for thread in threads for one in (thread / "children").read_text().split()]
 
+    def helper(self, name: str, within_s: float = 20.0) -> int:
+        """The process of the "learn" or "gate" beside it, waited for: it may be on its way back."""
+        deadline = time.monotonic() + within_s
+        while time.monotonic() < deadline:
+            for pid in self.children():
+                with contextlib.suppress(OSError):
+                    if f"\0{name}\0" in Path(f"/proc/{pid}/cmdline").read_text() and not is_dead(pid):
+                        return pid
+            time.sleep(0.02)
+        raise AssertionError(f"there is no {name} beside the server")
+
     def cpu_s(self) -> float:
         """Seconds of processor time that the server has used: how long it takes where nobody else works."""
         used = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
@@ -117,12 +129,23 @@ class Running:
         return self.process.wait(15)
 
 
+def is_dead(pid: int) -> bool:
+    """Whether a process is gone, or only its name is left."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return True
+
+
 @contextlib.contextmanager
-def serving(data: Path, *arguments: str, environ: Mapping[str, str] | None = None) -> Iterator[Running]:
-    """A server over ``data``; killed at the end if it still runs."""
+def serving(
+    data: Path, *arguments: str, environ: Mapping[str, str] | None = None, learner: bool = False
+) -> Iterator[Running]:
+    """A server over ``data``; killed at the end if it still runs. With ``learner`` nothing in it is a fake."""
     data.parent.mkdir(parents=True, exist_ok=True)
     log = data.parent / "server.log"
-    command = [sys.executable, "-c", BOOT, "serve", "--data", str(data), "--port", "0", "--no-learner", *arguments]
+    program = ["-m", "dayjob", "serve"] if learner else ["-c", BOOT, "serve", "--no-learner"]
+    command = [sys.executable, *program, "--data", str(data), "--port", "0", *arguments]
     with log.open("ab") as errors:
         process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=errors, stdin=subprocess.DEVNULL, text=True, cwd=data.parent,

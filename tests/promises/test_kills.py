@@ -172,7 +172,7 @@ def judge_for_ever(root: str, holder: str) -> None:
     """A judge's process: it ends when it is killed, or has judged everything."""
     path = Path(root)
     judge = Judge(
-        Control(path), Reader(path), load_ranker=partial(load_fake, path), holdback=0.03, holder=holder,
+        Control(path), Reader(path), load_ranker=partial(load_fake, path), holder=holder,
         now_ms=FakeClock(AT),
     )  # fmt: skip
     while judge.step():

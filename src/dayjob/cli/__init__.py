@@ -1,11 +1,18 @@
-"""The command line: one file a command family. This is where parts are handed to each other."""
+"""The command line: one file a command family. This is where parts are handed to each other.
 
+Exit status: 0 done; 1 something is not well (`doctor`, `backup`), or interrupted; 2 not done, and the message says why
+and what to do.
+"""
+
+import errno
 import sys
 
+import apsw
 import typer
 from rich.console import Console
+from rich.markup import escape
 
-from dayjob.cli import audit, doctor, lab, processes, serve, steer, transfer
+from dayjob.cli import audit, backup, doctor, lab, processes, serve, steer, transfer
 from dayjob.endings import DayjobError
 
 app = typer.Typer(
@@ -22,16 +29,55 @@ app.command()(audit.audit)
 app.command()(steer.versions)
 app.command()(steer.rollback)
 app.command()(steer.freeze)
+app.command()(backup.backup)
 app.command()(transfer.export)
 app.add_typer(transfer.import_app, name="import")
 app.command()(doctor.doctor)
 app.add_typer(lab.lab_app, name="lab")
 
+REMEDIES = {
+    errno.ENOENT: "check the path",
+    errno.EACCES: "run as the user that owns it, or name another path",
+    errno.EPERM: "run as the user that owns it, or name another path",
+    errno.EROFS: "name a path on a disk that can be written",
+    errno.EEXIST: "name a directory",
+    errno.ENOTDIR: "name a directory",
+    errno.EISDIR: "name a file",
+    errno.ENOSPC: "free some space, then try again",
+    errno.EMFILE: "raise the limit of open files (ulimit -n)",
+}
+
 
 def main() -> None:
-    """Run a command; an error of ours is one line that says what to do, and exit code 2."""
+    """Run a command; an error of ours, of the disk or of a database is one line that says what to do, exit code 2."""
     try:
         app()
     except DayjobError as error:
-        Console(stderr=True, soft_wrap=True).print(f"[bold red]error:[/] {error}", highlight=False)
-        sys.exit(2)
+        _end(str(error))
+    except OSError as error:
+        _end(words_of(error))
+    except apsw.Error as error:
+        _end(words_of_database(error))
+
+
+def words_of(error: OSError) -> str:
+    """An error of the operating system as a sentence with its remedy."""
+    what = "" if error.filename is None else f"{error.filename}: "
+    remedy = REMEDIES.get(error.errno or 0, "`dayjob doctor` looks at the machine")
+    return f"{what}{error.strerror or error}; {remedy}"
+
+
+def words_of_database(error: apsw.Error) -> str:
+    """An error of a database of ours as a sentence with its remedy."""
+    if isinstance(error, apsw.NotADBError | apsw.CorruptError):
+        return f"a database of this data directory is damaged ({error}): restore it from a backup (dayjob backup)"
+    if isinstance(error, apsw.BusyError | apsw.LockedError):
+        return "a database of this data directory is held by another process: try again; if it stays, stop that process"
+    if isinstance(error, apsw.FullError):
+        return "the disk is full: nothing was changed; free some space and try again"
+    return f"a database of this data directory cannot be used ({error}): `dayjob doctor --data DIR` says what is wrong"
+
+
+def _end(message: str) -> None:
+    Console(stderr=True, soft_wrap=True).print(f"[bold red]error:[/] {escape(message)}", highlight=False)
+    sys.exit(2)

@@ -3,9 +3,10 @@
 from pathlib import Path
 
 from dayjob.journal.versions import load
+from dayjob.learn import recipes
 from dayjob.policies.protocol import Ranker
 
-RECIPES = ("debiased", "naive", "geospot-reinforce", "geospot-dpo")
+RECIPES = tuple(recipes.RECIPES)
 
 
 def load_ranker(root: Path, tenant: str, policy: str, version: str, digest: str) -> Ranker:

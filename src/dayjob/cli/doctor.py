@@ -8,22 +8,35 @@ import shutil
 import sys
 import tempfile
 import time
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated
 
-import orjson
+import apsw
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
+from dayjob.cli.output import DataOption, JsonOption, data_of, print_json
 from dayjob.config import load_config
-from dayjob.endings import DayjobError
+from dayjob.endings import DayjobError, VersionStatus
+from dayjob.journal import health
+from dayjob.journal.columns import SCHEMA_VERSION
 from dayjob.journal.control import Control
+from dayjob.journal.plain import iso
 from dayjob.journal.readers import Reader
+from dayjob.journal.versions import load
+from dayjob.records import Lease, Policy
 
 SYNCS = 20
 ENOUGH_DISK = 1 << 30
+READ_THROUGH = 1 << 30  # a larger database is not read to its end: that takes minutes
+CLOCK_SLACK_S = 60.0
+WRITTEN_MS = 1_767_225_600_000  # 2026-01-01: no clock that is right is before it
+LONGEST_LEASE_S = 30.0
+RESTORE = "stop the server, restore the data directory from a backup (dayjob backup makes them)"
+GONE = (VersionStatus.DAMAGED, VersionStatus.TAINTED)  # never served again, whatever their files hold
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,23 +60,35 @@ OPTIONAL = (
 )
 
 
-def doctor(
-    data: Annotated[Path | None, typer.Option(help="The data directory.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-) -> None:
+def doctor(data: DataOption = None, as_json: JsonOption = False) -> None:
     """Say what is installed, what is missing and how to get it. Exit code 1 when something needed is not well."""
-    settings = load_config(flags={"data": data}, environ=os.environ, directory=Path.cwd()).config
-    findings = [_python(), *_packages(), _disk(settings.data), _sync(settings.data), *_directory(settings.data)]
+    root = data_of(data)
+    findings = [_python(), *_packages(), *look(root)]
     if as_json:
-        body = [asdict(finding) for finding in findings]
-        sys.stdout.buffer.write(orjson.dumps(body, option=orjson.OPT_INDENT_2) + b"\n")
+        print_json([asdict(finding) for finding in findings])
     else:
         table = Table("", "what", "seen", "what to do")
         for finding in findings:
-            table.add_row("[green]ok[/]" if finding.well else "[red]no[/]", finding.what, finding.seen, finding.remedy)
+            bad = "[yellow]--[/]" if finding.what.startswith("optional") else "[red]no[/]"
+            cells = (escape(text) for text in (finding.what, finding.seen, finding.remedy))
+            table.add_row("[green]ok[/]" if finding.well else bad, *cells)
         Console().print(table)
     if not all(finding.well or finding.what.startswith("optional") for finding in findings):
         raise typer.Exit(1)
+
+
+def look(data: Path) -> list[Finding]:
+    """The disk under a data directory, and the directory itself."""
+    findings: list[Finding] = []
+    if data.exists() and not data.is_dir():
+        return [Finding(what="data directory", well=False, seen=f"{data} is a file", remedy="name a directory")]
+    try:
+        findings += [_disk(data), _sync(data)]
+        findings.extend(_looks(data))
+    except (OSError, DayjobError, apsw.Error) as error:
+        remedy = "run as the user that owns it" if isinstance(error, PermissionError) else RESTORE
+        findings.append(Finding(what="data directory", well=False, seen=str(error), remedy=remedy))
+    return findings
 
 
 def _python() -> Finding:
@@ -113,13 +138,117 @@ def _sync(data: Path) -> Finding:
     return Finding(what="synced write", well=True, seen=f"{took_ms:.1f} ms")
 
 
-def _directory(data: Path) -> list[Finding]:
+def _looks(data: Path) -> Iterator[Finding]:
+    """What there is to see in a data directory; stops at what keeps the rest from being looked at."""
+    refused = health.refused(data)
+    if refused:
+        yield Finding(
+            what="permissions", well=False, seen=f"{os.geteuid()} may not read and write {refused[0]}",
+            remedy="run as the user that owns it, or give it to this one (chown -R)",
+        )  # fmt: skip
+        return
     if not (data / "control.db").exists():
-        return [Finding(what="data directory", well=True, seen=f"{data} holds nothing yet")]
+        yield Finding(what="data directory", well=True, seen=f"{data} holds nothing yet")
+        return
+    for name in health.DATABASES:
+        finding = _database(data / name)
+        yield finding
+        if not finding.well:
+            return
+    if any(health.schema(data / name) < SCHEMA_VERSION for name in health.DATABASES):
+        return  # to open it as ours would bring it to this schema: that is not for a look to do
+    control, reader, now_ms = Control(data), Reader(data), int(time.time() * 1000)
+    policies = control.policies()
+    decisions = sum(reader.counts(p.tenant, p.name).get("decisions", 0) for p in policies)
+    yield Finding(what="data directory", well=True, seen=f"{len(policies)} policies, {decisions:,} decisions")
+    served = health.server(data)
+    seen = f"process {served.pid}" if served.pid else ("none runs" if served.known else "unknown on this system")
+    yield Finding(what="server", well=True, seen=seen)
+    yield from _versions(control, policies)
+    yield _clock(health.newest_ms(data), now_ms)
+    yield from _leases(health.leases(data), now_ms, running=served.pid is not None)
+    yield from _frozen(control)
+    if load_config(flags={"data": data}, environ=os.environ, directory=Path.cwd()).config.ballast_bytes:
+        there = (data / "ballast").exists()
+        yield Finding(
+            what="ballast", well=there, seen="there" if there else "given up for a write on a full disk",
+            remedy="" if there else "free some space, then restart the server: a rollback must fit on a full disk",
+        )  # fmt: skip
+
+
+def _database(path: Path) -> Finding:
+    """One database: there, sound, and of a schema that this program knows."""
     try:
-        control, reader = Control(data), Reader(data)
-        policies = control.policies()
-        decisions = sum(reader.counts(p.tenant, p.name).get("decisions", 0) for p in policies)
-    except DayjobError as error:
-        return [Finding(what="data directory", well=False, seen=str(error), remedy="restore it from a backup")]
-    return [Finding(what="data directory", well=True, seen=f"{len(policies)} policies, {decisions:,} decisions")]
+        if not path.exists():
+            return Finding(what=path.name, well=False, seen="missing", remedy=RESTORE)
+        found = health.schema(path)
+        large = path.stat().st_size > READ_THROUGH
+        damage = "" if large else health.damage(path)
+    except apsw.Error as error:
+        return Finding(what=path.name, well=False, seen=f"cannot be read ({error})", remedy=RESTORE)
+    if found > SCHEMA_VERSION:
+        remedy = "upgrade dayjob (pip install -U dayjob), or restore a backup taken with this version"
+        seen = f"schema {found}, this program knows {SCHEMA_VERSION}"
+        return Finding(what=path.name, well=False, seen=seen, remedy=remedy)
+    if damage:
+        return Finding(what=path.name, well=False, seen=f"damaged: {damage}", remedy=RESTORE)
+    older = "" if found == SCHEMA_VERSION else f" (brought to {SCHEMA_VERSION} by the next `dayjob serve`)"
+    return Finding(what=path.name, well=True, seen=f"{'readable' if large else 'sound'}, schema {found}{older}")
+
+
+def _versions(control: Control, policies: Sequence[Policy]) -> Iterator[Finding]:
+    """Every version that may serve, byte by byte against its manifest."""
+    checked = 0
+    for policy in policies:
+        pointers = control.pointers(policy.tenant, policy.name)
+        for version in control.versions(policy.tenant, policy.name):
+            if version.number == 0 or version.status in GONE:
+                continue
+            checked += 1
+            try:
+                load(control.root, policy.tenant, policy.name, version.name, digest=version.digest)
+            except (DayjobError, OSError) as error:
+                serves = version.name == pointers.champion
+                first = f"dayjob rollback {policy.name} --data {control.root}, then " if serves else ""
+                remedy = f"{first}dayjob learn --policy {policy.name}; or restore it from a backup"
+                yield Finding(
+                    what=f"version {version.name} of {policy.name}" + (", the champion" if serves else ""), well=False,
+                    seen=str(error), remedy=remedy,
+                )  # fmt: skip
+    yield Finding(what="weights", well=True, seen=f"{checked} versions read and compared with their manifests")
+
+
+def _clock(newest_ms: int | None, now_ms: int) -> Finding:
+    """Whether the clock stands before what the journal has seen, or before this program was written."""
+    ahead_s = 0.0 if newest_ms is None else (newest_ms - now_ms) / 1000
+    well = ahead_s <= CLOCK_SLACK_S and now_ms >= WRITTEN_MS
+    seen = iso(now_ms) if well else f"{iso(now_ms)}, and the journal has a record of {iso(newest_ms or now_ms)}"
+    remedy = "" if well else "set the clock (timedatectl set-ntp true): windows, tokens and leases are measured by it"
+    return Finding(what="clock", well=well, seen=seen, remedy=remedy)
+
+
+def _leases(found: Sequence[Lease], now_ms: int, *, running: bool) -> Iterator[Finding]:
+    """Leases whose holders died; while a server runs, somebody should have taken them up again."""
+    for lease in found:
+        late_s = (now_ms - lease.until_ms) / 1000
+        if not lease.until_ms or -2 * LONGEST_LEASE_S <= late_s <= LONGEST_LEASE_S:
+            continue  # given back, held, or ended so recently that its heir may be starting
+        kind, _, whose = lease.name.partition("/")
+        helper, command = ("judge", "gate") if kind == "judge" else ("learner", "learn")
+        if late_s < 0:
+            yield Finding(
+                what=f"lease of the {helper} of {whose}", well=False, seen=f"held until {iso(lease.until_ms)}",
+                remedy="the clock was set back: set it right; the lease is taken over by itself",
+            )  # fmt: skip
+        elif kind == "judge":
+            yield Finding(
+                what=f"lease of the {helper} of {whose}", well=not running,
+                seen=f"ended at {iso(lease.until_ms)}: its holder is gone or stands still",
+                remedy=f"dayjob {command} --follow, or restart the server without --no-judge" if running else "",
+            )  # fmt: skip
+
+
+def _frozen(control: Control) -> Iterator[Finding]:
+    if control.freeze_file():
+        path = control.root / "freeze"
+        yield Finding(what="freeze", well=True, seen="nothing is learned or tried", remedy=f"remove {path} to learn")

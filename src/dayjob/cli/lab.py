@@ -6,13 +6,21 @@ from typing import Annotated
 
 import typer
 
+from dayjob.lab.parts import Part
+
 lab_app = typer.Typer(help="Reproducible benchmarks: one command each.", no_args_is_help=True)
 
-OutOption = Annotated[Path, typer.Option(help="Where tables, JSON and plots go.")]
+OutOption = Annotated[
+    Path | None, typer.Option(help="Where tables, JSON and plots go; docs/lab, with --quick runs/lab.")
+]
 SeedsOption = Annotated[int, typer.Option(help="How many seeds, counted from 0.", min=1)]
 QuickOption = Annotated[bool, typer.Option("--quick", help="Small sizes: to see that it runs, not to be quoted.")]
 CacheOption = Annotated[Path | None, typer.Option(help="Where gallery embeddings are kept.")]
-OUT = Path("docs/lab")
+
+
+def out_dir(given: Path | None, *, quick: bool) -> Path:
+    """Quick figures are not to be quoted, so they never replace those in docs/lab unless somebody asks for it."""
+    return given or Path("runs/lab" if quick else "docs/lab")
 
 
 def cache_dir(given: Path | None) -> Path:
@@ -29,69 +37,89 @@ def day(
     data: Annotated[Path, typer.Option(help="The data directory; kept.")] = Path("runs/day"),
     cache: CacheOption = None,
     stay: Annotated[bool, typer.Option(help="Leave the pages open at the end.")] = True,
+    pin: Annotated[
+        float, typer.Option(help="Share of rounds after which people mark the true place.", min=0, max=1)
+    ] = 0.05,
 ) -> None:
     """The main job: users play a live Geospot, the system learns and promotes, the table is printed."""
     from dayjob.lab.day import run
 
-    run(rounds=rounds, seed=seed, data=data, cache=cache_dir(cache), stay=stay)
+    run(rounds=rounds, seed=seed, pin=pin, data=data, cache=cache_dir(cache), stay=stay)
 
 
 @lab_app.command()
 def geospot(
     seeds: SeedsOption = 5,
-    rounds: Annotated[int, typer.Option(help="Interactions each.")] = 20_000,
-    users: Annotated[list[str] | None, typer.Option(help="Kinds of users; all five otherwise.")] = None,
-    out: OutOption = OUT,
+    first_seed: Annotated[int, typer.Option(help="The first seed.", min=0)] = 0,
+    users: Annotated[list[str] | None, typer.Option(help="A kind of users, again for more; else all five.")] = None,
+    part: Annotated[list[Part] | None, typer.Option(help="A part to run, again for more; else all.")] = None,
+    jobs: Annotated[int, typer.Option(help="Offline pieces at once, a process each.", min=1)] = 1,
+    out: OutOption = None,
     cache: CacheOption = None,
     quick: QuickOption = False,
 ) -> None:
-    """Published learners, ours as served over HTTP, and what was possible: the table."""
+    """Published learners, ours as served over HTTP, and what was possible: the table. Goes on where it was stopped."""
     from dayjob.lab.geospot import run
 
-    run(range(seeds), rounds=rounds, users=users, out_dir=out, cache=cache_dir(cache), quick=quick)
+    run(
+        range(first_seed, first_seed + seeds), users=users, parts=part or list(Part),
+        out_dir=out_dir(out, quick=quick), cache=cache_dir(cache), jobs=jobs, quick=quick,
+    )  # fmt: skip
 
 
 @lab_app.command()
 def gate(
     seeds: SeedsOption = 1,
     runs: Annotated[int, typer.Option(help="Simulated trials a seed.", min=10)] = 1_000,
-    out: OutOption = OUT,
+    out: OutOption = None,
     quick: QuickOption = False,
 ) -> None:
     """False promotions and power of the gate, with bias unknown, peeking, and 50 challengers in a row."""
     from dayjob.lab.gate import run
 
-    run(range(seeds), runs, out, quick=quick)
+    run(range(seeds), runs, out_dir(out, quick=quick), quick=quick)
 
 
 @lab_app.command()
-def bias(seeds: SeedsOption = 10, out: OutOption = OUT, quick: QuickOption = False) -> None:
+def bias(seeds: SeedsOption = 10, out: OutOption = None, quick: QuickOption = False) -> None:
     """Recovery of position and trust bias, and how often the detector says what."""
     from dayjob.lab.bias import run
 
-    run(range(seeds), out, quick=quick)
+    run(range(seeds), out_dir(out, quick=quick), quick=quick)
+
+
+@lab_app.command()
+def attacks(
+    seeds: SeedsOption = 5, out: OutOption = None, cache: CacheOption = None, quick: QuickOption = False
+) -> None:
+    """Position-1 and random clickers, heavy accounts, sock puppets: what is still learned, what is promoted."""
+    from dayjob.lab.attacks import run
+
+    run(range(seeds), out_dir(out, quick=quick), cache=cache_dir(cache), quick=quick)
 
 
 @lab_app.command()
 def ope(
     folder: Annotated[Path, typer.Argument(help="The Open Bandit sample's folder.")] = Path("../shared/data/obd"),
     seeds: SeedsOption = 5,
-    out: OutOption = OUT,
+    out: OutOption = None,
     quick: QuickOption = False,
 ) -> None:
     """Off-policy estimators on real clicks with true propensities, and "cannot tell" where 40 clicks cannot tell."""
     from dayjob.lab.ope import run
 
-    run(range(seeds), folder, out, quick=quick)
+    run(range(seeds), folder, out_dir(out, quick=quick), quick=quick)
 
 
 @lab_app.command()
 def speed(
-    seconds: Annotated[float, typer.Option(help="Length of each measurement.")] = 10.0,
-    out: OutOption = OUT,
+    seconds: Annotated[float, typer.Option(help="Length of each load.", min=1.0)] = 6.0,
+    rounds: Annotated[int, typer.Option(help="How often everything is measured, in turn.", min=1)] = 5,
+    decisions: Annotated[int, typer.Option(help="Length of the long journal.", min=10_000)] = 1_000_000,
+    out: OutOption = None,
     quick: QuickOption = False,
 ) -> None:
     """The speed marks, side by side with an endpoint that stores nothing and with Vowpal Wabbit."""
     from dayjob.lab.speed import run
 
-    run(seconds, out, quick=quick)
+    run(seconds, out_dir(out, quick=quick), rounds=rounds, decisions=decisions, quick=quick)

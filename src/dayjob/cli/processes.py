@@ -1,5 +1,6 @@
 """dayjob learn and dayjob gate: the two processes beside the server, or run by hand."""
 
+import contextlib
 import logging
 import os
 import signal
@@ -15,31 +16,40 @@ from rich.console import Console
 from rich.progress import Progress
 
 from dayjob.cli.assemble import RECIPES, load_ranker
+from dayjob.cli.output import DataOption, JsonOption, TenantOption, find_policy, print_json
 from dayjob.config import Config, load_config
-from dayjob.endings import Conflict, Invalid, JobState
+from dayjob.endings import Conflict, DayjobError, Invalid, JobState
 from dayjob.gate.judge import Judge
+from dayjob.gate.shares import Traffic
 from dayjob.journal.control import Control
 from dayjob.journal.jobs import get_job
+from dayjob.journal.join import window_of
+from dayjob.journal.plain import iso
 from dayjob.journal.readers import Reader
-from dayjob.records import Job
+from dayjob.records import Job, Json, Lease, Policy, Verdict
 
 if TYPE_CHECKING:
     from dayjob.learn.loop import Learner
 
-DataOption = Annotated[Path | None, typer.Option(help="The data directory.")]
+NEEDS_TORCH = "learning needs {missing}, which is not installed: pip install 'dayjob[learn]'"
+MOST_COUNTED = 1_000_000
 FollowOption = Annotated[bool, typer.Option("--follow", help="Go on until stopped.")]
 ConfigOption = Annotated[Path | None, typer.Option(help="A dayjob.toml.")]
 ParentOption = Annotated[int | None, typer.Option("--parent", help="End when this process does.", hidden=True)]
 
 
 def gate(
-    data: DataOption = None, follow: FollowOption = False, config: ConfigOption = None, parent: ParentOption = None
-) -> None:
-    """Judge closed decisions: once, or for as long as it runs."""
+    data: DataOption = None, follow: FollowOption = False, config: ConfigOption = None, parent: ParentOption = None,
+    as_json: JsonOption = False,
+) -> None:  # fmt: skip
+    """Judge closed decisions: once, or for as long as it runs. Says where every policy stands."""
+    if follow and as_json:
+        raise Invalid("--follow goes on for ever and prints nothing: leave out --json, or --follow")
     settings, stop = _prepare(data, config, parent=parent)
+    control, reader = Control(settings.data), Reader(settings.data)
     judge = Judge(
-        Control(settings.data), Reader(settings.data), load_ranker=partial(load_ranker, settings.data),
-        holdback=settings.holdback, holder=f"judge-{uuid.uuid4()}",
+        control, reader, load_ranker=partial(load_ranker, settings.data), holder=f"judge-{uuid.uuid4()}",
+        traffic=Traffic.of(settings), reserve=settings.ballast_bytes,
     )  # fmt: skip
     while not stop.is_set():
         judged = judge.step()
@@ -47,8 +57,72 @@ def gate(
             if not follow:
                 break
             stop.wait(settings.judge_every_s)
-    if not follow:
-        Console().print("judged everything that is closed")
+    for key, case in judge.cases.items():  # whoever judges next need not wait for our leases to run out
+        lease = Lease(name="judge/" + "/".join(key), holder=judge.holder, token=case.token, until_ms=0)
+        with contextlib.suppress(DayjobError):
+            control.release_lease(lease)
+    if follow:
+        return
+    stands = [_standing(judge, reader, policy) for policy in control.policies()]
+    if as_json:
+        print_json(stands)
+        return
+    for one in stands:
+        Console(soft_wrap=True).print("\n".join(_lines(one)), highlight=False, markup=False)
+    if not stands:
+        Console().print("there is no policy yet: nothing to judge")
+
+
+def _standing(judge: Judge, reader: Reader, policy: Policy) -> Json:
+    """Where a policy stands before the judge: what serves, what is on trial, what was said last, what still waits."""
+    control, key = judge.control, (policy.tenant, policy.name)
+    pointers, verdicts = control.pointers(*key), control.verdicts(*key, limit=1)
+    docket, report = control.state(*key, "judge") or {}, control.state(*key, "report") or {}
+    through = int(docket.get("cursor", 0))
+    trial = report.get("gate", {}).get("trial")
+    if trial is not None and trial.get("challenger") != pointers.challenger:
+        trial = None  # of a trial that ended since the report was written
+    waiting = reader.count_closed(*key, after=through, window=window_of(policy.spec), most=MOST_COUNTED)
+    return {
+        "tenant": policy.tenant, "policy": policy.name, "judged_here": key in judge.cases,
+        "frozen": bool(pointers.frozen or control.freeze_file()), "champion": pointers.champion,
+        "challenger": pointers.challenger, "judged_through": through, "waiting": waiting,
+        "trial": None if trial is None else str(trial["reason"]),
+        "feedback": report.get("feedback", {}).get("state"),
+        "last_verdict": None if not verdicts else verdict_view(verdicts[-1]),
+    }  # fmt: skip
+
+
+def verdict_view(verdict: Verdict) -> Json:
+    """A verdict for people."""
+    return {
+        "kind": verdict.kind.value, "challenger": verdict.challenger, "champion": verdict.champion,
+        "reason": verdict.reason, "by": verdict.by, "at": iso(verdict.at_ms),
+    }  # fmt: skip
+
+
+def _lines(stand: Json) -> list[str]:
+    """The same in words."""
+    where = "" if stand["tenant"] == "default" else f" (tenant {stand['tenant']})"
+    lines = [f"{stand['policy']}{where}: {stand['champion']} is champion" + (", frozen" if stand["frozen"] else "")]
+    if not stand["judged_here"]:
+        lines.append("  not judged here: another judge holds it, a running server's or one that ended seconds ago")
+    if stand["waiting"]:
+        lines.append(f"  {stand['waiting']:,} closed decisions still wait to be judged")
+    else:
+        lines.append("  every closed decision is judged")
+    if stand["challenger"] is None:
+        lines.append("  no challenger is on trial")
+    else:
+        lines.append(f"  {stand['challenger']} is on trial" + (f": {stand['trial']}" if stand["trial"] else ""))
+    if stand["feedback"] is not None:
+        lines.append(f"  clicks: {stand['feedback']}")
+    last = stand["last_verdict"]
+    if last is not None:
+        lines.append(
+            f"  last verdict: {last['kind']} of {last['challenger']} against {last['champion']}. {last['reason']}"
+        )
+    return lines
 
 
 def learn(
@@ -56,64 +130,92 @@ def learn(
     follow: FollowOption = False,
     policy: Annotated[str | None, typer.Option(help="Learn this policy now.")] = None,
     recipe: Annotated[str | None, typer.Option(help="With this recipe, not the policy's own.")] = None,
+    tenant: TenantOption = "default",
+    as_json: JsonOption = False,
     config: ConfigOption = None,
     parent: ParentOption = None,
 ) -> None:
     """Turn the journal into new challengers: one policy now, or jobs as they come."""
-    settings, stop = _prepare(data, config, parent=parent)
-    # torch is heavy, and only this process needs it.
-    from dayjob.learn.loop import Learner
-
     if policy is None and not follow:
         raise Invalid("say what to learn: --policy NAME, or --follow to take jobs as they come")
-    with Progress(console=Console(stderr=True), disable=follow) as progress:
+    if policy is not None and follow:
+        raise Invalid("--policy learns once and --follow takes jobs as they come: leave one of them out")
+    if follow and as_json:
+        raise Invalid("--follow goes on for ever and prints nothing: leave out --json, or --follow")
+    settings, stop = _prepare(data, config, parent=parent)
+    control = Control(settings.data)
+    if policy is not None:
+        _check_learnable(control, tenant, policy, recipe=recipe)
+    learner = _make_learner(settings, control)
+    if policy is None:
+        while not stop.is_set():
+            if not learner.step(watch_counts=True):
+                stop.wait(settings.judge_every_s)
+        return
+    asked = learner.ask(policy, recipe=recipe, tenant=tenant)
+    with Progress(console=Console(stderr=True)) as progress:
         bar = progress.add_task(f"learning {policy}", total=1.0)
-        learner = Learner(
-            settings.data, Control(settings.data), Reader(settings.data), threads=settings.learner_threads,
-            holder=f"learner-{uuid.uuid4()}", told=lambda share: progress.update(bar, completed=share),
-        )  # fmt: skip
-        asked = None if policy is None else _ask(learner, policy, recipe)
-        while not stop.is_set() and (follow or _waits(learner, asked)):
-            if not learner.step(watch_counts=follow):
+        learner.told = lambda share: progress.update(bar, completed=share)
+        while not stop.is_set() and _waits(control, asked):
+            if not learner.step(watch_counts=False):
+                progress.update(bar, completed=get_job(control, tenant, asked.id).progress)
                 stop.wait(settings.judge_every_s)
         progress.update(bar, completed=1.0)
-    if asked is not None:
-        _print_job(get_job(learner.control, asked.tenant, asked.id))
+    _print_job(get_job(control, asked.tenant, asked.id), as_json=as_json)
 
 
-def _ask(learner: "Learner", policy: str, recipe: str | None) -> Job:
+def _make_learner(settings: Config, control: Control) -> "Learner":
+    try:
+        # torch is heavy, and only this process needs it.
+        from dayjob.learn.loop import Learner
+    except ModuleNotFoundError as error:
+        raise Invalid(NEEDS_TORCH.format(missing=error.name)) from None
+    return Learner(
+        settings.data, control, Reader(settings.data), threads=settings.learner_threads,
+        holder=f"learner-{uuid.uuid4()}",
+    )  # fmt: skip
+
+
+def _check_learnable(control: Control, tenant: str, policy: str, *, recipe: str | None) -> None:
+    """Raises NotFound, Invalid or Conflict for what would fail only later."""
+    find_policy(control, tenant, policy)
     if recipe is not None and recipe not in RECIPES:
         raise Invalid(f"there is no recipe {recipe!r}: use one of {', '.join(RECIPES)}")
-    if learner.frozen("default", policy):
+    if control.pointers(tenant, policy).frozen:
         raise Conflict(f"policy {policy!r} is frozen: dayjob freeze {policy} --off first")
-    return learner.ask(policy, recipe=recipe)
+    if control.freeze_file():
+        raise Conflict(f"everything is frozen by the file {control.root / 'freeze'}: remove it first")
 
 
-def _waits(learner: "Learner", asked: Job | None) -> bool:
+def _waits(control: Control, asked: Job) -> bool:
     """Whether the job is still to be done: by this learner, or by another that took it first."""
-    if asked is None:
-        return False
-    return get_job(learner.control, asked.tenant, asked.id).state in (JobState.QUEUED, JobState.RUNNING)
+    return get_job(control, asked.tenant, asked.id).state in (JobState.QUEUED, JobState.RUNNING)
 
 
-def _print_job(job: Job) -> None:
-    """What came of a job asked for by hand."""
+def _print_job(job: Job, *, as_json: bool) -> None:
+    """What came of a job asked for by hand. Raises Invalid when it failed."""
+    result = job.result or {}
+    if as_json:
+        print_json({"job": job.id, "policy": job.policy, "recipe": job.recipe, "state": job.state.value,
+                    "result": job.result, "error": job.error})  # fmt: skip
     if job.state is JobState.FAILED:
         raise Invalid(str(job.error))
-    result = job.result or {}
+    if as_json:
+        return
+    say = partial(Console(soft_wrap=True).print, highlight=False, markup=False)
     if job.state is not JobState.SUCCEEDED:
-        Console().print(f"job {job.id} is {job.state}: stopped before its end; a learner takes it up again")
+        say(f"job {job.id} is {job.state}: stopped before its end; a learner takes it up again")
     elif result.get("challenger"):
-        Console().print(f"{result['challenger']} learned from {result['decisions']:,} decisions; its trial comes next")
+        say(f"{result['challenger']} learned from {result['decisions']:,} decisions; its trial comes next")
     else:
-        Console().print(f"no challenger: {result.get('reason')}")
+        say(f"no challenger: {result.get('reason')}")
 
 
 def _prepare(data: Path | None, config: Path | None, *, parent: int | None) -> tuple[Config, threading.Event]:
     """The settings, and an event that SIGTERM sets, and the end of the server that started this process."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s", stream=sys.stderr)
     settings = load_config(flags={"data": data, "config": config}, environ=os.environ, directory=Path.cwd()).config
-    if not (settings.data / "control.db").exists():
+    if not (settings.data / "journal.db").exists():
         raise Invalid(f"{settings.data} holds no journal: start `dayjob serve --data {settings.data}` first")
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

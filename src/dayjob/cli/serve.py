@@ -1,5 +1,8 @@
 """dayjob serve: the server, with a learner and a judge beside it."""
 
+import contextlib
+import gc
+import importlib.util
 import logging
 import os
 import signal
@@ -17,6 +20,7 @@ from rich.console import Console
 from starlette.types import ASGIApp
 
 from dayjob.cli.assemble import RECIPES, load_ranker
+from dayjob.cli.processes import NEEDS_TORCH
 from dayjob.config import Config, load_config
 from dayjob.endings import Invalid, NotFound, PolicyKind
 from dayjob.journal.control import Control
@@ -32,6 +36,9 @@ from dayjob.serve.protocol import LimitedProtocol
 
 DRAIN_S = 5
 RESTART_S = 1.0
+YOUNG_S = 5.0  # who dies before that did not get to work
+LONGEST_PAUSE_S = 60.0
+GARBAGE_EVERY = 20_000  # objects that stayed, between two looks for garbage
 console = Console(stderr=True)
 
 
@@ -53,7 +60,7 @@ def serve(
     known = _keys(settings)
     check_bind(settings.host, has_keys=bool(known))
     service = assemble(settings, known)
-    commands = [] if no_learner else ["learn"]
+    commands = [] if no_learner or not _can_learn() else ["learn"]
     commands += [] if no_judge else ["gate"]
     helpers = Helpers(root=settings.data, commands=commands, config=config)
     helpers.start()
@@ -61,6 +68,14 @@ def serve(
         answer_until_stopped(create_app(service), settings)
     finally:
         helpers.stop()
+
+
+def _can_learn() -> bool:
+    """Whether a learner could start at all; else it would be restarted every second to no end."""
+    if importlib.util.find_spec("torch") is not None:
+        return True
+    logging.getLogger("dayjob.serve").warning("%s; until then nothing is learned", NEEDS_TORCH.format(missing="torch"))
+    return False
 
 
 def answer_until_stopped(app: ASGIApp, settings: Config) -> None:
@@ -76,9 +91,16 @@ def answer_until_stopped(app: ASGIApp, settings: Config) -> None:
         # uvicorn raises the signal once more when it has drained: that is a good end, with status 0.
         signal.signal(number, lambda *_: setattr(server, "should_exit", True))
     threading.Thread(target=_announce, args=(server, settings), daemon=True).start()
-    server.run()
+    # What is loaded stays, and a request leaves no cycles: looking for some took a sixteenth of its time.
+    gc.freeze()
+    gc.set_threshold(GARBAGE_EVERY)
+    with contextlib.suppress(SystemExit):  # uvicorn's way to say that it could not bind
+        server.run()
     if not server.started:
-        raise Invalid(f"could not serve on {settings.host}:{settings.port}: is the port taken? use --port 0")
+        raise Invalid(
+            f"could not serve on {settings.host}:{settings.port}: the port is taken, or the address is not this "
+            "machine's; use another --port (0 takes a free one) or --host"
+        )
 
 
 def _keys(settings: Config) -> tuple[Key, ...]:
@@ -140,12 +162,22 @@ def _announce(server: uvicorn.Server, settings: Config) -> None:
 
 @dataclass(slots=True, kw_only=True)
 class Helpers:
-    """The learner and the judge as processes of their own, restarted when they die."""
+    """The learner and the judge as processes of their own, restarted when they die.
+
+    One that dies young is waited for longer each time: starting takes a core for seconds, and a machine without memory
+    for a learner must still serve.
+    """
 
     root: Path
     commands: list[str]
     config: Path | None = None  # the file they read their settings from too
+    pause_s: float = RESTART_S  # between two looks at them, and before the first restart
+    young_s: float = YOUNG_S
+    longest_s: float = LONGEST_PAUSE_S
     running: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+    started_s: dict[str, float] = field(default_factory=dict)
+    ended_s: dict[str, float] = field(default_factory=dict)  # of those that are not restarted yet
+    pauses_s: dict[str, float] = field(default_factory=dict)  # before the next restart
     stopping: threading.Event = field(default_factory=threading.Event)
 
     def start(self) -> None:
@@ -156,6 +188,7 @@ class Helpers:
             threading.Thread(target=self._watch, daemon=True).start()
 
     def _spawn(self, command: str) -> subprocess.Popen[bytes]:
+        self.started_s[command] = time.monotonic()
         arguments = ["--data", str(self.root), "--follow", "--parent", str(os.getpid())]
         arguments += [] if self.config is None else ["--config", str(self.config)]
         return subprocess.Popen(
@@ -163,11 +196,23 @@ class Helpers:
         )
 
     def _watch(self) -> None:
-        while not self.stopping.wait(RESTART_S):
+        while not self.stopping.wait(self.pause_s):
             for command, process in list(self.running.items()):
                 if process.poll() is not None and not self.stopping.is_set():
-                    logging.getLogger("dayjob.serve").warning("%s ended (%s): restarted", command, process.returncode)
-                    self.running[command] = self._spawn(command)
+                    self._restart(command, process.returncode)
+
+    def _restart(self, command: str, status: int) -> None:
+        """Start one that died, now or at a later look."""
+        now = time.monotonic()
+        died = self.ended_s.setdefault(command, now)
+        young = died - self.started_s[command] < self.young_s
+        pause = self.pauses_s.get(command, 0.0) if young else 0.0
+        if now - died < pause:
+            return
+        del self.ended_s[command]
+        self.pauses_s[command] = min(self.longest_s, max(self.pause_s, 2 * pause)) if young else 0.0
+        logging.getLogger("dayjob.serve").warning("%s ended (%s): restarted", command, status)
+        self.running[command] = self._spawn(command)
 
     def stop(self) -> None:
         """End them: politely, then not."""

@@ -1,13 +1,15 @@
-"""dayjob export and dayjob import: the journal as NDJSON, and the Open Bandit sample as a journal."""
+"""dayjob export and dayjob import: the journal as NDJSON and back, and the Open Bandit sample as a journal."""
 
 import csv
 import gzip
-import os
 import sys
 import uuid
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
 from datetime import datetime
+from enum import StrEnum
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Annotated
 
@@ -15,64 +17,190 @@ import numpy as np
 import orjson
 import typer
 from rich.console import Console
-from rich.progress import Progress
+from rich.progress import Progress, TaskID
 
-from dayjob.config import load_config
-from dayjob.endings import Invalid, OutcomeKind, PolicyKind, Role, VersionStatus
-from dayjob.journal import vectors
+from dayjob.cli.output import (
+    DataOption,
+    JsonOption,
+    PolicyArgument,
+    TenantOption,
+    data_of,
+    existing,
+    find_policy,
+    print_json,
+)
+from dayjob.endings import Conflict, Invalid, OutcomeKind, PolicyKind, Role, VersionStatus
+from dayjob.journal import archive, vectors
 from dayjob.journal.control import Control
 from dayjob.journal.plain import decision_view
 from dayjob.journal.readers import START, Reader
 from dayjob.journal.store import Store
 from dayjob.records import Candidate, CatalogItem, Decision, Json, Outcome, Policy, Version
 
-DataOption = Annotated[Path | None, typer.Option(help="The data directory.")]
-import_app = typer.Typer(help="Load logs of elsewhere into a journal.", no_args_is_help=True)
+import_app = typer.Typer(help="Take an archive, or logs of elsewhere, into a journal.", no_args_is_help=True)
 NAMESPACE = uuid.UUID("6f1d1c1e-0b1d-4e0a-9a55-0bd000000000")  # ids of imported rows derive from file and line
 USER_FEATURES = tuple(f"user_feature_{n}" for n in range(4))
+BATCH = 500  # records of an archive in one transaction
+TOLD_EVERY = 1000  # lines between two steps of a progress bar
+
+
+class Format(StrEnum):
+    """What an export is for."""
+
+    DECISIONS = "decisions"  # to be read: a line a decision with its outcomes
+    JOURNAL = "journal"  # to be imported: everything, vectors and catalog included
 
 
 def export(
-    policy: Annotated[str, typer.Argument(help="The policy.")],
+    policy: PolicyArgument,
     data: DataOption = None,
-    tenant: Annotated[str, typer.Option(help="The tenant.")] = "default",
+    tenant: TenantOption = "default",
     out: Annotated[Path | None, typer.Option(help="A file; standard output otherwise.")] = None,
+    format: Annotated[
+        Format, typer.Option(help="decisions: to be read; journal: everything, for `dayjob import journal`.")
+    ] = Format.DECISIONS,
+    as_json: Annotated[bool, typer.Option("--json", help="With --out: print what was written as JSON.")] = False,
 ) -> None:
-    """Write a policy's decisions with their outcomes as NDJSON, oldest first. Works while a server runs."""
-    settings = load_config(flags={"data": data}, environ=os.environ, directory=Path.cwd()).config
-    if not (settings.data / "journal.db").exists():
-        raise Invalid(f"{settings.data} holds no journal: name the directory with --data")
-    Control(settings.data).policy(tenant, policy)
-    reader = Reader(settings.data)
-    stream = sys.stdout.buffer if out is None else out.open("wb")
-    cursor = START
-    while True:
-        page, cursor = reader.decisions(tenant, policy, cursor=cursor)
-        if not page:
-            break
-        outcomes = reader.outcomes(tenant, page)
-        for stored in page:
-            stream.write(orjson.dumps(decision_view(stored, outcomes.get(stored.record.id, []))) + b"\n")
+    """Write a policy's record as NDJSON, oldest first. Works while a server runs."""
+    root = existing(data_of(data))
+    if as_json and out is None:
+        raise Invalid(
+            "the export itself goes to standard output and is JSON already: name a file with --out for --json"
+        )
+    control = Control(root)
+    found = find_policy(control, tenant, policy)
+    silent = [user for owner, user in control.silent_people() if owner == tenant]
+    counts = Reader(root).counts(tenant, policy)
+    total = counts.get("decisions", 0) if format is Format.DECISIONS else sum(counts.values())
+    lines = _decision_lines(root, found) if format is Format.DECISIONS else archive.write(root, found, silent=silent)
+    unfinished = None if out is None else out.with_name(out.name + ".partial")
+    stream = sys.stdout.buffer if unfinished is None else unfinished.open("wb")
+    written = 0
+    with _progress(shown=out is not None) as progress:
+        task = progress.add_task(f"exporting {policy}", total=total)
+        for line in lines:
+            stream.write(line)
+            written += len(line)
+            if not line.startswith(b'{"vector"'):
+                progress.advance(task)
     stream.flush()
-    if out is not None:
-        stream.close()
+    if unfinished is None or out is None:
+        return
+    stream.close()
+    unfinished.replace(out)  # a file of that name is whole
+    if as_json:
+        print_json({"policy": policy, "format": format.value, "file": str(out), "bytes": written, "records": total})
+    else:
+        Console(soft_wrap=True, stderr=True).print(f"{out}: {total:,} records, {written:,} bytes", highlight=False)
+
+
+def _decision_lines(root: Path, policy: Policy) -> Iterator[bytes]:
+    reader, cursor = Reader(root), START
+    while True:
+        page, cursor = reader.decisions(policy.tenant, policy.name, cursor=cursor)
+        if not page:
+            return
+        outcomes = reader.outcomes(policy.tenant, page)
+        for stored in page:
+            yield orjson.dumps(decision_view(stored, outcomes.get(stored.record.id, []))) + b"\n"
+
+
+def _progress(*, shown: bool = True) -> Progress:
+    """A bar on standard error, where somebody watches."""
+    return Progress(console=Console(stderr=True), disable=not shown, transient=True)
+
+
+@import_app.command("journal")
+def import_journal(
+    file: Annotated[Path, typer.Argument(help="What `dayjob export POLICY --format journal` wrote.")],
+    data: DataOption = None,
+    tenant: TenantOption = "default",
+    as_json: JsonOption = False,
+) -> None:
+    """Take a policy's record in. A file that is not whole changes nothing; what is there already stays as it is."""
+    whole = archive.Archive(tenant)
+    with file.open("rb") as lines, _progress() as progress:
+        task = progress.add_task("checking", total=file.stat().st_size)
+        for _ in whole.entries(_watched(lines, progress, task)):
+            pass
+    assert whole.policy is not None, "a whole archive has one"
+    root = data_of(data)
+    control = Control(root)
+    declared = next((one for one in control.policies(tenant) if one.name == whole.policy.name), None)
+    if declared is not None:
+        _check_same(declared, whole.policy)
+    spec = (declared or whole.policy).spec
+    store = Store(root, secret=control.secret("journal"), find_spec=lambda *_: (PolicyKind.RANKER, spec))
+    taken = archive.Taken()
+    try:
+        control.create_policy(whole.policy, _baseline(whole.policy.tenant, whole.policy.name))
+        for user in whole.silent:
+            control.set_learns(tenant, user, False)
+        keep_seq = Reader(root).last_seq() == 0
+        if whole.items:
+            store.put_catalog(tenant, whole.policy.name, items=whole.items).result()
+        with file.open("rb") as lines, _progress() as progress:
+            task = progress.add_task("importing", total=file.stat().st_size)
+            entries = archive.Archive(tenant).entries(_watched(lines, progress, task))
+            while batch := list(islice(entries, BATCH)):
+                done = store.submit(partial(archive.take_in, entries=batch, keep_seq=keep_seq)).result()
+                taken = archive.Taken(
+                    added=taken.added + done.added, known=taken.known + done.known, erased=taken.erased + done.erased
+                )
+    finally:
+        store.close()
+    if as_json:
+        print_json({"policy": whole.policy.name, "data": str(root), **asdict(taken), "catalog": len(whole.items)})
+        return
+    text = f"{whole.policy.name}: {taken.added:,} records added"
+    text += f", {taken.known:,} were there already" if taken.known else ""
+    text += f", {taken.erased:,} left out: they belong to people who were erased here" if taken.erased else ""
+    Console(soft_wrap=True).print(text, highlight=False, markup=False)
+
+
+def _watched(lines: Iterable[bytes], progress: Progress, task: TaskID) -> Iterator[bytes]:
+    """The same lines; the bar follows."""
+    size = 0
+    for number, line in enumerate(lines):
+        size += len(line)
+        if number % TOLD_EVERY == 0:
+            progress.update(task, completed=size)
+        yield line
+
+
+def _check_same(declared: Policy, archived: Policy) -> None:
+    """Raises Conflict when the policy of that name is another thing."""
+    for name in ("context_dim", "candidate_dim", "pair_dim"):
+        here, there = declared.spec.get(name), archived.spec.get(name)
+        if declared.kind is not archived.kind or here != there:
+            raise Conflict(
+                f"policy {declared.name!r} here has {name} {here}, in the archive {there}: import into another --data"
+            )
+
+
+def _baseline(tenant: str, policy: str) -> Version:
+    return Version(
+        tenant=tenant, policy=policy, name="v0-baseline", number=0, parent=None, recipe="baseline", digest="0" * 64,
+        from_seq=0, to_seq=0, status=VersionStatus.BASELINE, created_ms=0,
+    )  # fmt: skip
 
 
 @import_app.command("obd")
 def import_obd(
     folder: Annotated[Path, typer.Argument(help="The folder with random_men.csv.gz, bts_men.csv.gz and so on.")],
     data: DataOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Load the Open Bandit sample: real clicks with true propensities, one policy for each file."""
-    settings = load_config(flags={"data": data}, environ=os.environ, directory=Path.cwd()).config
+    root = data_of(data)
     files = sorted(folder.glob("*_*.csv.gz"))
     if not files:
         raise Invalid(f"{folder} holds no file such as random_men.csv.gz: name the Open Bandit sample's folder")
-    control = Control(settings.data)
+    control = Control(root)
     specs: dict[str, Json] = {}
-    store = Store(settings.data, secret=control.secret("journal"), find_spec=lambda _, p: (PolicyKind.RANKER, specs[p]))
+    store = Store(root, secret=control.secret("journal"), find_spec=lambda _, p: (PolicyKind.RANKER, specs[p]))
     try:
-        with Progress(console=Console(stderr=True)) as progress:
+        with _progress() as progress:
             for path in files:
                 campaign = read_campaign(path)
                 task = progress.add_task(campaign.policy, total=len(campaign.rows))
@@ -89,7 +217,11 @@ def import_obd(
                 progress.update(task, completed=len(campaign.rows))
     finally:
         store.close()
-    Console().print(f"{len(files)} policies in {settings.data}: dayjob lab ope evaluates the files themselves")
+    if as_json:
+        print_json({"data": str(root), "policies": sorted(specs)})
+        return
+    say = f"{len(files)} policies in {root}: dayjob lab ope evaluates the files themselves"
+    Console(soft_wrap=True).print(say, highlight=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,10 +314,6 @@ def _declare(control: Control, store: Store, campaign: Campaign) -> None:
     policy = Policy(
         tenant="default", name=campaign.policy, kind=PolicyKind.RANKER, spec=campaign.spec(), created_ms=0
     )  # fmt: skip
-    baseline = Version(
-        tenant="default", policy=campaign.policy, name="v0-baseline", number=0, parent=None, recipe="baseline",
-        digest="0" * 64, from_seq=0, to_seq=0, status=VersionStatus.BASELINE, created_ms=0,
-    )  # fmt: skip
-    control.create_policy(policy, baseline)
+    control.create_policy(policy, _baseline("default", campaign.policy))
     items = [CatalogItem(id=i, vector=b, meta=None) for i, b in zip(campaign.items, campaign.blobs, strict=True)]
     store.put_catalog("default", campaign.policy, items=items).result()

@@ -6,15 +6,18 @@ photos; then the pages stay open.
 """
 
 import asyncio
+import contextlib
+import fcntl
 import shutil
 import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from geospot.gallery import load_gallery
 from geospot.play import Played, declare, play, show_progress
 from geospot.users import POPULATIONS, Population, Users
 from geospot.world import Photos, World
@@ -22,70 +25,72 @@ from rich.console import Console
 from rich.table import Table
 
 from dayjob.client import AsyncClient
-from dayjob.endings import Invalid
+from dayjob.endings import DayjobError, Invalid
+from dayjob.lab.geospot_journal import load_world
+from dayjob.lab.geospot_offline import load_field
 from dayjob.lab.geospot_served import Served, measure, settled
-from dayjob.lab.published import rows, small_field
+from dayjob.lab.published import rows
 from dayjob.lab.server import Server, running
 
 HELD_OUT = 4_000
 PEOPLE = Population.MIXED  # four hundred who come back, some better informed than others
-GEOSPOT_PORT = 8090
+DAYJOB_PORT, GEOSPOT_PORT = 8080, 8090  # where they are looked for first
+PORTS = 20  # tried one after the other where one is taken
+PAGE_S = 60.0  # until Geospot's page must have answered
 PUBLISHED_MARKS = (1_000, 5_000)
 console = Console()
 
 
-def run(*, rounds: int, seed: int, data: Path, cache: Path, stay: bool) -> Served:
-    """Play a day and print what was served; with ``stay`` keep the pages open until interrupted."""
+def run(*, rounds: int, seed: int, pin: float, data: Path, cache: Path, stay: bool) -> Served | None:
+    """Play a day and print what was served; with ``stay`` keep the pages open until interrupted.
+
+    ``pin`` is the share of rounds after which a player marks the true place. None when it was interrupted before its
+    table. Raises Invalid when ``data`` is not ours to clear, DayjobError when a page does not start.
+    """
     began = time.perf_counter()
+    served = None
     if data.exists():
         _clear(data)
-    console.print("Geospot: the gallery's 100,000 places (embedded once, then kept) ...")
-    world = World(load_gallery(cache))
-    held_out = world.photos(HELD_OUT, seed=1_000_003 + seed)
-    arguments = ("--port", "8080") if _free(8080) else ()
-    with running(data, arguments=arguments) as server:
-        page = _geospot(server, cache)
-        console.print(
-            f"dayjob serves at [b]{server.url}[/] (dashboard), Geospot at [b]http://127.0.0.1:{GEOSPOT_PORT}[/]"
-        )
-        console.print(
-            f"{rounds:,} rounds by simulated people on simulated photos;"
-            " 65 % of their clicks fall on the first place unseen:"
-        )
-        try:
-            served = _play(server, world, rounds=rounds, seed=seed, held_out=held_out)
+    console.print("[b]Simulated:[/] photos (drawn in GeoCLIP's own space) and people. [b]Real:[/] everything else.")
+    try:
+        console.print("Geospot: the gallery's 100,000 places, embedded once and then kept; photos ...")
+        world = load_world(cache)
+        field = load_field(world, seed=seed, rounds=max(PUBLISHED_MARKS), cache_dir=cache, held_out=HELD_OUT)
+        with running(data, arguments=("--port", str(_free(DAYJOB_PORT)))) as server, _page(server, cache) as geospot:
+            console.print(f"dayjob serves at [b]{server.url}[/] (dashboard), Geospot at [b]{geospot}[/]: open them now")
+            console.print(
+                f"{rounds:,} rounds by simulated people: they click the first place unseen in 65 % of rounds,"
+                f" on average, else the one that seems closest; after {pin:.0%} of rounds they mark the true place."
+            )
+            served = _play(server, world, rounds=rounds, seed=seed, pin=pin, held_out=field.test)
             print_table(served)
-            console.print("The published learners on the same world, learning online from the same kind of users:")
-            print_published(rows(small_field(cache), seed=seed, marks=PUBLISHED_MARKS))
+            console.print("The published learners on the same photos, learning online from the same kind of people:")
+            print_published(rows(field, PEOPLE, marks=PUBLISHED_MARKS))
             console.print(f"done in {time.perf_counter() - began:.0f} s")
             if stay:
-                console.print(f"The pages stay open: {server.url} and http://127.0.0.1:{GEOSPOT_PORT} (Ctrl-C ends)")
+                console.print(f"The pages stay open: {server.url} and {geospot} (Ctrl-C ends)")
                 server.process.wait()
-        except KeyboardInterrupt:
-            console.print("ended")
-        finally:
-            page.terminate()
-            page.wait()
-            if server.process.poll() is None:
+            else:
                 server.stop()
+    except KeyboardInterrupt:
+        console.print(f"ended; what was recorded is in {data}: dayjob serve --data {data}")
     return served
 
 
-def _play(server: Server, world: World, *, rounds: int, seed: int, held_out: Photos) -> Served:
+def _play(server: Server, world: World, *, rounds: int, seed: int, pin: float, held_out: Photos) -> Served:
     """The simulated users' day over HTTP, and its figures once the judge has caught up."""
-    began = time.perf_counter()
-    played, report = asyncio.run(_over_http(server.url, world, rounds=rounds, seed=seed))
+    users = Users(replace(POPULATIONS[PEOPLE], pin=pin))
+    played, report = asyncio.run(_over_http(server.url, world, users, rounds=rounds, seed=seed))
     return measure(
         server.data, world, played=played, population=PEOPLE, seed=seed, held_out=held_out, report=report,
-        seconds=time.perf_counter() - began,
+        pin=pin,
     )  # fmt: skip
 
 
-async def _over_http(url: str, world: World, *, rounds: int, seed: int) -> tuple[Played, dict[str, Any]]:
+async def _over_http(url: str, world: World, users: Users, *, rounds: int, seed: int) -> tuple[Played, dict[str, Any]]:
     async with AsyncClient(url) as client:
         await declare(client, world)
         with show_progress(console) as progress:
-            users = Users(POPULATIONS[PEOPLE])
             played = await play(client, world, users=users, rounds=rounds, seed=seed, progress=progress)
         return played, await settled(client, "geospot")
 
@@ -101,13 +106,19 @@ def print_table(served: Served) -> None:
         if name != "v0-baseline":
             table.add_row(f"champion {name}, its best order, unseen photos", f"{km:,.0f}", f"{km / base - 1:+.1%}")
     last = max(served.sampled_gain)
-    table.add_row(f"shown to users, the tenth before {last:,}", "", f"{-served.sampled_gain[last]:+.1%}")
+    table.add_row(
+        f"shown to users, last {max(last // 10, 100):,} of {last:,} rounds", "", f"{-served.sampled_gain[last]:+.1%}"
+    )
     table.add_row("best of the ten", f"{served.best_km:,.0f}", f"{served.best_km / served.baseline_km - 1:+.1%}")
     console.print(table)
     console.print(f"clicks: {served.feedback_state}. {served.feedback_reason}")
-    console.print(f"exploring and trials cost users {served.exploration_cost:+.2%} km")
+    console.print(f"exploring, trials and the holdback cost users {served.cost:+.2%} km")
     for verdict in served.promotions:
-        console.print(f"gate: {verdict['kind']} {verdict['challenger']} against {verdict['champion']}")
+        closed = verdict["evidence"].get("closed")
+        when = f" after {closed:,} closed decisions" if closed else ""
+        console.print(f"gate: {verdict['kind']} {verdict['challenger']} against {verdict['champion']}{when}")
+    if not served.promotions:
+        console.print("gate: no verdict yet; nothing that is not proven better serves")
 
 
 def print_published(found: list[dict[str, Any]]) -> None:
@@ -120,22 +131,50 @@ def print_published(found: list[dict[str, Any]]) -> None:
     console.print(table)
 
 
-def _geospot(server: Server, cache: Path) -> "subprocess.Popen[bytes]":
-    """Geospot's own page, a process of its own."""
+@contextlib.contextmanager
+def _page(server: Server, cache: Path) -> Iterator[str]:
+    """Geospot's own page, a process of its own, once it answers: its address."""
+    port = _free(GEOSPOT_PORT)
     command = [
-        sys.executable, "-m", "geospot.app", "--dayjob", server.url, "--port", str(GEOSPOT_PORT), "--cache", str(cache),
+        sys.executable, "-m", "geospot.app", "--dayjob", server.url, "--port", str(port), "--cache", str(cache),
     ]  # fmt: skip
-    log = server.log.with_name("geospot.log").open("ab")
-    return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+    log = server.log.with_name("geospot.log")
+    with log.open("wb") as said:
+        page = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=said, stderr=said)
+    try:
+        deadline = time.monotonic() + PAGE_S
+        while not _taken(port):
+            if page.poll() is not None or time.monotonic() > deadline:
+                raise DayjobError(f"Geospot's page did not start: {log.read_text(errors='replace')[-2000:]}")
+            time.sleep(0.1)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        page.terminate()
+        page.wait()
 
 
-def _free(port: int) -> bool:
+def _free(first: int) -> int:
+    """The first port from ``first`` on that nobody listens at. Raises DayjobError when all are taken."""
+    for port in range(first, first + PORTS):
+        if not _taken(port):
+            if port != first:
+                console.print(f"port {first} is in use: {port} instead")
+            return port
+    raise DayjobError(f"the ports {first} to {first + PORTS - 1} are all in use: end what listens there")
+
+
+def _taken(port: int) -> bool:
     with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) != 0
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def _clear(data: Path) -> None:
-    """Remove an earlier day's data, and nothing that is not ours."""
+    """Remove an earlier day's data: nothing that is not ours, and nothing that is still being served."""
     if not (data / "control.db").exists() and any(data.iterdir()):
         raise Invalid(f"{data} is not a data directory of ours: name another with --data")
-    shutil.rmtree(data)
+    with (data / "lock").open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # a server holds it as long as it lives
+        except BlockingIOError:
+            raise Invalid(f"{data} is being served: end that with Ctrl-C, or name another with --data") from None
+        shutil.rmtree(data)

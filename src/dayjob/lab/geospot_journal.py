@@ -3,18 +3,21 @@ they make."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 from geospot.gallery import load_gallery
+from geospot.play import photos_of
 from geospot.users import Users
 from geospot.world import Photos, World, haversine_km
 
 from dayjob.learn.replay import Replay
 from dayjob.policies.plackett_luce import Explore
-from dayjob.policies.protocol import Lists
+from dayjob.policies.protocol import Lists, Ranker
 
 F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]
@@ -30,12 +33,26 @@ def load_world(cache_dir: Path) -> World:
 def load_photos(world: World, count: int, *, seed: int, cache_dir: Path) -> Photos:
     """``count`` simulated photos, drawn once and kept under ``cache_dir`` by the world's settings, the count and the
     seed."""
+    return _kept(world, f"photos-n{count}-seed{seed}", lambda: world.photos(count, seed=seed), cache_dir=cache_dir)
+
+
+def load_played(world: World, rounds: int, *, seed: int, cache_dir: Path) -> Photos:
+    """The photos that `geospot.play` deals in a play of ``rounds`` rounds with this seed, in that order; kept too."""
+
+    def deal() -> Photos:
+        parts = list(photos_of(world, rounds=rounds, seed=seed))
+        return Photos(**{f.name: np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(Photos)})
+
+    return _kept(world, f"played-n{rounds}-seed{seed}", deal, cache_dir=cache_dir)
+
+
+def _kept(world: World, name: str, draw: Callable[[], Photos], *, cache_dir: Path) -> Photos:
     c = world.config
-    name = f"photos-B{c.region_bias:g}-A{c.low_rank_noise:g}-S{c.isotropic_noise:g}-r{c.rank}-n{count}-seed{seed}.npz"
-    path = cache_dir / name
+    size = f"G{len(world.gallery)}-B{c.region_bias:g}-A{c.low_rank_noise:g}-S{c.isotropic_noise:g}-r{c.rank}"
+    path = cache_dir / f"{name}-{size}.npz"
     if not path.exists():
-        photos = world.photos(count, seed=seed)
-        partial = path.with_name(f"{name}.partial.npz")
+        photos = draw()
+        partial = path.with_name(f"{path.stem}.{os.getpid()}.partial.npz")  # another process may draw the same
         np.savez(partial, **{field.name: getattr(photos, field.name) for field in fields(Photos)})
         partial.replace(path)
     with np.load(path, allow_pickle=False) as stored:
@@ -63,6 +80,18 @@ def lists(world: World, photos: Photos, *, losses: bool) -> Lists:
         base_BK=score_NK.astype(np.float64),
         loss_BKK=km_between(world, photos).astype(np.float64) if losses else None,
     )
+
+
+def scores(world: World, photos: Photos, *, ranker: Ranker) -> F64:
+    """A ranker's scores (N, K) of photos, km between candidates known, as the server asks for them."""
+    parts = [photos.rows(slice(start, start + LIST_BATCH)) for start in range(0, len(photos), LIST_BATCH)]
+    return np.concatenate([ranker.score(lists(world, part, losses=True)) for part in parts])
+
+
+def beliefs(world: World, photos: Photos, *, ranker: Ranker) -> F64:
+    """A ranker's beliefs (N, K): what a trial compares."""
+    parts = [photos.rows(slice(start, start + LIST_BATCH)) for start in range(0, len(photos), LIST_BATCH)]
+    return np.concatenate([ranker.utility(lists(world, part, losses=False)) for part in parts])
 
 
 def draw(score_NK: F64, explore: Explore, *, rng: np.random.Generator) -> tuple[I64, F64]:
@@ -99,11 +128,12 @@ def _propensities(score_NK: F64, shown_NK: I64, explore: Explore) -> F64:
 
 
 def journal(
-    world: World, photos: Photos, *, score_NK: F64, users: Users, explore: Explore, rng: np.random.Generator
-) -> Replay:
-    """What the journal would hold after these photos were shown by ``score_NK`` and clicked by ``users``."""
+    world: World, photos: Photos, *, score_NK: F64, users: Users, user_N: npt.NDArray[np.integer], explore: Explore,
+    rng: np.random.Generator,
+) -> Replay:  # fmt: skip
+    """What the journal would hold after these photos were shown by ``score_NK`` and clicked by ``user_N`` of
+    ``users``."""
     shown_NK, propensity_NK = draw(score_NK, explore, rng=rng)
-    user_N = users.draw(len(photos), rng)
     click_N = users.click(np.take_along_axis(photos.distance_NK, shown_NK, axis=1), user_N, rng=rng)
     return as_replay(world, photos, shown_NK=shown_NK, propensity_NK=propensity_NK, click_N=click_N, user_N=user_N)
 

@@ -15,43 +15,35 @@ from geospot.users import POPULATIONS, Population, Users
 
 from dayjob.gate.monitors import Change, not_learning
 from dayjob.lab import geospot_journal as journals
-from dayjob.lab.geospot_offline import SAMPLED, Field, load_field, online_curve, photos_of
+from dayjob.lab.geospot_offline import SAMPLED, TRAINERS, Field, collected, load_field, spec_of
 from dayjob.learn.fit import score_spread
 from dayjob.learn.online import OnlineLearner
-from dayjob.learn.recipes import RECIPES, Dpo, Reinforce
-from dayjob.policies.ranker import RankerSpec
+from dayjob.learn.recipes import RECIPES, Reinforce
 
 STEP = 500
 STEPS = 24
-LEARN_PHOTOS, TEST_PHOTOS = STEP * STEPS, 4_000
+HELD_OUT = 4_000
 REPLAY = Path(__file__).parent.parent / "serve" / "static" / "replay.json"
 
 
-def rows(field: Field, *, seed: int, marks: Sequence[int]) -> list[dict[str, Any]]:
-    """Both published learners on Geospot's users: change in km, greedy and as shown, at each mark."""
-    users = Users(POPULATIONS[Population.GEOSPOT])
-    out = []
-    for name in ("geospot-reinforce", "geospot-dpo"):
-        recipe = RECIPES[name]
-        assert isinstance(recipe, Reinforce | Dpo), "the published learners"
-        for mark, scores in zip(marks, online_curve(field, recipe, users=users, seed=seed, marks=marks), strict=True):
-            out.append({"learner": name, "interactions": mark, **scores})
-    return out
+def rows(field: Field, population: Population, *, marks: Sequence[int]) -> list[dict[str, Any]]:
+    """Both published learners on these users: change in km, greedy and as shown, at each mark."""
+    users = Users(POPULATIONS[population])
+    return [
+        {"learner": name, "interactions": mark, **scores}
+        for name in ("published REINFORCE", "published DPO")
+        for mark, scores in zip(marks, TRAINERS[name](field, users, marks=marks), strict=True)
+    ]
 
 
-def failure(field: Field, *, seed: int, command: str) -> dict[str, Any]:
+def failure(field: Field, *, command: str) -> dict[str, Any]:
     """The replay's figures: see `dayjob.serve.pages.Replay`."""
     recipe = RECIPES["geospot-reinforce"]
     assert isinstance(recipe, Reinforce)
-    users, rng = Users(POPULATIONS[Population.GEOSPOT]), np.random.default_rng([seed, 2])
-    photos = photos_of(field, STEP * STEPS, seed=seed)
-    whole = journals.journal(
-        field.world, photos, score_NK=journals.base_scores(field.world, photos), users=users, explore=SAMPLED, rng=rng
-    )
-    spec = RankerSpec(
-        context_dim=whole.context_BD.shape[1], candidate_dim=whole.vector_VE.shape[1], pair_dim=whole.pair_BKP.shape[2]
-    )
-    learner = OnlineLearner(spec, recipe, seed=seed, score_spread=score_spread(whole))
+    users, rng = Users(POPULATIONS[Population.GEOSPOT]), np.random.default_rng([field.seed, 2])
+    photos = field.learn.rows(slice(0, STEP * STEPS))
+    whole = collected(field, users, explore=SAMPLED, rng=rng, count=STEP * STEPS)
+    learner = OnlineLearner(spec_of(whole), recipe, seed=field.seed, score_spread=score_spread(whole))
     told: dict[str, list[Any]] = {name: [] for name in ("steps", "reward", "kl", "km_served", "position_share")}
     rewards: list[np.ndarray[Any, np.dtype[np.float64]]] = []
     alarm_at, alarm_reason = None, ""
@@ -83,7 +75,7 @@ def failure(field: Field, *, seed: int, command: str) -> dict[str, Any]:
                 alarm_at, alarm_reason = told["steps"][-1], found.reason
     return {
         **told, "km_baseline": float(photos.distance_NK[:, 0].mean()), "alarm_at": alarm_at,
-        "alarm_reason": alarm_reason, "seed": seed, "command": command,
+        "alarm_reason": alarm_reason, "seed": field.seed, "command": command,
     }  # fmt: skip
 
 
@@ -93,11 +85,9 @@ def _gain(first_N: np.ndarray[Any, np.dtype[np.float64]], now_N: np.ndarray[Any,
     return Change(change=change, low=change - wide, high=change + wide)
 
 
-def small_field(cache: Path) -> Field:
-    """The world with as many photos as this file needs."""
-    return load_field(cache, learn_photos=LEARN_PHOTOS, test_photos=TEST_PHOTOS)
-
-
-def write_replay(field: Field, *, seed: int, command: str, path: Path = REPLAY) -> None:
+def write_replay(cache: Path, *, seed: int, command: str, path: Path = REPLAY) -> None:
     """Write the replay page's figures."""
-    path.write_text(json.dumps(failure(field, seed=seed, command=command)), encoding="utf-8")
+    world = journals.load_world(cache)
+    field = load_field(world, seed=seed, rounds=STEP * STEPS, cache_dir=cache, held_out=HELD_OUT)
+    told = failure(field, command=command)
+    path.write_text(json.dumps(told), encoding="utf-8")

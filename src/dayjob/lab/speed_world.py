@@ -8,13 +8,14 @@ import base64
 import json
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from dayjob.client import Candidate, Client, RankerSpec
 from dayjob.client_types import new_id
@@ -23,6 +24,7 @@ from dayjob.journal import vectors, versions
 from dayjob.journal.control import Control
 from dayjob.journal.readers import Reader
 from dayjob.journal.store import Store
+from dayjob.journal.writes import Transaction, append_decision, append_outcome
 from dayjob.lab.server import running
 from dayjob.policies.ranker import RankerSpec as Sizes
 from dayjob.policies.ranker import zero_weights
@@ -69,9 +71,33 @@ def copy_decisions(store: Store, first: Decision, *, count: int) -> list[str]:
     return ids
 
 
-def geospot_decisions(store: Store, first: Decision, *, count: int, rng: np.random.Generator) -> list[str]:
-    """Decisions with a context of their own and ten of 100,000 places, sent inline; each is clicked."""
-    place_GD = rng.normal(size=(100_000, DIM)).astype(np.float16)
+def grow(store: Store, first: Decision, *, count: int) -> None:
+    """So many copies of a decision with a click each, many in one write: for journals too long to fill one by one."""
+    click = _click(first.id, first.candidates[0].id)
+
+    def write(size: int) -> Callable[[Transaction], None]:
+        ids = [(new_id(), new_id()) for _ in range(size)]
+
+        def work(tx: Transaction) -> None:
+            for decision, outcome in ids:
+                append_decision(tx, replace(first, id=decision), ())
+                append_outcome(tx, replace(click, id=outcome, decision=decision))
+
+        return work
+
+    for start in range(0, count, IN_FLIGHT):
+        store.submit(write(min(IN_FLIGHT, count - start))).result()
+
+
+def places(rng: np.random.Generator) -> npt.NDArray[np.float16]:
+    """100,000 places (100,000, DIM)."""
+    return rng.normal(size=(100_000, DIM)).astype(np.float16)
+
+
+def geospot_decisions(
+    store: Store, first: Decision, *, count: int, place_GD: npt.NDArray[np.float16], rng: np.random.Generator
+) -> list[str]:
+    """Decisions with a context of their own and ten of those places, sent inline; each is clicked."""
     ids = [new_id() for _ in range(count)]
 
     def writes() -> Iterator["Future[Any]"]:

@@ -1,0 +1,107 @@
+"""What every benchmark writes: a page with tables, the numbers as JSON, a plot; where they came from stands in each.
+
+Intervals over seeds are Student's: with few seeds the normal quantile would make them too narrow.
+"""
+
+import hashlib
+import json
+import math
+import os
+import platform
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+Row = Mapping[str, Any]
+PACKAGE = Path(__file__).parent.parent
+
+
+def interval(values: Sequence[float]) -> dict[str, float]:
+    """Mean, half-width of its 95 % interval (Student's t; nan for one value) and number of values.
+
+    >>> interval([1.0, 3.0])["mean"]
+    2.0
+    """
+    from scipy import stats
+
+    count = len(values)
+    half = stats.t.ppf(0.975, count - 1) * np.std(values, ddof=1) / math.sqrt(count) if count > 1 else math.nan
+    return {"mean": float(np.mean(values)), "half": float(half), "seeds": count}
+
+
+def percent(found: Mapping[str, float], *, of: int, signed: bool = True) -> str:
+    """An interval of shares as text; fewer than ``of`` seeds are marked with their number.
+
+    >>> percent({"mean": -0.1234, "half": 0.02, "seeds": 3}, of=5)
+    '-12.3 ±2.0 (3)'
+    """
+    text = f"{100 * found['mean']:{'+' if signed else ''}.1f}"
+    if not math.isnan(found["half"]):
+        text += f" ±{100 * found['half']:.1f}"
+    return text if found["seeds"] >= of else f"{text} ({found['seeds']:.0f})"
+
+
+def machine() -> str:
+    """The processor, how many of its cores may be used, and the versions that decide about numbers."""
+    name = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        named = [line.partition(":")[2].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
+        name = named[0] if named else name
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return f"{name}, {cores} cores, Python {platform.python_version()}, numpy {np.__version__}"
+
+
+def code_mark(*folders: str) -> str:
+    """A short digest of the sources in these folders of the package: results of different code can be told apart."""
+    state = hashlib.blake2b(digest_size=5)
+    for folder in folders:
+        for path in sorted((PACKAGE / folder).glob("*.py")):
+            state.update(path.read_bytes())
+    return state.hexdigest()
+
+
+def markdown(rows: Sequence[Row]) -> str:
+    """A table, a column a key in the order in which the keys appear; what a row lacks is left empty."""
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    lines = ["| " + " | ".join(names) + " |", "|" + "---|" * len(names)]
+    lines += ["| " + " | ".join(_cell(row.get(name, "")) for name in names) + " |" for row in rows]
+    return "\n".join(lines)
+
+
+def write(
+    out_dir: Path, name: str, *, result: Row, page: Sequence[str], plot: Callable[[Path], None] | None = None
+) -> None:
+    """``name``.json, ``name``.md and, with ``plot``, ``name``.png under ``out_dir``.
+
+    ``result`` holds "command", "machine" and "seeds", which open the page; ``page`` are its paragraphs and tables.
+    """
+    out_dir.mkdir(parents=True, exist_ok=True)
+    (out_dir / f"{name}.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    seeds = ", ".join(str(seed) for seed in result["seeds"])
+    parts = [
+        f"# `dayjob lab {name}`",
+        f"Written by `{result['command']}` on {result['machine']}; seeds {seeds}. Numbers: [{name}.json]({name}.json).",
+    ]
+    if result.get("quick"):
+        parts.append("**Quick: small sizes, to see that it runs. Not to be quoted.**")
+    if plot is not None:
+        plot(out_dir / f"{name}.png")
+        parts.append(f"![{name}]({name}.png)")
+    (out_dir / f"{name}.md").write_text("\n\n".join([*parts, *page]) + "\n", encoding="utf-8")
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, float):
+        return "" if math.isnan(value) else f"{value:.4f}".rstrip("0").rstrip(".") or "0"
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+
+
+def keep(path: Path, piece: Row) -> None:
+    """A piece of a long run as JSON: whole or not at all, so that a kill leaves no half of one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(piece, indent=1) + "\n", encoding="utf-8")
+    partial.replace(path)
