@@ -1,0 +1,152 @@
+"""Text and tokens: chat templates in, streamed text out.
+
+Token ids are what is served, scored and stored; text is made from them and never turned back into them. A tokenizer
+comes from the model's own folder, with its chat template, without remote code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+from dayjob.endings import Invalid
+from dayjob.records import Json
+
+UNFINISHED = "�"  # what a decoder shows for bytes that are no character, or not yet
+_MAX_HELD = 64  # tokens that may wait for the rest of a character before they are shown as they are
+
+
+class Tokens:
+    """A tokenizer with what an engine needs of it. Immutable; safe to share between threads."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, *, end_ids: Sequence[int] = ()) -> None:
+        """``end_ids``: further tokens that end an answer, beside the tokenizer's own end-of-sequence token."""
+        own = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
+        self.end_ids = frozenset((*own, *end_ids))
+        self._tokenizer = tokenizer
+        added = {str(one) for one in tokenizer.added_tokens_decoder.values() if one.special}
+        self._control = sorted(added | set(tokenizer.all_special_tokens))
+
+    @staticmethod
+    def open(folder: Path) -> Tokens:
+        """The tokenizer of a model's folder, with the end tokens its ``generation_config.json`` names.
+
+        Raises Invalid when the folder has none.
+        """
+        from transformers import GenerationConfig
+
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        except (OSError, ValueError) as error:
+            message = f"{folder} holds no tokenizer: save it there with tokenizer.save_pretrained"
+            raise Invalid(message, param="base") from error
+        ends: Any = []
+        if (folder / "generation_config.json").exists():
+            ends = GenerationConfig.from_pretrained(folder, local_files_only=True).eos_token_id
+        return Tokens(tokenizer, end_ids=[ends] if isinstance(ends, int) else ends or [])
+
+    def render(self, messages: Sequence[Json], *, tools: Sequence[Json] | None = None) -> tuple[int, ...]:
+        """The prompt of a conversation, up to where the assistant speaks.
+
+        Raises Invalid when the model has no chat template, the template refuses the messages, or one of them holds a
+        control token as text: it would speak with another's voice.
+        """
+        for number, message in enumerate(messages):
+            for text in _texts(message):
+                found = next((one for one in self._control if one in text), None)
+                if found is not None:
+                    raise Invalid(f"message {number} holds the control token {found!r}: remove it", param="messages")
+        if self._tokenizer.chat_template is None:
+            raise Invalid("this model has no chat template: serve one that was made to converse", param="model")
+        try:
+            ids = self._tokenizer.apply_chat_template(
+                list(messages), tools=tools or None, add_generation_prompt=True, tokenize=True, return_dict=False
+            )
+        except Exception as error:  # whatever a template, which is a program of the model's maker, may raise
+            raise Invalid(f"the model's chat template refuses these messages: {error}", param="messages") from error
+        return tuple(ids)
+
+    def encode(self, text: str) -> tuple[int, ...]:
+        """The tokens of plain text: nothing is added to it, and what looks like a control token is only text."""
+        return tuple(self._tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True))
+
+    def text(self, token_ids: Sequence[int]) -> str:
+        """The text of tokens, control tokens left out."""
+        text = self._tokenizer.decode(list(token_ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        return str(text)
+
+
+class TextStream:
+    """The text of one answer, token by token: never half a character, never a part of a stop string."""
+
+    def __init__(self, tokens: Tokens, *, stop: Sequence[str] = ()) -> None:
+        self.stopped = False  # a stop string was met; nothing follows
+        self._tokens = tokens
+        self._stop = tuple(stop)
+        self._ids: list[int] = []  # from one shown token before the first that is not shown
+        self._shown = 0  # how many of them
+        self._held = ""  # text that may be the beginning of a stop string
+
+    def push(self, token_id: int) -> str:
+        """The text that became certain with one more token."""
+        self._ids.append(token_id)
+        # Decoders treat a first token differently (they drop its space): decode from a token that was shown already.
+        before = self._tokens.text(self._ids[: self._shown])
+        text = self._tokens.text(self._ids)
+        waiting = len(self._ids) - self._shown
+        if len(text) <= len(before) or (text.endswith(UNFINISHED) and waiting < _MAX_HELD):
+            return ""
+        self._ids = self._ids[self._shown :]
+        self._shown = len(self._ids)
+        return self._release(text[len(before) :])
+
+    def finish(self) -> str:
+        """What was held back, when no token follows."""
+        if self.stopped:
+            return ""
+        rest = self._tokens.text(self._ids)[len(self._tokens.text(self._ids[: self._shown])) :]
+        text = self._release(rest)
+        held, self._held = self._held, ""
+        return text + held
+
+    def _release(self, text: str) -> str:
+        text = self._held + text
+        found = [place for place in (text.find(stop) for stop in self._stop) if place >= 0]
+        if found:
+            self.stopped, self._held = True, ""
+            return text[: min(found)]
+        hold = max((_overlap(text, stop) for stop in self._stop), default=0)
+        self._held = text[len(text) - hold :]
+        return text[: len(text) - hold]
+
+
+def pack_ids(token_ids: Sequence[int]) -> bytes:
+    """Token ids as a record keeps them: little-endian uint32."""
+    return np.asarray(token_ids, "<u4").tobytes()
+
+
+def unpack_ids(data: bytes) -> tuple[int, ...]:
+    """The inverse of :func:`pack_ids`."""
+    return tuple(np.frombuffer(data, "<u4").tolist())
+
+
+def _overlap(text: str, stop: str) -> int:
+    """How many characters at the end of ``text`` are the beginning of ``stop``, the whole of it left out."""
+    return next((size for size in range(min(len(text), len(stop) - 1), 0, -1) if text.endswith(stop[:size])), 0)
+
+
+def _texts(value: object) -> Iterator[str]:
+    """Every string in a message, keys included."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _texts(key)
+            yield from _texts(inner)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            yield from _texts(inner)
