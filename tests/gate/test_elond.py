@@ -46,7 +46,45 @@ def test_false_discovery_rate_under_dependence() -> None:
     assert np.mean(shares) <= 0.1 + 3 * np.std(shares) / math.sqrt(4000)
 
 
+def test_an_abandoned_trial_hands_its_level_on_by_hand() -> None:
+    budget = Elond(alpha=0.05)
+    first = budget.level
+    assert budget.abandon(log_e=math.log(7.0), peak=math.log(9.0)).level == pytest.approx(first), "wealth above 1 is lost"
+    assert budget.abandon(log_e=math.log(0.8), peak=0.0).level == pytest.approx(0.8 * first)
+    twice = budget.abandon(log_e=math.log(0.8), peak=0.0).abandon(log_e=math.log(0.5), peak=0.0)
+    assert (twice.decided, twice.level) == (0, pytest.approx(0.4 * first))
+    ruined = budget.abandon(log_e=math.log(0.1), peak=0.0)
+    assert ruined == budget.decide(promoted=False), "a tenth of the first level is less than the whole second"
+    proven = budget.abandon(log_e=0.0, peak=-math.log(first))
+    assert proven.decided == 1, "its evidence had reached the mark"
+    assert Elond.from_dict(twice.to_dict()) == twice
+
+
+@pytest.mark.parametrize("quit_below", [0.3, 0.9, 1.2])
+def test_whoever_abandons_trials_as_suits_them_gets_no_more_false_promotions(quit_below: float) -> None:
+    # No challenger is ever better; the wealth grows or shrinks by half with a fair coin, so Ville is nearly tight. A
+    # trial is abandoned whenever its wealth falls below a mark, or after 25 decisions.
+    rng = np.random.default_rng(11)
+    runs, alpha, hit = 4_000, 0.2, 0
+    for _ in range(runs):
+        budget = Elond(alpha=alpha)
+        for _ in range(12):
+            log_e = peak = 0.0
+            for up in rng.random(25) < 0.5:
+                log_e += math.log(1.5 if up else 0.5)
+                peak = max(peak, log_e)
+                if peak >= -math.log(budget.level) or log_e < math.log(quit_below):
+                    break
+            if peak >= -math.log(budget.level):
+                hit += 1
+                break
+            budget = budget.abandon(log_e=log_e, peak=peak)
+    assert hit / runs <= alpha + 3 * math.sqrt(alpha * (1 - alpha) / runs)
+
+
 def test_refusals() -> None:
+    with pytest.raises(Invalid, match="left"):
+        Elond(alpha=0.05, left=1.5)
     with pytest.raises(Invalid, match="alpha"):
         Elond(alpha=1.0)
     with pytest.raises(Invalid, match="exceed"):

@@ -321,7 +321,7 @@ def test_on_a_full_disk_evidence_is_kept_in_memory_and_saved_when_there_is_room(
 # ---- void evidence, rollbacks, taint, freeze -------------------------------------------------------------------------
 
 
-def test_evidence_is_void_when_the_champion_changes_and_its_level_is_spent(world: World) -> None:
+def test_evidence_is_void_when_the_champion_changes_and_its_level_goes_on(world: World) -> None:
     on_trial(world)
     world.add(2, VersionStatus.RETIRED)
     world.trial(BASELINE, V1, 10, favour=1.0)
@@ -333,7 +333,7 @@ def test_evidence_is_void_when_the_champion_changes_and_its_level_is_spent(world
     judge.step()
     after = docket(world)
     assert (after.champion, after.trial.evidence.count) == (V2, 0), "pairs with the old champion say nothing"
-    assert after.budget.decided == 1
+    assert after.budget.decided == 0
     assert world.control.pointers(*KEY).champion == V2
 
 
@@ -514,7 +514,7 @@ def test_one_damaged_while_on_trial_frees_its_place_too(
     judge.step()
     assert world.control.pointers(*KEY).challenger is None
     assert world.status(V1) is VersionStatus.DAMAGED
-    assert docket(world).budget.decided == 1, "an abandoned trial"
+    assert docket(world).budget.decided == 0, "an abandoned trial hands its level on"
 
 
 def test_a_rollback_never_returns_to_one_that_is_damaged(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

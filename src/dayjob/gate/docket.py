@@ -1,7 +1,7 @@
 """What the judge remembers of one policy, and how closed decisions change it. Pure.
 
 Evidence belongs to one question, this challenger against this champion by this metric at this alpha, and is void when
-one of them changes. An abandoned trial has used its level of the promotion budget too.
+one of them changes. An abandoned trial hands its level on, with the wealth that is left.
 """
 
 from collections.abc import Sequence, Set
@@ -104,7 +104,8 @@ def reopen(docket: Docket, pointers: Pointers, *, spec: Json, newest_seq: int) -
         return docket
     budget = docket.budget
     if docket.trial is not None and docket.trial.evidence.count > 0:
-        budget = budget.decide(promoted=False)
+        seen = docket.trial.evidence
+        budget = budget.abandon(log_e=seen.log_e_up, peak=seen.peak_up) if same else budget.decide(promoted=False)
     # What is known of positions and people is kept: it does not depend on who is on trial.
     state = TrialState() if docket.trial is None else renew(docket.trial)
     return replace(

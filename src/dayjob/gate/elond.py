@@ -10,9 +10,17 @@ alpha itself may change between trials. With a_i in the place of alpha, known wh
 adds at most 1 / (promotions so far + 1) <= a_i gamma_i E_i to the false share of promotions, whose expectation is
 therefore at most a_1 gamma_1 + a_2 gamma_2 + ... <= the largest a_i. So a lower alpha binds what comes after it, and
 promotions made before were made at theirs. Only a trial in progress must not be given another level: it ends.
+
+A trial that is abandoned (its challenger learned from somebody since erased, the champion was rolled back, ...) has not
+used up its level: it hands the level on with the wealth that is left, at most all of it. Trial i is then a row of
+challengers one after the other. Wealth min(e, 1) at the change, multiplied by the next one's e-process, is a
+supermartingale for as long as the one on trial is not better, whatever the reason for the change and whatever was seen
+before; so the row promotes one that is not better with probability at most alpha_i, which is what was used above. One
+whose evidence had reached its mark, and was not promoted for another reason, has used its level.
 """
 
-from dataclasses import asdict, dataclass
+import math
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from dayjob.endings import Invalid
@@ -33,21 +41,35 @@ class Elond:
     alpha: float
     decided: int = 0
     promoted: int = 0
+    left: float = 1.0  # of the running trial's level, after challengers that were abandoned
 
     def __post_init__(self) -> None:
         if not 0.0 < self.alpha < 1.0:
             raise Invalid("alpha must lie strictly between 0 and 1", param="alpha")
         if not 0 <= self.promoted <= self.decided:
             raise Invalid("promotions cannot exceed the trials decided")
+        if not 0.0 <= self.left <= 1.0:
+            raise Invalid("what is left of a level lies between 0 and 1")
 
     @property
     def level(self) -> float:
         """alpha_i of the trial that is running or comes next."""
-        return self.alpha * gamma(self.decided + 1) * (self.promoted + 1)
+        return self.alpha * gamma(self.decided + 1) * (self.promoted + 1) * self.left
 
     def decide(self, *, promoted: bool) -> "Elond":
-        """The budget after a trial ended, however it ended (an abandoned trial has used its level too)."""
+        """The budget after a trial was decided."""
         return Elond(alpha=self.alpha, decided=self.decided + 1, promoted=self.promoted + int(promoted))
+
+    def abandon(self, *, log_e: float, peak: float) -> "Elond":
+        """The budget after a trial without a decision, whose log e-process stands at ``log_e`` and has been at ``peak``.
+
+        The level goes on with what is left of it, or is given up where the next one is larger.
+        """
+        spent = self.decide(promoted=False)
+        if peak >= -math.log(self.level):
+            return spent
+        kept = replace(self, left=self.left * math.exp(min(log_e, 0.0)))
+        return kept if kept.level >= spent.level else spent
 
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers."""
