@@ -20,6 +20,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install -q -c constraints.txt torch numpy
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[dev]'
 	$(BIN)/python -m pip install -q -c constraints.txt --no-deps geoclip
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[gym]' || echo "reasoning-gym cannot be built here (it needs a C compiler): what needs it is skipped"
 	touch $(STAMP)
 
 venv: $(STAMP)

@@ -45,6 +45,12 @@ RANKING = {
 }
 
 
+POLICY = {
+    "name": "geo", "kind": "ranker", "spec": {}, "champion": "v0", "baseline": "v0", "frozen": False,
+    "serves": "champion", "counts": {"decisions": 0, "outcomes": {}},
+}  # fmt: skip
+
+
 @dataclass
 class Answer:
     """One scripted answer. ``drop``: the request is taken in full and the connection closed without a word."""
@@ -178,14 +184,15 @@ def test_feedback_keeps_its_id_over_retries_and_over_calls(server: Server, call:
 
 
 def test_rollback_to_the_previous_is_never_sent_twice_once_it_may_have_arrived(server: Server, call: Call) -> None:
-    server.script = [Answer(drop=True), Answer(body={"champion": "v1"})]
+    moved = POLICY | {"champion": "v1"}
+    server.script = [Answer(drop=True), Answer(body=moved)]
     with pytest.raises(Unreachable, match="No answer to POST /v1/policies/geo/rollback after 1 attempt"):
         call("rollback", "geo")
     assert len(server.seen) == 1
-    server.script = [Answer(drop=True), Answer(body={"champion": "v1"})]
-    assert call("rollback", "geo", to="v1") == {"champion": "v1"}
-    server.script = [Answer(503), Answer(body={"champion": "v1"})]  # 503: it was not done
-    assert call("rollback", "geo") == {"champion": "v1"}
+    server.script = [Answer(drop=True), Answer(body=moved)]
+    assert call("rollback", "geo", to="v1").champion == "v1"
+    server.script = [Answer(503), Answer(body=moved)]  # 503: it was not done
+    assert call("rollback", "geo").champion == "v1"
 
 
 def test_retry_after_is_obeyed(server: Server, call: Call) -> None:

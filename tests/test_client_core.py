@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from dayjob import client_calls as calls
 from dayjob.client_core import Backoff, Pause, Repeat, Reply, Request, delivered, may_repeat, seconds_asked
-from dayjob.client_types import BadAnswer, LanguageSpec, RankerSpec, new_id, pack
-from dayjob.endings import JobState
+from dayjob.client_types import BadAnswer, Candidate, LanguageSpec, RankerSpec, new_id, pack
+from dayjob.endings import Invalid, JobState
 
 
 def attempts(request: Request, replies: list[Reply], backoff: Backoff) -> tuple[list[float], Reply]:
@@ -123,7 +123,7 @@ VERSION = {
     "status": "trial",
 }
 HELD = {"user": "u", "learn": False, "decisions": 1, "outcomes": 1, "versions": ["v1"]}
-ERASED = {"user": "u", "decisions": 1, "outcomes": 1, "versions_tainted": ["v1"]}
+ERASED = {"user": "u", "decisions": 1, "outcomes": 1, "versions_tainted": ["v1"], "rebuilding": ["geo"], "learn": False}
 RANKER = {"kind": "ranker", "context_dim": 2, "candidate_dim": 2, "hidden": [8]}
 TALK = {"kind": "language", "base": "tiny"}
 # call, its keywords, what the server answers, the line and the body that it must see
@@ -142,9 +142,15 @@ CONTRACT: list[tuple[tuple[Any, ...], dict[str, Any], Any, str, Any]] = [
     (("learn", "geo"), {"recipe": "naive"}, {"job": "j"}, "POST /v1/policies/geo/learn", {"recipe": "naive"}),
     (("dream", "geo"), {"budget": 3.0}, {"job": "j"}, "POST /v1/policies/geo/dream", {"budget": 3.0}),
     (("job", "j"), {}, {"state": "running", "progress": 0.5}, "GET /v1/jobs/j", None),
-    (("promote", "geo", "v1"), {"reason": "r"}, {}, "POST /v1/policies/geo/promote", {"version": "v1", "reason": "r"}),
-    (("freeze", "geo"), {"serve": "baseline"}, {}, "POST /v1/policies/geo/freeze", {"serve": "baseline"}),
-    (("unfreeze", "geo"), {}, {}, "POST /v1/policies/geo/unfreeze", {}),
+    (
+        ("promote", "geo", "v1"),
+        {"reason": "r"},
+        POLICY,
+        "POST /v1/policies/geo/promote",
+        {"version": "v1", "reason": "r"},
+    ),
+    (("freeze", "geo"), {"serve": "baseline"}, POLICY, "POST /v1/policies/geo/freeze", {"serve": "baseline"}),
+    (("unfreeze", "geo"), {}, POLICY, "POST /v1/policies/geo/unfreeze", {}),
     (("report", "geo"), {}, REPORT, "GET /v1/policies/geo/report", None),
     (("user", "u"), {}, HELD, "GET /v1/users/u", None),
     (("set_learning", "u"), {"learn": False}, HELD, "PATCH /v1/users/u", {"learn": False}),
@@ -170,7 +176,29 @@ def test_every_call_speaks_the_contract() -> None:
     assert (results["versions"][0].parent, results["versions"][0].journal_range) == ("v0", (0, 9))
     assert results["policies"][0].counts.outcomes == {"click": 2}
     assert results["erase_user"].versions_tainted == results["user"].versions == ("v1",)
+    assert (results["erase_user"].rebuilding, results["erase_user"].trials_ended) == (("geo",), ())
+    assert results["erase_user"].learn is False
+    assert {results[name].champion for name in ("promote", "freeze", "unfreeze")} == {"v0"}
+    assert (results["learn"].id, results["job"].id) == ("j", "j")
     assert results["ready"] is True
+
+
+class Loaded(random.Random):
+    """A dice that always falls on the same share of a wait."""
+
+    def __init__(self, share: float) -> None:
+        super().__init__()
+        self._share = share
+
+    def uniform(self, a: float, b: float) -> float:
+        return min(max(self._share, a), b)
+
+
+def test_the_default_patience_outlasts_a_restart_of_the_server() -> None:
+    backoff = Backoff()
+    for dice, whole_s in ((0.5, 10.65), (1.0, 21.3)):  # .1 .2 .4 .8 1.6 3.2 5 5 5, or half of it
+        waits = [backoff.wait_s(attempt, None, dice=Loaded(dice)) for attempt in range(backoff.retries)]
+        assert sum(waits) == pytest.approx(whole_s)
 
 
 @settings(max_examples=30)
@@ -180,3 +208,11 @@ def test_any_json_object_is_a_ranking_or_a_bad_answer(body: dict[str, Any]) -> N
     next(plan)
     with pytest.raises(BadAnswer):
         plan.send(Reply(status=200, body=json.dumps(body).encode()))
+
+
+def test_scores_are_sent_for_all_candidates_or_for_none() -> None:
+    three = [Candidate(id="a", score=-1), Candidate(id="b"), Candidate(id="c", score=-2)]
+    with pytest.raises(Invalid, match="candidate 'b' has no score") as refused:
+        next(calls.rank("geo", [1.0], candidates=three))  # before anything is sent
+    assert refused.value.param == "candidates"
+    assert next(calls.rank("geo", [1.0], candidates=[Candidate(id=one) for one in "ab"]))

@@ -55,11 +55,11 @@ def test_a_policy_is_declared_read_and_steered(client, policy):
     assert policy in [each.name for each in client.policies()]
     [version] = client.versions(policy)
     assert (version.version, version.status, version.journal_range) == (told.baseline, VersionStatus.BASELINE, (0, 0))
-    assert client.freeze(policy, serve="baseline")["serves"] == "baseline"
+    assert client.freeze(policy, serve="baseline").serves == "baseline"
     assert client.policy(policy).frozen is True
-    assert client.unfreeze(policy)["frozen"] is False
-    assert client.promote(policy, told.baseline, reason="to see")["champion"] == told.baseline
-    assert client.rollback(policy, to=told.baseline)["champion"] == told.baseline
+    assert client.unfreeze(policy).frozen is False
+    assert client.promote(policy, told.baseline, reason="to see").champion == told.baseline
+    assert client.rollback(policy, to=told.baseline).champion == told.baseline
     report = client.report(policy)
     assert (report.feedback.state, report.gate["lag"]) == (FeedbackState.TOO_FEW, 0)
 

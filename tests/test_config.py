@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from dayjob.config import EMBEDDED, Config, load_config, render_settings, settings
+from dayjob.config import EMBEDDED, Base, Config, load_config, render_settings, settings
 from dayjob.endings import Invalid
 
 ROOT = Path(__file__).parent.parent
@@ -45,12 +45,12 @@ SAMPLES = {  # as text in the environment, as TOML, as it should come out
     int: ("7000", "7000", 7000),
     float: ("0.25", "0.25", 0.25),
     Path: ("d", '"d"', None),
-    tuple: ("a, b,", '["a", "b"]', ("a", "b")),
+    tuple: ("a=/d,", '{a = {path = "/d"}}', (Base(name="a", path="/d"),)),
 }
 
 
 def kind_of(name: str) -> type:
-    return {"keys": Path, "data": Path, "language_bases": tuple}.get(name, type(getattr(Config(), name)))
+    return {"keys": Path, "data": Path, "bases": tuple}.get(name, type(getattr(Config(), name)))
 
 
 @pytest.mark.parametrize(
@@ -86,8 +86,16 @@ def test_every_setting_is_read_from_everywhere_with_its_type(tmp_path, name):
         ('host = ""', "host", "127.0.0.1"),
         ("data = 7", "data", "path"),
         ('data = ""', "data", "path"),
-        ('language_bases = "a"\nlanguage_bases = "b"', "config", "not TOML"),
-        ("language_bases = [1]", "language_bases", "list of texts"),
+        ("bases = 1\nbases = 2", "config", "not TOML"),
+        ("bases = [1]", "bases", "[bases.NAME]"),
+        ("[bases]\nx = 1", "bases", "[bases.NAME]"),
+        ("[bases.x]", "bases", "path must be a folder"),
+        ('[bases.x]\npath = "d"\nslots = "1"', "bases", "slots (int)"),
+        ('[bases.x]\npath = "d"\nslots = true', "bases", "slots (int)"),
+        ('[bases.x]\npath = "d"\nhost = "h"', "bases", "bases.x.host does not fit"),
+        ('[bases.x]\npath = "d"\ndtype = "int8"', "bases", "float32, bfloat16 or float16"),
+        ('[bases.x]\npath = "d"\ndevice = "tpu"', "bases", "cpu, cuda"),
+        ('[bases."a b"]\npath = "d"', "bases", "letters, digits"),
         ("port", "config", "port = 8080"),
     ],
 )

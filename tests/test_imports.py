@@ -28,7 +28,7 @@ MAY_IMPORT = {
     "policies": BASE,
     "journal": BASE,
     "signals": (*BASE, "journal.readers"),
-    "memory": (*BASE, "journal.control"),
+    "memory": (*BASE, "journal.control", "journal.notes"),
     "learn": (*BASE, "policies", "objectives", "signals", "memory", "journal"),
     "gate": (*BASE, *POLICY, "signals", "journal"),
     "gate.verdict": ("records", "endings"),
@@ -51,6 +51,7 @@ TORCH_FREE = (
     "gate",
     "serve",
     "signals",
+    "memory",
     "policies.protocol",
     "policies.engine_protocol",
     "client",
@@ -63,6 +64,8 @@ SERVE_DOORS = {
     "dayjob.serve.call",
     "dayjob.serve.live",
     "dayjob.serve.metrics",
+    "dayjob.serve.notes",
+    "dayjob.serve.models",
     "dayjob.serve.protocol",
 }
 MAX_FILE_LINES, MAX_FUNCTION_LINES, MAX_PARAMETERS, MAX_POSITIONAL = 400, 69, 8, 2

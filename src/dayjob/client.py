@@ -75,6 +75,7 @@ Result = TypeVar("Result")
 
 TIMEOUT_S = 30.0  # of connecting, of sending, and between two received chunks
 CONNECTIONS = 100
+RETRIES = Backoff().retries
 
 
 class _Call(Generic[Params, Result]):
@@ -132,11 +133,12 @@ class _Api:
 class Client(_Api):
     """The synchronous client; threads may share it. Close it, or use it in a ``with`` block.
 
-    ``retries`` is how many more attempts a request gets, or a Backoff for the whole policy.
+    ``retries`` is how many more attempts a request gets (0: none, an error comes at once), or a Backoff for the whole
+    policy. The default is patient for about 16 s: a restart of the server goes unnoticed.
     """
 
     def __init__(
-        self, base_url: str, key: str | None = None, *, timeout: float = TIMEOUT_S, retries: int | Backoff = 5
+        self, base_url: str, key: str | None = None, *, timeout: float = TIMEOUT_S, retries: int | Backoff = RETRIES
     ) -> None:
         self._backoff = retries if isinstance(retries, Backoff) else Backoff(retries=retries)
         self._dice = random.Random()
@@ -191,11 +193,12 @@ class Client(_Api):
 class AsyncClient(_Api):
     """The asynchronous client, for one event loop. Close it, or use it in an ``async with`` block.
 
-    ``retries`` is how many more attempts a request gets, or a Backoff for the whole policy.
+    ``retries`` is how many more attempts a request gets (0: none, an error comes at once), or a Backoff for the whole
+    policy. The default is patient for about 16 s: a restart of the server goes unnoticed.
     """
 
     def __init__(
-        self, base_url: str, key: str | None = None, *, timeout: float = TIMEOUT_S, retries: int | Backoff = 5
+        self, base_url: str, key: str | None = None, *, timeout: float = TIMEOUT_S, retries: int | Backoff = RETRIES
     ) -> None:
         self._backoff = retries if isinstance(retries, Backoff) else Backoff(retries=retries)
         self._dice = random.Random()

@@ -152,31 +152,27 @@ def wait_job(job_id: str, *, timeout_s: float = 600.0, every_s: float = 0.25) ->
         waited_s += every_s
 
 
-def rollback(policy: str, *, to: str | None = None) -> Plan[Json]:
+def rollback(policy: str, *, to: str | None = None) -> Plan[Policy]:
     """Makes ``to``, or the previous champion, the champion. Without ``to`` it is never sent twice: that would go back
     two versions."""
     repeat = Repeat.SAFE if to else Repeat.UNSENT
-    answer: Json = yield from _json("POST", _policy_path(policy, "rollback"), absent({"to": to}), repeat=repeat)
-    return answer
+    return _policy((yield from _json("POST", _policy_path(policy, "rollback"), absent({"to": to}), repeat=repeat)))
 
 
-def promote(policy: str, version: str, *, reason: str) -> Plan[Json]:
+def promote(policy: str, version: str, *, reason: str) -> Plan[Policy]:
     """Makes ``version`` the champion by hand; the journal keeps the reason."""
     body = {"version": version, "reason": reason}
-    answer: Json = yield from _json("POST", _policy_path(policy, "promote"), body, repeat=Repeat.UNSENT)
-    return answer
+    return _policy((yield from _json("POST", _policy_path(policy, "promote"), body, repeat=Repeat.UNSENT)))
 
 
-def freeze(policy: str, *, serve: str | None = None) -> Plan[Json]:
+def freeze(policy: str, *, serve: str | None = None) -> Plan[Policy]:
     """Stops learning; ``serve`` "champion" or "baseline" says what answers meanwhile."""
-    answer: Json = yield from _json("POST", _policy_path(policy, "freeze"), absent({"serve": serve}))
-    return answer
+    return _policy((yield from _json("POST", _policy_path(policy, "freeze"), absent({"serve": serve}))))
 
 
-def unfreeze(policy: str) -> Plan[Json]:
+def unfreeze(policy: str) -> Plan[Policy]:
     """Learns again."""
-    answer: Json = yield from _json("POST", _policy_path(policy, "unfreeze"), {})
-    return answer
+    return _policy((yield from _json("POST", _policy_path(policy, "unfreeze"), {})))
 
 
 def report(policy: str) -> Plan[Report]:
@@ -210,9 +206,11 @@ def rank(
 ) -> Plan[Ranking]:
     """Orders candidates for one context of context_dim numbers.
 
-    Without ``candidates`` the policy's catalog is searched. ``id`` is made here when absent, before anything is sent,
-    so that every retry is the same decision. Raises Invalid, ApiError, Unreachable.
+    Without ``candidates`` the policy's catalog is searched. Send a score for all of them or for none: a missing one
+    would count 0, and is refused here beside others that have one. ``id`` is made here when absent, before anything is
+    sent, so that every retry is the same decision. Raises Invalid, ApiError, Unreachable.
     """
+    _check_scores(candidates or ())
     body = absent(
         {
             "policy": policy,
@@ -228,6 +226,16 @@ def rank(
     data = _object((yield from _json("POST", "/v1/rank", body)), "a ranking")
     ranked = tuple(read(Ranked, each) for each in _listed(data.get("ranking"), "ranking"))
     return read(Ranking, data, role=member(Role, data.get("role")), ranking=ranked)
+
+
+def _check_scores(candidates: Sequence[Candidate]) -> None:
+    without = [each.id for each in candidates if each.score is None]
+    if without and len(without) < len(candidates):
+        raise Invalid(
+            f"candidate {without[0]!r} has no score and others have one ({len(without)} of {len(candidates)} have "
+            "none): a missing score counts 0, so send one for all of them or for none.",
+            param="candidates",
+        )
 
 
 def feedback(item: Feedback) -> Plan[Receipt]:
@@ -268,7 +276,8 @@ def set_learning(user: str, *, learn: bool) -> Plan[bool]:
 def erase_user(user: str) -> Plan[Erasure]:
     """Erases a user, for good; gives the counts of what was erased."""
     told = _object((yield from _json("DELETE", _user_path(user))), "counts")
-    return read(Erasure, told, versions_tainted=tuple(told.get("versions_tainted") or ()))
+    named = {name: tuple(told.get(name) or ()) for name in ("versions_tainted", "trials_ended", "rebuilding")}
+    return read(Erasure, told, **named)
 
 
 def export_request(policy: str, *, format: str = "decisions") -> Request:

@@ -72,9 +72,11 @@ Plan = Generator[Request | Pause, Reply | None, Result]
 class Backoff:
     """How often and when to try again: ``retries`` more attempts, the n-th after a random half to whole of
     ``first_s`` 2^n, at most ``longest_s``; a server's Retry-After is obeyed up to ``obey_s`` and is an error beyond.
+
+    The default waits 10.6 to 21.3 s in all, 16 on average: a server that was killed is back by then.
     """
 
-    retries: int = 5
+    retries: int = 9
     first_s: float = 0.1
     longest_s: float = 5.0
     obey_s: float = 60.0

@@ -95,7 +95,7 @@ class Candidate:
     id: str
     features: npt.ArrayLike | None = None  # candidate_dim numbers
     pair: Iterable[float] | None = None  # pair_dim numbers about context and candidate together
-    score: float | None = None  # the caller's own score; version zero orders by it
+    score: float | None = None  # the caller's own score, for all candidates or none: version zero orders by it
     meta: Json | None = None  # small, kept with the decision; {"lat", "lon"} for the metric "km"
 
     def to_json(self) -> dict[str, Any]:
@@ -259,6 +259,7 @@ class Policy:
     champion: str
     challenger: str | None = None
     baseline: str
+    previous: str | None = None  # what a rollback puts back
     frozen: bool
     serves: str  # "champion" or "baseline"
     counts: Counts
@@ -291,12 +292,17 @@ class UserRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Erasure:
-    """What was erased, and which versions will not come back because of it."""
+    """What was erased, and which versions ("policy/version") will not come back because of it: of these,
+    ``trials_ended`` were on trial. The champion of each policy in ``rebuilding`` serves until it is built again.
+    """
 
     user: str
     decisions: int
     outcomes: int
     versions_tainted: tuple[str, ...]
+    trials_ended: tuple[str, ...] = ()
+    rebuilding: tuple[str, ...] = ()
+    learn: bool = True  # their wish: False outlives the erasure
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -308,6 +314,11 @@ class Job:
     progress: float = 0.0
     result: Json | None = None
     error: str | None = None
+
+    @property
+    def id(self) -> str:
+        """The same as ``job``."""
+        return self.job
 
     @property
     def finished(self) -> bool:

@@ -7,6 +7,7 @@ in ``docs/settings.md`` and ``dayjob doctor`` are all made from those fields.
 import difflib
 import functools
 import math
+import re
 import tomllib
 import typing
 from collections.abc import Callable, Mapping
@@ -33,6 +34,35 @@ class About:
     low: float = -math.inf
     high: float = math.inf
     secret: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Base:
+    """A base model, ``[bases.NAME]`` in the file. Raises Invalid for a value that does not fit.
+
+    >>> Base(name="clerk", path="/models/clerk").dtype
+    'float32'
+    """
+
+    name: str  # what policies call it: letters, digits, dot, dash and underscore, 64 at most
+    path: str  # an absolute folder in Hugging Face's format, or the id OWNER/NAME of a model on the hub
+    dtype: str = "float32"  # of its weights: float32, bfloat16 or float16; logits are float32 whatever it is
+    device: str = "cpu"  # cpu, cuda, or one GPU as cuda:N
+    context_tokens: int = 4_096  # the longest prompt and answer together
+    slots: int = 16  # answers written at once
+
+    def __post_init__(self) -> None:
+        faults = {
+            "name": not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", self.name) and "letters, digits, . _ and -",
+            "path": not self.path and "a folder, or OWNER/NAME of a model on the hub",
+            "dtype": self.dtype not in ("float32", "bfloat16", "float16") and "float32, bfloat16 or float16",
+            "device": not re.fullmatch(r"cpu|cuda(:[0-9]{1,2})?", self.device) and "cpu, cuda or cuda:N",
+            "context_tokens": not 16 <= self.context_tokens <= 1 << 24 and "16 to 16777216",
+            "slots": not 1 <= self.slots <= 4_096 and "1 to 4096",
+        }
+        for field, want in faults.items():
+            if want:
+                raise Invalid(f"bases.{self.name}: {field} must be {want}", param="bases", code="invalid_setting")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +104,17 @@ class Config:
     ] = 4 * _MIB
     learner_threads: Annotated[int, About("Threads of the learner. Another number, other digests.", 1, 256)] = 1
     judge_every_s: Annotated[float, About("How often the judge looks at newly closed decisions.", 0.05, 3_600)] = 0.25
-    language_bases: Annotated[tuple[str, ...], About("Base models that a language policy may name.")] = ()
+    bases: Annotated[
+        tuple[Base, ...],
+        About("Base models that language policies may name: tables `[bases.NAME]`; here `NAME=PATH,NAME=PATH`."),
+    ] = ()
+    notes_tokens: Annotated[int, About("Most tokens of notes in the context of one answer; 0: none.", 0, 1 << 20)] = 512
+    notes_agree: Annotated[
+        int, About("People who must say the same to make a note everybody's; 0: only an admin key does.", 0, 1 << 20)
+    ] = 3
+    choices_limit: Annotated[
+        int, About("Answers of language policies written or waiting at once; beyond it 429.", 1, 65_536)
+    ] = 128
 
     def __post_init__(self) -> None:
         for name, (_, about) in _declared().items():
@@ -259,12 +299,25 @@ def _path(raw: Any, base: Path) -> Path:
     return base / Path(raw).expanduser()
 
 
-def _texts(raw: Any, _base: Path) -> tuple[str, ...]:
+def _bases(raw: Any, directory: Path) -> tuple[Base, ...]:
     if isinstance(raw, str):
-        raw = [part.strip() for part in raw.split(",") if part.strip()]
-    if not isinstance(raw, list | tuple) or not all(isinstance(part, str) for part in raw):
-        raise ValueError('a list of texts is needed; in the environment, separate them by commas: ["a", "b"] is a,b')
-    return tuple(raw)
+        pairs = [part.partition("=") for part in raw.split(",") if part.strip()]
+        raw = {name.strip(): {"path": path.strip()} for name, _, path in pairs}
+    if not isinstance(raw, dict) or not all(isinstance(table, dict) for table in raw.values()):
+        raise ValueError('tables are needed, [bases.NAME] with path = "FOLDER"; in the environment NAME=PATH,NAME=PATH')
+    return tuple(_base(name, table, directory) for name, table in raw.items())
+
+
+def _base(name: str, table: dict[str, Any], directory: Path) -> Base:
+    kinds = {field.name: field.type for field in fields(Base) if field.name != "name"}
+    for key, value in table.items():
+        if key not in kinds or type(value) is not kinds[key]:
+            known = ", ".join(f"{one} ({getattr(kind, '__name__', kind)})" for one, kind in kinds.items())
+            raise ValueError(f"bases.{name}.{key} does not fit; a base takes {known}")
+    path = table.get("path", "")
+    folder = directory / Path(path).expanduser()
+    is_hub_id = re.fullmatch(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", path) and not folder.exists()
+    return Base(name=name, **table | {"path": path if is_hub_id or not path else str(folder)})
 
 
 _CONVERTERS: Final[dict[Any, Callable[[Any, Path], Any]]] = {
@@ -273,7 +326,7 @@ _CONVERTERS: Final[dict[Any, Callable[[Any, Path], Any]]] = {
     str: _text,
     Path: _path,
     Path | None: _path,
-    tuple[str, ...]: _texts,
+    tuple[Base, ...]: _bases,
 }
 
 
@@ -311,4 +364,19 @@ def render_settings() -> str:
         "|---|---|---|---|---|",
     ]
     lines += [f"| `{one.name}` | `{one.env}` | `{one.default}` | {one.bounds} | {one.doc} |" for one in settings()]
+    lines += [
+        "",
+        "## Base models",
+        "A language policy names one of these. Each is a table `[bases.NAME]` of the file; a relative `path` is",
+        "relative to the file, and `OWNER/NAME` that is no folder is a model on the Hugging Face hub. See",
+        "[language](language.md).",
+        "",
+        "| field | default | meaning |",
+        "|---|---|---|",
+        "| `path` | required | a folder in Hugging Face's format, or the id of a model on the hub |",
+        "| `dtype` | `float32` | of the weights: `float32`, `bfloat16` or `float16`; logits are float32 |",
+        "| `device` | `cpu` | `cpu`, `cuda`, or one GPU as `cuda:N` |",
+        "| `context_tokens` | `4096` | the longest prompt and answer together; no more than the model reads |",
+        "| `slots` | `16` | answers written at once |",
+    ]
     return "\n".join(lines) + "\n"

@@ -70,6 +70,7 @@ class Role(StrEnum):
     TRIAL = "trial"  # a fair-coin pair of champion and challenger
     BASELINE = "baseline"  # the holdback: always version zero
     BEST = "best"  # explore: false; the champion's best order, never learned from, never judged
+    PINNED = "pinned"  # the request named the version (policy@version); never judged
 
 
 class Ending(StrEnum):
@@ -93,6 +94,32 @@ class OutcomeKind(StrEnum):
     CORRECTION = "correction"
     DEMONSTRATION = "demonstration"
     RETRACT = "retract"
+
+
+class NoteScope(StrEnum):
+    """Whom a note is for."""
+
+    USER = "user"  # the person who taught it alone, or the session of somebody unnamed
+    TENANT = "tenant"  # everybody: shared by an admin key, or said by several people
+
+
+class NoteState(StrEnum):
+    """Where a note stands for the version that answers."""
+
+    ACTIVE = "active"  # placed in the context
+    CONSOLIDATED = "consolidated"  # the version learned it; still placed, until it is shown to do without
+    RETIRED = "retired"  # the version answers without it, or a newer note took its place: no longer placed
+
+
+class NoteChange(StrEnum):
+    """What happened to a note, beyond what the journal's outcomes say."""
+
+    DELETED = "deleted"  # forgotten at somebody's wish
+    SHARED = "shared"  # made the tenant's by an admin key
+    UNSHARED = "unshared"  # taken back from the tenant
+    LEARNED = "learned"  # by a version
+    VERIFIED = "verified"  # a version answers rightly without it
+    FAILED = "failed"  # a version was asked without it, and answered wrongly
 
 
 class Receipt(StrEnum):

@@ -14,18 +14,20 @@ from uuid import UUID
 import numpy as np
 import numpy.typing as npt
 
-from dayjob.endings import Damaged, OutcomeKind, PolicyKind, Receipt, Role
+from dayjob.endings import Damaged, Ending, OutcomeKind, PolicyKind, Receipt, Role
 from dayjob.journal import vectors
 from dayjob.journal.join import Window, fit, join
 from dayjob.journal.readers import NEWEST, PAGE, START, cursor_of, seq_of
-from dayjob.journal.rows import served_ids
+from dayjob.journal.rows import shown_ids
 from dayjob.journal.versions import StoredVersion, VersionManifest, load, publish
 from dayjob.journal.writes import FindSpec
 from dayjob.policies.protocol import F64, Lists
 from dayjob.records import (
     Candidate,
     CatalogItem,
+    Choice,
     Decision,
+    Generation,
     Joined,
     Json,
     Outcome,
@@ -127,6 +129,29 @@ def fake_decision(number: int, items: Sequence[str] = ("a", "b", "c")) -> tuple[
     return decision, blobs
 
 
+def fake_generation(number: int, texts: Sequence[str] = ("yes", "no")) -> Decision:
+    """A decision of tenant "t" and the language policy "chat" that answered ``texts``: a token a character."""
+    prompt = np.frombuffer(b"say", np.uint8).astype("<u4").tobytes()
+    choices = tuple(
+        Choice(
+            token_ids=np.array([ord(letter) for letter in text], "<u4").tobytes(),
+            model_logprobs=np.full(len(text), -0.5, "<f4").tobytes(),
+            sample_logprobs=np.full(len(text), -0.25, "<f4").tobytes(),
+            versions=(("v0-baseline", len(text)),), seed=(1 << 64) - 1 - number, ending=Ending.STOP, text=text,
+            alternatives=tuple(((ord(letter), -0.5), (0, -2.0)) for letter in text),
+        )
+        for text in texts
+    )  # fmt: skip
+    sampling = {"temperature": 1.0, "top_p": 1.0, "max_tokens": 8, "stop": [], "seed": None, "top_logprobs": 2}
+    generation = Generation(
+        base="tiny", messages=({"role": "user", "content": "say"},), tools=(), prompt_ids=b"n\0\0\0" + prompt,
+        bare_ids=prompt, notes=("note-1",), sampling=sampling, choices=choices, cached_tokens=1,
+    )  # fmt: skip
+    decision, _ = fake_decision(number, ())
+    slots = np.arange(len(texts), dtype="<u2").tobytes()
+    return replace(decision, policy="chat", ranking=slots, context=b"", generation=generation)
+
+
 def fake_outcome(number: int, decision: str | None, *, kind: OutcomeKind = OutcomeKind.NONE) -> Outcome:
     """An outcome of tenant "t" about a decision; a click is on position 1."""
     return Outcome(
@@ -137,9 +162,9 @@ def fake_outcome(number: int, decision: str | None, *, kind: OutcomeKind = Outco
 
 
 def find_fake_spec(tenant: str, policy: str) -> tuple[PolicyKind, Json]:
-    """Every policy of every tenant is a ranker that is judged by clicks."""
-    del tenant, policy
-    return PolicyKind.RANKER, FAKE_SPEC
+    """Every policy of every tenant is a ranker that is judged by clicks, but the one called "chat"."""
+    del tenant
+    return PolicyKind.LANGUAGE if policy == "chat" else PolicyKind.RANKER, FAKE_SPEC
 
 
 class FakeJournal:
@@ -272,8 +297,8 @@ class FakeJournal:
         kind, spec = self._find_spec(decision.tenant, decision.policy)
         if outcome.decision is None:
             return fit(outcome, kind=kind, shown=(), known=(), spec=spec)
-        shown = served_ids(decision.candidates, decision.ranking)
-        return fit(outcome, kind=kind, shown=shown, known=(c.id for c in decision.candidates), spec=spec)
+        known = [candidate.id for candidate in decision.candidates]
+        return fit(outcome, kind=kind, shown=shown_ids(kind, known, ranking=decision.ranking), known=known, spec=spec)
 
     # reading
 
@@ -337,11 +362,16 @@ class FakeJournal:
                 found[stored.record.kind.value] = found.get(stored.record.kind.value, 0) + 1
         return found
 
-    def of_user(self, tenant: str, user: str) -> tuple[list[Stored], list[StoredOutcome]]:
+    def of_user(self, tenant: str, user: str) -> tuple[Iterator[Stored], Iterator[StoredOutcome]]:
         """As `JournalReader.of_user`."""
         decisions = [s for s in self._decisions if (s.record.tenant, s.record.user) == (tenant, user)]
         outcomes = [o for o in (*self._outcomes, *self._held) if (o.record.tenant, o.record.user) == (tenant, user)]
-        return decisions, sorted(outcomes, key=lambda one: one.seq)
+        return iter(decisions), iter(sorted(outcomes, key=lambda one: one.seq))
+
+    def session_user(self, tenant: str, session: str) -> str | None:
+        """As `JournalReader.session_user`."""
+        found = [s.record.user for s in self._decisions if (s.record.tenant, s.record.session) == (tenant, session)]
+        return next((user for user in reversed(found) if user is not None), None)
 
     def last_seq(self) -> int:
         """As `JournalReader.last_seq`."""

@@ -8,7 +8,19 @@ order of the journal is its sequence number.
 from dataclasses import dataclass, field
 from typing import Any
 
-from dayjob.endings import JobState, OutcomeKind, PolicyKind, Receipt, Role, VerdictKind, VersionStatus
+from dayjob.endings import (
+    Ending,
+    JobState,
+    NoteChange,
+    NoteScope,
+    NoteState,
+    OutcomeKind,
+    PolicyKind,
+    Receipt,
+    Role,
+    VerdictKind,
+    VersionStatus,
+)
 
 Json = dict[str, Any]
 
@@ -37,8 +49,44 @@ class Candidate:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """One answer of a language policy: N tokens, the end-of-sequence token and those of a stop string among them.
+
+    The two log-probabilities of a token are those of `policies.engine_protocol`.
+    """
+
+    token_ids: bytes  # N uint32
+    model_logprobs: bytes  # N float32: log softmax(logits)[token]
+    sample_logprobs: bytes  # N float32: of what the token was drawn from; empty where the engine cannot know it
+    versions: tuple[tuple[str, int], ...]  # who wrote: (version, how many tokens) in their order; the counts sum to N
+    seed: int  # of this choice's draws, 64 bits
+    ending: Ending
+    text: str  # as the client got it
+    alternatives: tuple[tuple[tuple[int, float], ...], ...] = ()  # N lists of (token, log-prob), () unless asked for
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Generation:
+    """What a language policy read and wrote in one decision. Text is never turned back into tokens: these are they."""
+
+    base: str  # the base model's name in the configuration
+    messages: tuple[Json, ...]  # the conversation as sent, notes not in it
+    tools: tuple[Json, ...]
+    prompt_ids: bytes  # uint32: what the model read, notes included
+    bare_ids: bytes  # uint32: the same prompt without the notes; empty where there were none
+    notes: tuple[str, ...]  # ids of the notes that stood in the context
+    sampling: Json  # temperature, top_p, max_tokens, stop, the client's seed or null, top_logprobs (null: not asked)
+    choices: tuple[Choice, ...]
+    cached_tokens: int = 0  # of the prompt, that the prompt cache had
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
-    """One served ranking, with everything that explains it. K is ``len(candidates)``, R is ``len(ranking)`` <= K."""
+    """One served ranking, with everything that explains it. K is ``len(candidates)``, R is ``len(ranking)`` <= K.
+
+    A language policy's decision has a ``generation``: then there are no candidates, ``ranking`` counts its R choices,
+    and every array of scores is empty; its propensities are those of its tokens.
+    """
 
     tenant: str
     policy: str
@@ -67,6 +115,7 @@ class Decision:
     propensity: bytes  # R float64
     log_propensity: float
     extra: Json = field(default_factory=dict)  # candidates' meta and the caller's loss matrix, where given
+    generation: Generation | None = None  # of a language policy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -199,7 +248,7 @@ class Verdict:
     reason: str
     evidence: Json
     at_ms: int
-    by: str  # "gate" or "hand"
+    by: str  # "gate", "hand", or "erasure" of a version built again without a person
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -210,3 +259,36 @@ class Lease:
     holder: str
     token: int
     until_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoteEvent:
+    """One change of a note, as control.db keeps it: what outcomes do not say."""
+
+    note: str
+    change: NoteChange
+    version: str  # learned, verified, failed: which; else ""
+    at_ms: int
+    by: str  # the id of a key, or the process that found it out
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Note:
+    """What somebody taught, as it stands for one version: a projection of outcomes and of the events of notes."""
+
+    tenant: str
+    policy: str
+    id: str  # the outcome's, or "agreed-..." of one that several people said
+    scope: NoteScope
+    user: str | None  # who taught it; None where nobody is named, and where several people did
+    session: str | None  # in which it was taught; the only one where nobody is named
+    decision: str | None  # that it speaks of; None for a whole session
+    kind: OutcomeKind  # correction or demonstration
+    asked: str  # the last question of that decision, shortened; "" for what holds whatever is asked
+    answered: str  # what was answered then, shortened; "" where several people taught it
+    text: str  # what was wrong or is right
+    state: NoteState
+    replaced_by: str | None  # the newer note on the same question
+    support: int  # people who say so
+    seq: int  # of the newest outcome behind it
+    at_ms: int

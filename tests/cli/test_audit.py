@@ -1,6 +1,7 @@
 """dayjob audit: text, JSON and a report that may be opened anywhere."""
 
 import csv
+import doctest
 import json
 import re
 from html.parser import HTMLParser
@@ -11,10 +12,13 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from dayjob.cli import audit as module
 from dayjob.cli.audit import audit
 from dayjob.endings import Invalid
 from dayjob.lab.crowds import Crowd, crowd_log
+from dayjob.signals import exported
 from dayjob.signals.clicklog import ClickLog
+from dayjob.signals.logfile import read_log
 
 app = typer.Typer()
 app.command()(audit)
@@ -111,3 +115,42 @@ def test_a_bad_line_is_named(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, [str(path)])
     assert isinstance(result.exception, Invalid)
     assert "line 1" in str(result.exception)
+
+
+def test_what_dayjob_exports_can_be_audited(tmp_path: Path) -> None:
+    """The same log as our export writes it, and as a stranger would, are one log."""
+    rng, lines, plain = np.random.default_rng(5), [], []
+    for n in range(400):
+        items = [f"i{one}" for one in rng.permutation(9)[:3]]
+        score = rng.normal(size=3).round(3).tolist()
+        clicked = int(rng.integers(-1, 3))
+        at = f"2026-11-20T09:{n // 60:02d}:{n % 60:02d}Z"
+        outcomes = [{"id": f"o{n}", "kind": "click", "item": items[clicked], "position": None, "value": None}]
+        if n % 10 == 0:  # a click that was taken back
+            outcomes.append({"id": f"r{n}", "kind": "retract", "item": None, "position": None, "value": f"o{n}"})
+        lines.append({
+            "seq": n, "id": f"d{n}", "policy": "p", "user": f"u{n % 7}", "at": at, "intervened": n % 5 == 0,
+            "candidates": items[::-1], "score": score[::-1],
+            "ranking": [{"id": one, "position": k + 1, "propensity": 0.5} for k, one in enumerate(items)],
+            "outcomes": outcomes if clicked >= 0 else [],
+        })  # fmt: skip
+        plain.append({
+            "shown": items, "clicked": items[clicked] if clicked >= 0 and n % 10 else None, "user": f"u{n % 7}",
+            "scores": score, "propensity": [0.5] * 3, "explored": n % 5 == 0, "at": at,
+        })  # fmt: skip
+    found = []
+    for name, rows in (("export.jsonl", lines), ("plain.jsonl", plain)):
+        path = tmp_path / name
+        path.write_text("\n".join(json.dumps(row) for row in rows))
+        out = CliRunner().invoke(app, [str(path), "--json"])
+        assert out.exit_code == 0, out.exception
+        found.append({key: value for key, value in json.loads(out.stdout).items() if key != "notes"})
+    assert found[0] == found[1]
+    path.write_text(json.dumps(lines[0] | {"score": [1.0]}))
+    with pytest.raises(Invalid, match="line 1 looks like a line of `dayjob export POLICY`"):
+        read_log(path)
+
+
+def test_a_log_lasts_in_a_unit_that_says_something() -> None:
+    assert doctest.testmod(module) == (0, 1)
+    assert doctest.testmod(exported) == (0, 3)

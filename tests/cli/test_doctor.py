@@ -96,17 +96,26 @@ def test_damaged_weights_are_found(dayjob: Command, shop: Path, how: str) -> Non
     [(what, seen, remedy)] = ill(dayjob, shop)
     assert what == f"version {names[1]} of shop, the champion"
     assert names[1] in seen
-    assert f"dayjob rollback shop --data {shop}, then dayjob learn --policy shop" in remedy
+    assert f"dayjob rollback shop --data {shop}, then dayjob learn --policy shop --data {shop}" in remedy
 
 
 def test_a_full_disk_is_found(dayjob: Command, shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cli_doctor, "ENOUGH_DISK", 1 << 62)
+    (shop / "lock").touch()
     (shop / "ballast").unlink()
     (disk, ballast) = ill(dayjob, shop)
     assert disk[0] == "disk"
     assert "free some space" in disk[2]
     assert ballast[0] == "ballast"
     assert "restart the server" in ballast[2]
+
+
+def test_a_backup_that_no_server_has_opened_is_well(dayjob: Command, shop: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    assert dayjob("backup", copy, "--data", shop).status == 0
+    assert not (copy / "ballast").exists()
+    assert ill(dayjob, copy) == []
+    assert findings(dayjob, copy)["ballast"]["seen"] == "none yet: made when a server starts here"
 
 
 @pytest.mark.parametrize("name", health.DATABASES)
@@ -189,7 +198,7 @@ def test_a_judge_that_is_gone_while_the_server_runs_is_found(dayjob: Command, se
     [(what, seen, remedy)] = ill(dayjob, served)
     assert what == "lease of the judge of default/shop"
     assert "gone or stands still" in seen
-    assert "dayjob gate --follow" in remedy
+    assert f"dayjob gate --follow --data {served}" in remedy
 
 
 def test_the_same_lease_is_no_fault_while_nothing_runs(dayjob: Command, shop: Path) -> None:

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 from dayjob.cli import serve as cli_serve
 from dayjob.cli.serve import Helpers
+from tests.cli.conftest import Command
 from tests.promises.learning import until
 
 
@@ -58,3 +60,15 @@ def test_a_server_without_torch_serves_and_says_that_nothing_is_learned(
     monkeypatch.setattr(cli_serve.importlib.util, "find_spec", lambda _: None)
     assert cli_serve._can_learn() is False
     assert "pip install 'dayjob[learn]'" in caplog.text
+
+
+def test_a_port_that_is_taken_is_said_once_and_nothing_is_made(dayjob: Command, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = dayjob("serve", "--data", tmp_path / "data", "--port", port)
+    assert done.status == 2
+    assert done.err.strip().splitlines() == [
+        f"error: could not serve on 127.0.0.1:{port}: the port is taken, or the address is not this machine's; use "
+        "another --port (0 takes a free one) or --host"
+    ]
+    assert not (tmp_path / "data").exists()

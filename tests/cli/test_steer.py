@@ -77,7 +77,7 @@ def test_a_freeze_is_told_and_lifted_and_a_file_still_holds(dayjob: Command, sho
     assert Control(shop).pointers(*KEY).frozen == "baseline"
     learning = dayjob("learn", "--policy", "shop", "--data", shop)
     assert learning.status == 2
-    assert "dayjob freeze shop --off first" in learning.err
+    assert f"first run dayjob freeze shop --off --data {shop}" in learning.err
     assert "learns again" in dayjob("freeze", "shop", "--data", shop, "--off").out
     (shop / "freeze").touch()
     held = dayjob("freeze", "shop", "--data", shop, "--off")
@@ -128,7 +128,7 @@ def test_the_gate_says_where_every_policy_stands(
     said = dayjob("gate", "--data", root).out
     assert f"shop: {names[1]} is champion" in said
     assert "every closed decision is judged" in said
-    assert f"last verdict: rollback of {names[2]} against {names[1]}. rolled back by hand" in said
+    assert f"last verdict: rollback by hand of {names[2]} against {names[1]}. rolled back by hand" in said
 
 
 def test_the_gate_does_not_claim_what_another_judge_holds(dayjob: Command, shop: Path) -> None:

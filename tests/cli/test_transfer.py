@@ -1,5 +1,6 @@
 """What is exported can be taken in again: the same decisions, outcomes, vectors and catalog, in the same places."""
 
+import base64
 import gzip
 import json
 import uuid
@@ -149,6 +150,60 @@ def test_a_file_that_is_not_whole_changes_nothing_and_is_told_by_its_line(
     assert "line " in done.err
     assert "export POLICY --format journal" in done.err
     assert not (tmp_path / "new").exists()
+
+
+def b64(*values: float, dtype: str) -> str:
+    return base64.b64encode(np.array(values, dtype).tobytes()).decode()
+
+
+FORGED = {
+    "a policy that counts in text": ("policy", "spec", {"learn_every": "often"}, "learn_every"),
+    "a policy without a dimension": ("policy", "spec", {"context_dim": None}, "context_dim"),
+    "a policy of another kind of metric": ("policy", "spec", {"metric": "luck"}, "metric"),
+    "a policy whose range falls": ("policy", "spec", {"reward_range": [1, 0]}, "reward_range"),
+    "a policy with a path for a name": ("policy", "name", "../up", "name"),
+    "a slot that is no candidate": ("decision", "ranking", b64(0, 1, 99, dtype="<u2"), "ranking"),
+    "a slot twice": ("decision", "ranking", b64(0, 0, 1, dtype="<u2"), "ranking"),
+    "nothing shown": ("decision", "ranking", "", "propensity"),
+    "half a slot": ("decision", "ranking", base64.b64encode(b"x").decode(), "ranking"),
+    "fewer scores than candidates": ("decision", "score", b64(1.0, dtype="<f8"), "score"),
+    "a base that is not finite": ("decision", "base", None, "finite"),
+    "a propensity of nothing": ("decision", "propensity", None, "propensity"),
+    "a context of another length": ("decision", "context", b64(1.0, dtype="<f4"), "context"),
+    "a pair of another width": ("decision", "pair", b64(1.0, dtype="<f4"), "pair"),
+    "a rival of another width": ("decision", "rival_score", b64(1.0, dtype="<f8"), "rival_score"),
+    "places of others": ("decision", "extra", {"latlon": [[0.0, 0.0]]}, "latlon"),
+    "losses that are text": ("decision", "extra", {"loss": [["x"]]}, "line"),
+    "an id that is none": ("decision", "id", "me", "line"),
+    "a user with a line break": ("decision", "user", "a\nb", "name"),
+    "a probability of two": ("decision", "role_propensity", 2.0, "role_propensity"),
+    "a time before time": ("decision", "at_ms", -1, "at_ms"),
+    "a vector of another length": ("vector", "bytes", base64.b64encode(b"12345").decode(), "vector"),
+    "an outcome at no position": ("outcome", "position", 99, "position"),
+    "an outcome of nothing": ("outcome", "decision", str(uuid.UUID(int=5)), "no line before"),
+}
+
+
+@pytest.mark.parametrize("how", FORGED)
+def test_an_archive_is_not_believed(dayjob: Command, archive: Path, tmp_path: Path, how: str) -> None:
+    """What could not have been made here is told by its line, and changes nothing."""
+    kind, field, value, words = FORGED[how]
+    lines = [json.loads(line) for line in archive.read_text().splitlines()]
+    number, body = next((n, one[kind]) for n, one in enumerate(lines) if kind in one)
+    if how == "a base that is not finite":
+        value = b64(*[np.inf] * len(body["candidates"]), dtype="<f8")
+    if how == "a propensity of nothing":
+        value = b64(*[0.0] * (len(base64.b64decode(body["ranking"])) // 2), dtype="<f8")
+    body[field] = body[field] | value if field == "spec" else value
+    if how == "an outcome at no position":
+        body.update(item=None, kind="click")
+    bad = tmp_path / "bad.ndjson"
+    bad.write_text("\n".join(map(json.dumps, lines)))
+    done = dayjob("import", "journal", bad, "--data", tmp_path / "new")
+    assert done.status == 2, done.out
+    assert f"line {number + 1} " in done.err
+    assert words in done.err
+    assert not (tmp_path / "new" / "journal.db").exists()
 
 
 def test_an_export_to_be_read_has_a_line_a_decision_and_is_not_for_importing(

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from dayjob.endings import Damaged, Invalid, OutcomeKind, Receipt
-from dayjob.fakes import DIM, fake_decision, fake_id, fake_outcome
+from dayjob.fakes import DIM, fake_decision, fake_generation, fake_id, fake_outcome
 from dayjob.journal import vectors
 from dayjob.journal.join import Window
 from dayjob.journal.protocol import JournalReader, JournalWriter
@@ -202,7 +202,7 @@ def erasing_takes_everything_of_one_person(writer: JournalWriter, reader: Journa
     assert tell(writer, whole_session(14, "s1")) is Receipt.RECORDED
     only_ann = fake_decision(2, own)[0].candidates[1].digest
     assert writer.erase_user("t", "ann").result() == {"decisions": 2, "outcomes": 3, "held": 1, "vectors": 1}
-    assert reader.of_user("t", "ann") == ([], [])
+    assert [list(rows) for rows in reader.of_user("t", "ann")] == [[], []]
     assert reader.counts("t", "p")["decisions"] == 1
     assert reader.counts("t", "p")["click"] == 1
     assert reader.counts("t", "p").get("none", 0) == 0
@@ -289,6 +289,53 @@ def a_person_sees_all_that_is_held(writer: JournalWriter, reader: JournalReader)
     assert [o.record.id for o in outcomes] == [fake_id(10), fake_id(11)]
 
 
+def what_a_language_policy_wrote_is_kept_to_the_last_bit(writer: JournalWriter, reader: JournalReader) -> None:
+    decision = replace(fake_generation(1, ("yes", "")), user="ann", session="s")
+    assert decision.generation is not None
+    unknown = replace(decision.generation.choices[0], sample_logprobs=b"", alternatives=(), text="nä\n", seed=0)
+    bare = replace(decision.generation, bare_ids=b"", notes=(), choices=(unknown, *decision.generation.choices))
+    for each in (decision, replace(decision, id=fake_id(2), generation=bare), fake_generation(3)):
+        assert writer.append_decision(each).result().receipt is Receipt.RECORDED
+        stored = reader.decision("t", each.id)
+        assert stored is not None
+        assert stored.record == each
+    again = writer.append_decision(replace(decision, generation=bare)).result()
+    assert (again.receipt, again.first) == (Receipt.REPEATED, decision), "an equal retry gets the first answer"
+    assert [s.record.id for s in reader.decisions("t", "chat")[0]] == [fake_id(n) for n in (1, 2, 3)]
+    assert reader.session_user("t", "s") == "ann"
+    assert reader.session_user("t", "another") is None
+    assert reader.session_user("u", "s") is None
+    assert writer.erase_user("t", "ann").result()["decisions"] == 2
+    assert [s.record.id for s in reader.decisions("t", "chat")[0]] == [fake_id(3)]
+    assert writer.append_decision(decision).result().receipt is Receipt.ERASED
+
+
+def feedback_names_a_choice_of_a_language_policy(writer: JournalWriter, reader: JournalReader) -> None:
+    writer.append_decision(replace(fake_generation(1), session="s")).result()
+
+    def about(number: int, kind: OutcomeKind, **changes: object) -> Receipt:
+        return tell(writer, replace(fake_outcome(number, fake_id(1), kind=kind), **{"position": None} | changes))
+
+    taken = {"thumb": {"value": -1.0}, "correction": {"text": "no"}, "demonstration": {"item": "1"}, "accept": {},
+             "reject": {"item": "0"}, "none": {}, "reward": {"value": 0.5}}  # fmt: skip
+    for number, (kind, fields) in enumerate(taken.items(), start=10):
+        assert about(number, OutcomeKind(kind), **fields) is Receipt.RECORDED, kind
+    assert about(30, OutcomeKind.RETRACT, value=fake_id(10)) is Receipt.RECORDED
+    refused: list[dict[str, object]] = [
+        {"kind": OutcomeKind.CLICK, "item": "0"}, {"kind": OutcomeKind.TRUTH, "item": "0"},
+        {"kind": OutcomeKind.THUMB, "value": 1.0, "item": "2"}, {"kind": OutcomeKind.ACCEPT, "position": 1},
+        {"kind": OutcomeKind.CORRECTION}, {"kind": OutcomeKind.REWARD, "value": 2.0},
+    ]  # fmt: skip
+    for number, fields in enumerate(refused, start=40):
+        kind = fields.pop("kind")
+        assert isinstance(kind, OutcomeKind)
+        assert about(number, kind, **fields) is Receipt.REFUSED, (kind, fields)
+    whole = whole_session(50, "s", kind=OutcomeKind.CORRECTION, text="shorter answers")
+    assert tell(writer, whole) is Receipt.RECORDED
+    assert kinds_of(reader, 1) == [*taken, "retract", "correction"]
+    assert reader.counts("t", "chat")["correction"] == 2
+
+
 CHECKS: tuple[Check, ...] = (
     sees_what_it_was_told,
     one_id_has_one_effect,
@@ -304,6 +351,8 @@ CHECKS: tuple[Check, ...] = (
     cursors_continue_and_nothing_is_seen_twice,
     joined_pages_hold_every_outcome,
     a_person_sees_all_that_is_held,
+    what_a_language_policy_wrote_is_kept_to_the_last_bit,
+    feedback_names_a_choice_of_a_language_policy,
 )
 
 

@@ -49,7 +49,9 @@ def test_false_discovery_rate_under_dependence() -> None:
 def test_an_abandoned_trial_hands_its_level_on_by_hand() -> None:
     budget = Elond(alpha=0.05)
     first = budget.level
-    assert budget.abandon(log_e=math.log(7.0), peak=math.log(9.0)).level == pytest.approx(first), "wealth above 1 is lost"
+    assert budget.abandon(log_e=math.log(7.0), peak=math.log(9.0)).level == pytest.approx(first), (
+        "wealth above 1 is lost"
+    )
     assert budget.abandon(log_e=math.log(0.8), peak=0.0).level == pytest.approx(0.8 * first)
     twice = budget.abandon(log_e=math.log(0.8), peak=0.0).abandon(log_e=math.log(0.5), peak=0.0)
     assert (twice.decided, twice.level) == (0, pytest.approx(0.4 * first))

@@ -60,6 +60,7 @@ def test_what_the_ballast_gave_back_is_for_rollbacks_alone(small_disk: Path, mon
     lease = judge.seats[KEY].lease
     monkeypatch.setattr(module, "REPORT_S", 0.0)
     monkeypatch.setattr(seat, "LEASE_S", 0.0)
+    monkeypatch.setattr(seat, "RENEW_S", 0.0)
     for _ in range(3):
         judge.step()
     assert judge.seats[KEY].lease == lease

@@ -1,8 +1,10 @@
 """The judge: what it reads, in which order, what commits together, who may write, and what it never promotes."""
 
 import hashlib
+import lzma
 import math
 import shutil
+import tarfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,18 +13,22 @@ from typing import Any
 import apsw
 import pytest
 
-from dayjob.endings import Damaged, OutcomeKind, PolicyKind, Role, StorageFull, VerdictKind, VersionStatus
-from dayjob.fakes import fake_decision
+from dayjob.endings import Damaged, Fenced, OutcomeKind, PolicyKind, Role, StorageFull, VerdictKind, VersionStatus
+from dayjob.fakes import FakeClock, FakeRanker, fake_decision, fake_id
 from dayjob.gate import judge as module
-from dayjob.gate.docket import Docket
+from dayjob.gate import seat as seats
+from dayjob.gate.control import RETURNED
+from dayjob.gate.docket import Docket, restored
 from dayjob.gate.evidence import observations
 from dayjob.gate.judge import Judge
 from dayjob.journal.control import Control
 from dayjob.journal.join import window_of
 from dayjob.journal.readers import Reader
+from dayjob.journal.store import Store
 from dayjob.records import Joined, Json, Policy
 from tests.gate.trials import AT, BASELINE, KEY, SPEC, World, open_world, version
 
+GOLDEN = Path(__file__).parents[1] / "journal" / "golden"
 V1, V2, V3 = (f"v{n}-{n:08x}" for n in (1, 2, 3))
 
 
@@ -269,7 +275,7 @@ def test_a_judge_with_an_older_lease_writes_nothing(world: World) -> None:
     before = kept(world)
     world.trial(BASELINE, V1, 150, favour=0.95)
     policy = world.control.policy(*KEY)
-    with pytest.raises(module.Fenced, match="newer process"):
+    with pytest.raises(Fenced, match="newer process"):
         old._read(policy, stale, old.seats[KEY], pointers=world.control.pointers(*KEY))
     assert kept(world) == before
     assert world.control.pointers(*KEY).champion == BASELINE
@@ -526,7 +532,8 @@ def test_a_rollback_never_returns_to_one_that_is_damaged(world: World, monkeypat
 
 
 def test_a_challenger_that_is_on_trial_no_more_is_not_promoted(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Between the look and the verdict somebody withdraws it, and the pointers still name it."""
+    """Between the look and the verdict somebody withdraws it, and the pointers still name it: it leaves its place, and
+    the judge goes on."""
     on_trial(world)
     world.trial(BASELINE, V1, 150, favour=0.95)
     real = module.observe
@@ -536,10 +543,12 @@ def test_a_challenger_that_is_on_trial_no_more_is_not_promoted(world: World, mon
         return real(*arguments, **named)
 
     monkeypatch.setattr(module, "observe", meanwhile)
-    assert world.judge().step() == 0
-    assert world.control.pointers(*KEY).champion == BASELINE
+    assert world.judge().step() == 150
+    pointers = world.control.pointers(*KEY)
+    assert (pointers.champion, pointers.challenger) == (BASELINE, None)
     assert world.control.verdicts(*KEY) == []
     assert world.status(V1) is VersionStatus.HELD
+    assert docket(world).budget.decided == 1, "its evidence had reached the mark: the level is used"
 
 
 # ---- another question ------------------------------------------------------------------------------------------------
@@ -592,8 +601,9 @@ def test_the_watch_starts_anew_under_another_metric(world: World) -> None:
 # ---- the watch over the holdback -------------------------------------------------------------------------------------
 
 
-def served(world: World, role: Role, *, chances: tuple[float, float], champion: str = V1) -> None:
+def served(world: World, role: Role, *, chances: tuple[float, ...], champion: str = V1) -> None:
     """A closed decision of champion or holdback, with its chances; what it showed first was right."""
+    chances = (*chances, 0.9, 0.5)[:4]  # of the first place and the whole order not being explored
     extra: Json = {"chances": list(chances)} | ({"champion": champion} if role is Role.BASELINE else {})
     version = BASELINE if role is Role.BASELINE else champion
     decision = replace(fake_decision(0)[0], role=role, version=version, at_ms=AT, extra=extra, user="ann")
@@ -609,6 +619,7 @@ def test_a_decision_counts_for_the_watch_by_its_chances_and_never_by_its_part(wo
     rows = [
         ((0.03, 0.2), V1, 2), ((0.1, 0.2), V1, 4),  # the holdback's setting changed in between: both count
         ((0.03, 0.02), V1, 4), ((0.0, 0.9), V1, 4),  # neither part of such a decision does
+        ((0.1, 0.2, 0.45, 0.4), V1, 4),  # nor where the champion's own choice first is rarer than the holdback
         ((0.03, 0.2), V2, 4),  # of another champion's life
         ((0.03, 0.2), V1, 6),  # and the judge goes on
     ]  # fmt: skip
@@ -628,7 +639,7 @@ def contents(root: Path) -> bytes:
 
 def test_nothing_of_an_erased_person_is_left_with_the_judge(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Trials count people: by numbers that nobody can find from a name without the data directory's secret, and that
-    go when the person does. Who comes back is counted anew."""
+    go when the person does. The weight that they spent stays, without a name, and is that of whoever comes back."""
     monkeypatch.setattr(module, "FORGET_S", 0.0)
     name, friend = "ann.of.somewhere@example.org", "bob"
     on_trial(world)
@@ -650,7 +661,8 @@ def test_nothing_of_an_erased_person_is_left_with_the_judge(world: World, monkey
     world.store.erase_user("t", name).result()
     world.store.scrub().result()
     judge.step()
-    assert docket(world).trial.user_U == numbers[1:]
+    assert docket(world).trial.user_U == (numbers[1], RETURNED)
+    assert docket(world).trial.user_spent_U == (1.0, 1.0)
     assert docket(world).trial.evidence.count == 2
     assert [line.user for line in judge.cases[KEY].desk.lines] == [numbers[1]]
     world.control.db().wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
@@ -664,9 +676,20 @@ def test_nothing_of_an_erased_person_is_left_with_the_judge(world: World, monkey
         assert str(guess).encode() not in left or guess < 10**9
     number = world.pair(BASELINE, V1, coin=1, user=name)
     world.tell(number, "b")
-    judge.step()
-    judge.step()
-    assert sorted(docket(world).trial.user_U) == sorted(numbers), "erased once, not for ever"
+    world.judge("next").cases.clear()
+    world.control.db().execute("UPDATE leases SET until_ms=0")
+    world.judge("next").step()  # another judge knows it too
+    assert docket(world).trial.user_U == (numbers[1], RETURNED)
+    assert docket(world).trial.user_spent_U == (1.0, 2.0), "no new voice in this trial"
+    assert docket(world).trial.evidence.count == 3
+    world.control.move(*KEY, change={"challenger": None})
+    world.add(2)
+    world.judge("next").step()
+    number = world.pair(BASELINE, V2, coin=1, user=name)
+    world.tell(number, "b")
+    world.judge("next").step()
+    found = docket(world).trial
+    assert dict(zip(found.user_U, found.user_spent_U, strict=True))[numbers[0]] == 1.0, "erased once, not for ever"
 
 
 def test_every_policy_of_every_tenant_is_judged_apart(world: World) -> None:
@@ -678,3 +701,174 @@ def test_every_policy_of_every_tenant_is_judged_apart(world: World) -> None:
     assert world.control.pointers(*KEY).champion == V1
     assert world.control.pointers("u", "p").champion == BASELINE
     assert world.control.verdicts("u", "p") == []
+
+
+# ---- one policy's trouble is its own ---------------------------------------------------------------------------------
+
+
+def test_a_fault_at_one_policy_stops_no_other_and_is_not_tried_all_the_time(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The first policy in order, another tenant's, runs out of memory whenever it is looked at."""
+    other = Policy(tenant="a", name="p", kind=PolicyKind.RANKER, spec=SPEC, created_ms=0)
+    world.control.create_policy(other, replace(version(0, VersionStatus.BASELINE), tenant="a"))
+    on_trial(world)
+    judge, real, looked = world.judge(), Judge._take_up, []
+
+    def take_up(self: Judge, policy: Policy, lease: Any) -> Any:
+        if policy.tenant == "a":
+            looked.append(policy.name)
+            raise MemoryError("64 GB")
+        return real(self, policy, lease)
+
+    monkeypatch.setattr(Judge, "_take_up", take_up)
+    judge.cases.clear()
+    world.trial(BASELINE, V1, 150, favour=0.95)
+    assert judge.step() == 150
+    assert world.control.pointers(*KEY).champion == V1
+    assert "MemoryError: 64 GB" in caplog.text, "with its traceback"
+    judge.step()
+    assert len(looked) == 1, "it rests"
+    seat = judge.seats["a", "p"]
+    for expected in (2.0, 4.0):
+        seat.until_s = -math.inf
+        judge.step()
+        assert seat.rest_s == expected
+    seat.rest_s = seats.REST_MOST_S
+    seat.until_s = -math.inf
+    judge.step()
+    assert seat.rest_s == seats.REST_MOST_S
+    monkeypatch.setattr(Judge, "_take_up", real)
+    seat.until_s = -math.inf
+    judge.step()
+    assert (seat.rest_s, ("a", "p") in judge.cases) == (0.0, True)
+
+
+def test_reports_look_at_the_first_places_of_a_long_list(clicks: World) -> None:
+    """Sixty were shown: what is known of fifty is kept, and a click on the fifty-first is none; trials read all."""
+    items = [f"{n:02d}" for n in range(60)]
+    decision, blobs = fake_decision(1, items)
+    for number, item in ((1, items[49]), (2, items[50])):
+        record = replace(decision, id=fake_id(number), body_digest=bytes([number]) * 16, at_ms=AT)
+        clicks.store.append_decision(record, blobs).result()
+        clicks.made += 1
+        clicks.tell(number, item, kind=OutcomeKind.CLICK)
+        clicks.made = 2
+    clicks.judge().step()
+    first, second = clicks.judge().cases[KEY].desk.lines
+    assert (first.click, second.click) == (49, -1)
+    assert len(first.item_R) == len(first.score_R) == len(first.feature_RF) == len(first.propensity_R) == 50
+
+
+def test_an_idle_judge_commits_only_to_renew_its_lease(world: World) -> None:
+    judge = world.judge()
+    judge.step()
+    judge.step()
+
+    def commits() -> int:
+        return int(world.control.db().total_changes())
+
+    before = commits()
+    for _ in range(10):
+        judge.step()
+    assert commits() == before
+    lease = judge.seats[KEY].lease
+    judge.seats[KEY].asked_s -= seats.LEASE_S / 3
+    judge.step()
+    assert commits() == before + 1
+    assert lease is not None
+    assert judge.seats[KEY].lease.token == lease.token
+    assert judge.seats[KEY].lease.until_ms >= lease.until_ms
+
+
+def test_a_judge_that_was_fenced_asks_for_its_lease_at_once(world: World) -> None:
+    """It need not ask for a third of the lease; the first write that is refused tells it."""
+    on_trial(world)
+    old, new = world.judge(), world.judge("new")
+    world.control.db().execute("UPDATE leases SET until_ms=0")
+    new.step()
+    world.trial(BASELINE, V1, 20, favour=0.5)
+    assert old.step() == 0
+    assert KEY not in old.cases
+    assert old.step() == 0
+    assert old.seats[KEY].lease is None
+    assert new.step() == 20
+
+
+# ---- never the champion ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("status", [VersionStatus.TRIAL, VersionStatus.WAITING])
+def test_a_champion_whose_status_lags_behind_is_never_its_own_challenger(world: World, status: VersionStatus) -> None:
+    """A promotion by hand moves the pointer; whoever did it is killed before the status is written."""
+    world.add(1, status)
+    world.control.move(*KEY, change={"champion": V1, "previous": BASELINE})
+    for _ in range(3):
+        world.judge().step()
+    assert world.control.pointers(*KEY).challenger is None
+    world.control.move(*KEY, change={"challenger": V1})
+    world.judge().step()
+    pointers = world.control.pointers(*KEY)
+    assert (pointers.champion, pointers.challenger) == (V1, None), "nor by a stray pointer"
+    world.add(2)
+    world.judge().step()
+    world.trial(V1, V2, 150, favour=0.95)
+    world.judge().step()
+    assert world.control.pointers(*KEY).champion == V2, "and the judge goes on"
+
+
+# ---- what another release left ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("golden", sorted(GOLDEN.glob("schema*.tar.xz")), ids=lambda path: path.name.split(".")[0])
+def test_a_directory_of_an_older_schema_is_judged_on(tmp_path: Path, golden: Path) -> None:
+    with lzma.open(golden) as packed, tarfile.open(fileobj=packed) as files:
+        files.extractall(tmp_path, filter="data")
+    root = tmp_path / golden.name.partition(".")[0]
+    control = Control(root)
+    Store(root, secret=control.secret("journal"), find_spec=lambda *_: (PolicyKind.RANKER, SPEC)).close()
+    before = control.state("default", "geo", "judge")
+    judge = Judge(control, Reader(root), load_ranker=lambda *_: FakeRanker(1), holder="new", now_ms=FakeClock(AT))
+    judge.step()
+    assert ("default", "geo") in judge.cases, "no fault"
+    after = control.state("default", "geo", "judge")
+    assert after is not None
+    found = Docket.from_json(after)
+    assert found.champion == control.pointers("default", "geo").champion
+    if before is not None:
+        assert found.cursor >= before["cursor"] > 0
+        assert found.budget.decided == 1, "the level of the trial in progress is spent"
+
+
+def test_a_state_that_does_not_parse_keeps_cursor_and_budget(world: World) -> None:
+    on_trial(world)
+    world.trial(BASELINE, V1, 150, favour=0.05)
+    world.judge().step()
+    world.add(2)
+    world.judge().step()
+    saved = kept(world)
+    assert (saved["budget"]["decided"], saved["cursor"] > 0) == (1, True)
+    broken: list[Json] = [
+        saved | {"budget": {"alpha": 0.05, "decided": 1, "promoted": 0}, "watch": {"pairs": {}}},
+        {name: saved[name] for name in ("cursor", "budget", "challenger")},
+        saved | {"unheard_of": 1},
+        saved | {"trial": {"evidence": {}}},
+    ]
+    for number, state in enumerate(broken):
+        found = restored(state, world.control.policy(*KEY))
+        assert (found.cursor, found.budget.decided, found.budget.left) == (saved["cursor"], 2, 1.0), number
+        assert found.trial is found.watch is found.challenger is None
+    put(world, saved)
+    world.judges.clear()
+    world.control.db().execute("UPDATE leases SET until_ms=0")
+    put(world, broken[1])
+    world.judge().step()
+    assert docket(world).challenger == V2
+    assert docket(world).budget.decided == 2
+    with pytest.raises(Damaged, match=r"restore control\.db"):
+        restored({"cursor": 5}, world.control.policy(*KEY))
+
+
+def put(world: World, state: Json) -> None:
+    with world.control.write() as db:
+        module.put_state(db, *KEY, name="judge", state=state)

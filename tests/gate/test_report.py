@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from dayjob.endings import OutcomeKind, Receipt, Role
-from dayjob.fakes import fake_decision
+from dayjob.fakes import fake_decision, fake_id
 from dayjob.gate import judge as module
-from dayjob.gate import report
+from dayjob.gate import report, screening
 from dayjob.gate.evidence import scaled_reward
+from dayjob.gate.screening import LEAST, screen_again
 from dayjob.journal.join import window_of
 from dayjob.records import Json
 from tests.gate.trials import AT, BASELINE, KEY, World, open_world
@@ -89,3 +90,51 @@ def test_a_thumb_closes_and_pays_like_a_reward(world: World, value: float, paid:
     page = next(world.judge().reader.joined(*KEY, window=window_of(spec), now_ms=AT))
     assert page[0].closed_seq == page[0].outcomes[0].seq, "closed by the thumb, not by its window"
     assert scaled_reward(page[0], spec) == paid
+
+
+def test_what_is_told_does_not_wait_for_an_open_decision_but_says_which_it_is(world: World) -> None:
+    """One user vanished: the judge waits for the window to end, the counts do not."""
+    vanished = replace(fake_decision(0)[0], role=Role.CHAMPION, version=BASELINE, at_ms=AT)
+    number = world.decide(vanished)
+    served(world, 60, reward=0.5, truth=0.5, seed=4)
+    found = reported(world)
+    assert found["gate"]["lag"] >= 60
+    assert found["gate"]["judged_through"] == 0
+    assert found["gate"]["waiting"] == {"decision": fake_id(number), "until_ms": AT + 60_000}
+    assert "60 decisions with both" in found["gaming"]["reason"]
+    assert world.judge().cases[KEY].desk.closed == 0, "what is judged stays in order"
+    world.tell_later(number, None, kind=OutcomeKind.REWARD, value=1.0).result()
+    world.judge().cases[KEY].reported_s = 0.0
+    found = reported(world)
+    assert (found["gate"]["lag"], found["gate"]["waiting"]) == (0, None)
+    assert world.judge().cases[KEY].desk.closed == 61
+
+
+def test_rewards_stand_for_the_lists_that_a_comparison_took_away(world: World) -> None:
+    served(world, 2, reward=1.0, truth=1.0, seed=5)
+    reported(world)
+    desk = world.judge().cases[KEY].desk
+    easy, hard = replace(desk.lines[0], success=1.0, chance=1.0), replace(desk.lines[1], success=0.0, chance=0.25)
+    desk.lines.clear()
+    desk.lines.extend([easy, hard])
+    assert report.version_points(desk, newest=10)[BASELINE] == {"n": 2, "reward": pytest.approx(0.2)}
+
+
+def test_a_challenger_is_screened_again_once_there_is_enough() -> None:
+    said: Json = {"reason": "too few"}
+    assert screen_again(None, "v1", closed=0)
+    assert not screen_again(("v1", 10, said), "v1", closed=10 + LEAST - 1)
+    assert screen_again(("v1", 10, said), "v1", closed=10 + LEAST)
+    assert not screen_again(("v1", 10, {"decisions": 60}), "v1", closed=10_000)
+    assert screen_again(("v1", 10, {"decisions": 60}), "v2", closed=10)
+
+
+def test_a_screening_finds_what_was_judged_under_any_number_of_newer_decisions(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(screening, "NEWEST", 3)
+    served(world, 5, reward=1.0, truth=1.0, seed=6)
+    policy, reader = world.control.policy(*KEY), world.judge().reader
+    every = reader.decisions(*KEY)[0]
+    found = screening.newest_closed(reader, policy, until=every[2].seq, now_ms=AT)
+    assert [joined.stored.seq for joined in found] == [stored.seq for stored in every[:3]]

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from dayjob.endings import Invalid
 from dayjob.gate import control
 from dayjob.gate.confidence import Evidence
+from dayjob.gate.control import RETURNED
 from dayjob.gate.trial import (
     Observations,
     TrialState,
@@ -23,6 +24,7 @@ from dayjob.gate.trial import (
     observe,
     renew,
 )
+from dayjob.gate.voices import Voices, weigh
 
 ALONE = -1
 
@@ -176,10 +178,25 @@ def test_rewards_and_truth() -> None:
 def test_whoever_was_erased_leaves_no_entry() -> None:
     state = observe(TrialState(), from_clicks([1, -1, 1], [1, -1, 1], user_N=[5, 6, 5]))
     after = forget(state, {5, 99})
-    assert (after.user_U, after.user_spent_U) == ((6,), (1.0,))
-    assert after.user_pull_U == (state.user_pull_U[1],)
+    assert (after.user_U, after.user_spent_U) == ((6, RETURNED), (1.0, 2.0)), "their weight stays, without a name"
+    assert after.user_pull_U == (state.user_pull_U[1], 0.0)
     assert after.evidence == state.evidence
     assert forget(state, {99}) is state
+    again = forget(after, {6})
+    assert (again.user_U, again.user_spent_U) == ((RETURNED,), (3.0,))
+
+
+def test_nobody_gets_a_new_voice_by_being_erased() -> None:
+    """One account, erased as soon as the cap of five pairs holds it, comes back ten times: it weighs five in all."""
+    state, voices = TrialState(), Voices()
+    for turn in range(10):
+        user = 5 if turn == 0 else RETURNED
+        state = observe(state, from_clicks([1] * 6, [1, -1] * 3, user_N=[user] * 6))
+        voices, _ = weigh(voices, np.full(6, user))
+        state, voices = forget(state, {5}), voices.without({5})
+    assert state.evidence.weight == 5.0
+    assert (state.user_U, state.user_spent_U) == ((RETURNED,), (5.0,))
+    assert (voices.total, voices.user_U, voices.spent_U) == (5.0, (RETURNED,), (5.0,))
 
 
 def test_grounds_and_empty_batches() -> None:

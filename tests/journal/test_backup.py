@@ -17,13 +17,23 @@ from starlette.testclient import TestClient
 
 from dayjob.cli.serve import assemble
 from dayjob.config import Config
-from dayjob.endings import Conflict, Invalid, PolicyKind, SchemaMismatch, StorageFull, VersionStatus
-from dayjob.fakes import FakeRanker, fake_decision, fake_id, fake_outcome, find_fake_spec, load_fake, publish_fake
+from dayjob.endings import Conflict, Invalid, PolicyKind, Receipt, SchemaMismatch, StorageFull, VersionStatus
+from dayjob.fakes import (
+    FakeRanker,
+    fake_decision,
+    fake_generation,
+    fake_id,
+    fake_outcome,
+    find_fake_spec,
+    load_fake,
+    publish_fake,
+)
 from dayjob.journal import backup as module
 from dayjob.journal import jobs
 from dayjob.journal.backup import backup
 from dayjob.journal.columns import CONTROL_TABLES, JOURNAL_TABLES, SCHEMA_VERSION
 from dayjob.journal.control import Control
+from dayjob.journal.plain import decision_view
 from dayjob.journal.readers import PAGE, START, Reader
 from dayjob.journal.steering import taint_overlooked
 from dayjob.journal.store import Store, StoreConfig
@@ -31,7 +41,7 @@ from dayjob.journal.writes import person_mark
 from dayjob.records import Policy, Version
 from dayjob.serve.app import create_app
 
-GOLDEN = Path(__file__).parent / "golden" / "schema1.tar.xz"
+GOLDEN = Path(__file__).parent / "golden"
 KEY = ("t", "p")
 
 
@@ -217,18 +227,22 @@ def test_what_learned_from_the_erased_is_out_wherever_an_erasure_was_cut_short(s
 @pytest.fixture
 def golden(tmp_path: Path) -> tuple[Path, dict[str, Any]]:
     """A data directory that schema 1 wrote, and what it was known to hold."""
-    with lzma.open(GOLDEN) as packed, tarfile.open(fileobj=packed) as files:
+    return unpacked(tmp_path, 1)
+
+
+def unpacked(tmp_path: Path, schema: int) -> tuple[Path, dict[str, Any]]:
+    with lzma.open(GOLDEN / f"schema{schema}.tar.xz") as packed, tarfile.open(fileobj=packed) as files:
         files.extractall(tmp_path, filter="data")
-    root = tmp_path / "schema1"
+    root = tmp_path / f"schema{schema}"
+    for name in ("journal.db", "control.db"):
+        old = apsw.Connection(str(root / name), flags=apsw.SQLITE_OPEN_READONLY)
+        assert old.pragma("user_version") == schema
+        old.close()
     return root, json.loads((root / "expected.json").read_text())
 
 
 def test_what_schema_1_wrote_is_read_to_the_last_field(golden: tuple[Path, dict[str, Any]]) -> None:
     root, expected = golden
-    for name in ("journal.db", "control.db"):
-        old = apsw.Connection(str(root / name), flags=apsw.SQLITE_OPEN_READONLY)
-        assert old.pragma("user_version") == 1
-        old.close()
     service = assemble(Config(data=root, ballast_bytes=0), ())
     with TestClient(create_app(service), base_url="http://127.0.0.1") as http:
         lines = http.get("/v1/export?policy=geo").text.splitlines()
@@ -239,6 +253,12 @@ def test_what_schema_1_wrote_is_read_to_the_last_field(golden: tuple[Path, dict[
             ("/v1/users/user1", "user1"), ("/v1/users/user2", "user2"),
         ):  # fmt: skip
             told = http.get(path).json()
+            if path.startswith("/v1/users/"):  # told of each decision since: what it was decided on
+                for one, before in zip(told["held"]["decisions"], expected[name]["held"]["decisions"], strict=True):
+                    before.pop("outcomes", None)  # older programs left an empty list there
+                    assert len(one.pop("context")) == 3
+                    for added in ("extra", "pair", "rival_score", "vectors"):
+                        one.pop(added)
             assert {key: told[key] for key in expected[name] if key != "made_ms"} == {
                 key: value for key, value in expected[name].items() if key != "made_ms"
             }, path
@@ -252,6 +272,28 @@ def test_what_schema_1_wrote_is_read_to_the_last_field(golden: tuple[Path, dict[
         assert [(o["id"], o["kind"]) for o in last["outcomes"]] == [(fake_id(77_777), "none")]
         (job,) = jobs.unfinished(service.hub.control)
         assert jobs.start_job(service.hub.control, job, newest_seq=7).until_seq == 7
+    check_schema(root)
+
+
+def test_what_schema_2_wrote_is_read_and_takes_in_what_language_policies_write(tmp_path: Path) -> None:
+    root, expected = unpacked(tmp_path, 2)
+    with pytest.raises(SchemaMismatch, match="dayjob serve"):
+        Reader(root).last_seq()
+    store = open_store(root)
+    reader, chat = Reader(root), fake_generation(500)
+    views = [decision_view(s, []) for s in reader.decisions("default", "geo")[0]]
+    assert [view | {"outcomes": None} for view in views] == [one | {"outcomes": None} for one in expected["decisions"]]
+    assert store.append_decision(chat).result().receipt is Receipt.RECORDED
+    stored = reader.decision("t", chat.id)
+    assert stored is not None
+    assert stored.record == chat
+    store.close()
+    Control(root)
+    check_schema(root)
+
+
+def check_schema(root: Path) -> None:
+    """What was brought to this schema has the tables and columns that a new directory has."""
     for name, tables in (("journal.db", JOURNAL_TABLES), ("control.db", CONTROL_TABLES)):
         new, fresh = apsw.Connection(str(root / name)), apsw.Connection(":memory:")
         for table in tables:
@@ -267,6 +309,8 @@ def test_what_schema_1_wrote_is_read_to_the_last_field(golden: tuple[Path, dict[
 
 def test_a_newer_golden_is_refused_and_not_a_byte_is_changed(golden: tuple[Path, dict[str, Any]]) -> None:
     root, _ = golden
+    open_store(root).close()
+    Control(root)
     for name, opened in (("journal.db", partial(open_store, root)), ("control.db", partial(Control, root))):
         newer = apsw.Connection(str(root / name))
         newer.execute(f"PRAGMA user_version={SCHEMA_VERSION + 1}")

@@ -236,8 +236,20 @@ def test_a_persons_wish_is_kept_until_they_are_forgotten(control: Control, tmp_p
     assert control.learns("u", "ann")
     assert control.silent_people() == {("t", "ann")}
     control.forget("t", "ann")
+    control.forget("t", "bob")
     assert control.silent_people() == set()
+    assert not control.learns("t", "ann"), "the wish outlives the name"
+    assert control.learns("t", "bob"), "who never said no is learned from"
+    assert control.silent_marks() == {("t", control.mark_of("t", "ann"))}
     assert not [path for path in tmp_path.iterdir() if b"ann" in path.read_bytes()]
+
+
+def test_a_wish_that_outlived_its_name_is_withdrawn_by_its_owner(control: Control) -> None:
+    control.set_learns("t", "ann", False)
+    control.forget("t", "ann")
+    control.set_learns("t", "ann", True)
+    assert control.learns("t", "ann")
+    assert control.silent_marks() == set()
 
 
 def test_who_taught_a_version_is_known_by_mark_alone(control: Control) -> None:

@@ -2,6 +2,7 @@
 
 import random
 import threading
+import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import replace
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import apsw
+import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
@@ -20,6 +22,7 @@ from dayjob.journal import vectors
 from dayjob.journal.control import Control
 from dayjob.journal.erase import drop_orphans, erase_user
 from dayjob.journal.jobs import unfinished
+from dayjob.journal.rows import connect
 from dayjob.journal.steering import taint
 from dayjob.journal.store import Store, StoreConfig
 from dayjob.journal.writes import Transaction, person_mark
@@ -27,6 +30,7 @@ from dayjob.learn.loop import Learner
 from dayjob.records import Candidate, CatalogItem, Version
 from dayjob.serve.app import create_app
 from dayjob.serve.auth import parse_keys
+from dayjob.serve.people import AT_ONCE
 
 ANN = "ann.example"
 RANKER = {"kind": "ranker", "context_dim": 3, "candidate_dim": 3}
@@ -80,6 +84,44 @@ def test_no_byte_of_an_erased_person_is_left_in_any_file(store: Store) -> None:
     store.scrub().result()
     assert traces(store.root, secrets) == []
     assert b"text-00000001" in bytes_of(store.root), "others stay"
+
+
+def journal_files(root: Path) -> bytes:
+    return b"".join(path.read_bytes() for path in sorted(root.glob("journal.db*")))
+
+
+@pytest.mark.parametrize("suspects", [True, False])
+def test_bytes_that_a_killed_erasure_left_in_the_log_go_when_the_server_is_back(tmp_path: Path, suspects: bool) -> None:
+    """Killed after its rows went and before the log file was emptied; the server that comes then goes on running."""
+    alive, crashed = tmp_path / "alive", tmp_path / "crashed"
+    config = StoreConfig(ballast_bytes=0)
+    store = Store(alive, secret=b"s" * 32, find_spec=find_fake_spec, config=config)
+    decision, blobs = fake_decision(1, ("a",))
+    secret = b"only-ann-says-this"
+    store.append_decision(replace(decision, user=ANN, extra={"note": secret.decode()}), blobs).result()
+    store.submit(lambda tx: erase_user(tx, "t", ANN)).result()
+    if not suspects:
+        drop_orphans(alive, store.submit, threading.Event(), tenant="t")
+    crashed.mkdir()
+    for path in alive.glob("journal.db*"):
+        (crashed / path.name).write_bytes(path.read_bytes())
+    store.close()
+    assert secret in journal_files(crashed)
+    reading = connect(crashed / "journal.db", write=False)
+    reading.execute("BEGIN")
+    reading.execute("SELECT 1 FROM decisions").fetchall()  # whoever reads is in the way, for a while
+    back = Store(crashed, secret=b"s" * 32, find_spec=find_fake_spec, config=config)
+    reading.execute("COMMIT")
+    reading.close()
+    deadline = time.monotonic() + 20
+    while secret in journal_files(crashed) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert secret not in journal_files(crashed)
+    assert back.submit(lambda tx: tx.db.execute("SELECT COUNT(*) FROM suspects").fetchone()).result() == (0,)
+    back.close()
+    again = Store(crashed, secret=b"s" * 32, find_spec=find_fake_spec, config=config)
+    assert (crashed / "journal.db-wal").stat().st_size == 0, "and at every start, before anything is served"
+    again.close()
 
 
 def test_tombstones_are_keyed_and_outlive_a_restart(tmp_path: Path) -> None:
@@ -253,7 +295,8 @@ def test_an_erased_person_is_gone_over_http_and_resends_are_refused(acme: Caller
     held = acme("GET", f"/v1/users/{ANN}")
     assert (held["decisions"], held["outcomes"], held["learn"]) == (1, 1, False)
     gone = acme("DELETE", f"/v1/users/{ANN}")
-    assert gone == {"user": ANN, "decisions": 1, "outcomes": 1, "versions_tainted": []}
+    nothing = {"versions_tainted": [], "trials_ended": [], "rebuilding": []}
+    assert gone == {"user": ANN, "decisions": 1, "outcomes": 1, "learn": False} | nothing
     names = [ANN, mine["id"], click["id"], "ann-session-77", "words-of-ann"]
     assert traces(service.hub.root, [name.encode() for name in names]) == []
     acme("POST", "/v1/feedback", click, expect=410)
@@ -265,6 +308,26 @@ def test_an_erased_person_is_gone_over_http_and_resends_are_refused(acme: Caller
     assert (empty["decisions"], empty["outcomes"]) == (0, 0)
     policy = acme("GET", "/v1/policies/geo")
     assert policy["counts"] == {"decisions": 1, "outcomes": {"click": 1}}
+
+
+def test_what_is_held_is_read_beside_the_writer_and_told_in_pieces(acme: Caller, service: Any) -> None:
+    told = [acme.rank(ANN)["id"] for _ in range(2 * AT_ONCE + 1)]
+    waits = {"id": str(uuid.uuid4()), "decision": str(uuid.uuid4()), "kind": "click", "position": 1}
+    acme("POST", "/v1/feedback", {"decision": told[0], "kind": "click", "position": 1}, expect=201)
+    acme("POST", "/v1/feedback", waits, expect=202)
+    go_on = threading.Event()
+    stuck = service.hub.store.submit(lambda _: go_on.wait(30))
+    held = acme("GET", f"/v1/users/{ANN}")
+    assert not stuck.done(), "a disk that is full or slow keeps nobody from reading"
+    go_on.set()
+    assert [one["id"] for one in held["held"]["decisions"]] == told
+    assert (held["decisions"], held["outcomes"]) == (len(told), 1)
+    first = held["held"]["decisions"][0]
+    assert first["context"] == [1.0, 0.0, 0.0]
+    packed = [vectors.pack(np.array(one, np.float32)) for one in ([1, 0, 0], [0, 1, 0])]
+    assert first["vectors"] == [vectors.digest(blob).hex() for blob in packed]
+    assert (first["pair"], first["rival_score"]) == ([[], []], [])
+    stuck.result()
 
 
 def test_tenants_see_nothing_of_each_other(acme: Caller) -> None:

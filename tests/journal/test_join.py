@@ -147,6 +147,18 @@ def test_a_retraction_after_the_close_does_not_open_it_again() -> None:
     assert joined.outcomes == (click, gone)
 
 
+def test_what_was_said_of_a_session_before_a_decision_was_made_does_not_speak_of_it() -> None:
+    """Decisions at 1 and 3 of one session, an accept of it all at 2 and a click on the later one at 5: the first hears
+    the accept, the second only its click."""
+    accept, click = at(2, OutcomeKind.ACCEPT), at(5, OutcomeKind.CLICK)
+    later = replace(fake_decision(3)[0], at_ms=AT)
+    decisions = [Stored(seq=1, record=decision()), Stored(seq=3, record=later)]
+    told = {fake_id(1): [accept], fake_id(3): [accept, click]}
+    first, second = join(decisions, told, now_ms=AT, window=WINDOW)
+    assert (first.outcomes, first.closed_seq) == ((accept,), 2)
+    assert (second.outcomes, second.closed_seq) == ((click,), 5)
+
+
 @given(
     st.lists(st.tuples(st.sampled_from(list(OutcomeKind)), st.integers(AT - 2_000, AT + 3_000)), max_size=6),
     st.permutations(range(6)),

@@ -121,7 +121,7 @@ def test_a_person_with_more_rows_than_a_page_sees_all_of_them(store: Store, tmp_
         store.append_outcome(replace(fake_outcome(5_000 + number, fake_id(number)), user="ann"))
         last = store.append_outcome(replace(fake_outcome(9_000 + number, fake_id(70_000 + number)), user="ann"))
     last.result()
-    decisions, outcomes = Reader(tmp_path).of_user("t", "ann")
+    decisions, outcomes = map(list, Reader(tmp_path).of_user("t", "ann"))
     assert (len(decisions), len(outcomes)) == (PAGE + 3, 2 * (PAGE + 3))
     for found in (decisions, outcomes):
         seqs = [one.seq for one in found]

@@ -6,19 +6,20 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import apsw
 import pytest
 
-from dayjob.endings import Conflict, Overloaded, Receipt, SchemaMismatch, StorageFull
+from dayjob.endings import Conflict, OutcomeKind, Overloaded, Receipt, SchemaMismatch, StorageFull
 from dayjob.fakes import FakeJournal, fake_decision, fake_id, fake_outcome, find_fake_spec
 from dayjob.journal import rows
 from dayjob.journal.columns import CONTROL_TABLES, JOURNAL_TABLES, SCHEMA_VERSION
 from dayjob.journal.control import Control
 from dayjob.journal.readers import Reader
 from dayjob.journal.store import Store, StoreConfig
-from dayjob.journal.writes import Transaction, append_decision
+from dayjob.journal.writes import MOST_OUTCOMES, Transaction, append_decision
 from dayjob.records import Written
 from tests.contracts.check_journal import CHECKS, Check, Opened, run_check
 
@@ -55,6 +56,32 @@ def test_the_fake_journal_keeps_the_contract(check: Check) -> None:
         yield journal, journal
 
     run_check(check, make)
+
+
+def test_of_one_decision_and_one_session_only_so_much_is_recorded(store: Store) -> None:
+    """Else one key makes every later read of a decision slow."""
+    decision, blobs = fake_decision(1)
+    store.append_decision(replace(decision, session="s"), blobs).result()
+    for of in ({"decision": fake_id(1)}, {"decision": None, "session": "s"}):
+        base = 1_000 if of["decision"] else 2_000
+        told = [
+            replace(fake_outcome(base + n, fake_id(1), kind=OutcomeKind.NONE), position=None, **of) for n in range(102)
+        ]
+        receipts = [store.append_outcome(one).result() for one in told]
+        assert [one.receipt for one in receipts] == [Receipt.RECORDED] * MOST_OUTCOMES + [Receipt.REFUSED] * 2
+        assert "100 outcomes" in str(receipts[-1].message)
+        assert store.append_outcome(told[0]).result().receipt is Receipt.REPEATED
+        back = replace(
+            fake_outcome(base + 500, fake_id(1), kind=OutcomeKind.RETRACT), value=told[0].id, position=None, **of
+        )
+        assert store.append_outcome(back).result().receipt is Receipt.RECORDED, "what was said can be taken back"
+    early = [fake_outcome(3_000 + n, fake_id(7), kind=OutcomeKind.NONE) for n in range(102)]
+    assert {store.append_outcome(replace(one, position=None)).result().receipt for one in early} == {Receipt.HELD}
+    store.append_decision(*fake_decision(7)).result()
+    count = store.submit(
+        lambda tx: tx.db.execute("SELECT COUNT(*) FROM outcomes WHERE decision=?", (fake_id(7),)).fetchone()
+    )
+    assert count.result() == (MOST_OUTCOMES,)
 
 
 def test_what_was_written_is_there_after_a_restart_and_the_sequence_goes_on(tmp_path: Path) -> None:

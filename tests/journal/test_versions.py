@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from dayjob.endings import Damaged, Invalid, NotFound
 from dayjob.journal import versions
-from dayjob.journal.versions import LOCAL_DISK, MANIFEST, WEIGHTS, Disk, StoredVersion, VersionManifest
+from dayjob.journal.disk import LOCAL_DISK, Disk, LocalDisk
+from dayjob.journal.versions import MANIFEST, WEIGHTS, StoredVersion, VersionManifest
 
 ABOUT = VersionManifest(
     recipe="debiased", network={"shape": "head", "hidden": [4], "lr": 1e-3}, from_seq=3, to_seq=90, seed=2**63 + 5,
@@ -312,7 +313,7 @@ def test_only_names_made_here_are_versions(tmp_path, version):
             call()
 
 
-class UnsyncedDisk(versions.LocalDisk):
+class UnsyncedDisk(LocalDisk):
     """The file system, without waiting for it."""
 
     def sync(self, path: Path) -> None:

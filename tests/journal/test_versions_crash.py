@@ -17,7 +17,8 @@ import pytest
 
 from dayjob.endings import DayjobError, StorageFull
 from dayjob.journal import versions
-from dayjob.journal.versions import LOCAL_DISK, WEIGHTS, Disk, StoredVersion, VersionManifest
+from dayjob.journal.disk import LOCAL_DISK, Disk, LocalDisk
+from dayjob.journal.versions import WEIGHTS, StoredVersion, VersionManifest
 
 ABOUT = VersionManifest(recipe="debiased", network={}, from_seq=3, to_seq=90, seed=5, created_ms=1)
 ARRAY = np.arange(64, dtype=np.float32)
@@ -49,7 +50,7 @@ class Node:
     synced: bool = False
 
 
-class FailingDisk(versions.LocalDisk):
+class FailingDisk(LocalDisk):
     """The file system, recording every operation; the k-th fails with ``error``."""
 
     def __init__(self, *, fail_at: int = -1, error: int = errno.ENOSPC) -> None:

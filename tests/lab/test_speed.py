@@ -48,7 +48,7 @@ def test_what_is_measured(tmp_path: Path) -> None:
         assert len(vectors) == len(set(vectors)) > 1
         refused = asyncio.run(_own(f"{server.url}/v1/rank", ["{}"], connections=1, seconds=0.1))
         assert refused.errors == refused.requests > 0
-        assert client.promote(world.POLICY, version, reason="measured")["champion"] == version
+        assert client.promote(world.POLICY, version, reason="measured").champion == version
         assert httpx2.post(f"{server.url}{EMPTY}/v1/rank", content=b"{}").status_code == 415
         assert server.cpu_s() > 0
 

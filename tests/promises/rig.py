@@ -21,11 +21,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dayjob.endings import VersionStatus
+from dayjob.endings import PolicyKind, VersionStatus
 from dayjob.fakes import FakeRanker, publish_fake
 from dayjob.journal.columns import DECISIONS, OUTCOMES
 from dayjob.journal.control import Control
-from dayjob.journal.rows import connect, row_decision, row_outcome, served_ids
+from dayjob.journal.rows import connect, row_decision, row_outcome, shown_ids
 from dayjob.records import Version
 
 BOOT = """
@@ -303,7 +303,9 @@ def check_history(history: History, root: Path) -> None:
         if path == "/v1/rank":
             assert one in decisions, f"decision {one} was acknowledged and is lost"
             record = decisions[one].record
-            assert [place["id"] for place in answer["ranking"]] == served_ids(record.candidates, record.ranking)
+            known = [candidate.id for candidate in record.candidates]
+            shown = shown_ids(PolicyKind.RANKER, known, ranking=record.ranking)
+            assert [place["id"] for place in answer["ranking"]] == shown
             assert (answer["version"], answer["log_propensity"]) == (record.version, record.log_propensity)
         else:
             assert one in outcomes, f"outcome {one} was acknowledged and is lost"

@@ -98,7 +98,7 @@ def lists_of(reader: Reader, record: Decision) -> Lists:
 
 def test_every_role_was_played(records: list[Decision]) -> None:
     played = Counter(record.role for record in records)
-    assert set(played) == set(Role)
+    assert set(played) == set(Role) - {Role.PINNED}, "only language policies are asked for a version by name"
     assert {record.challenger for record in records if record.role is Role.TRIAL} > {"v0-baseline"}
     assert any(record.intervened for record in records)
     assert any(record.temperature > 0 for record in records)

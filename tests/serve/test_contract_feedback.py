@@ -228,6 +228,10 @@ def test_what_is_held_about_a_person_can_be_read_silenced_and_erased(http, polic
     assert told["versions"] == []
     assert [each["id"] for each in told["held"]["decisions"]] == [mine]
     assert [each["id"] for each in told["held"]["outcomes"]] == [outcome]
+    (held,) = told["held"]["decisions"]
+    assert "outcomes" not in held, "they stand beside, not empty in each decision"
+    assert (len(held["context"]), len(held["pair"]), len(held["vectors"])) == (2, *[len(held["candidates"])] * 2)
+    assert set(held) >= {"extra", "rival_score"}, "what was decided on, too"
 
     assert http.patch(path, json={"learn": False}).json() == {"user": user, "learn": False}
     assert http.get(path).json()["learn"] is False
@@ -248,7 +252,13 @@ def test_what_is_held_about_a_person_can_be_read_silenced_and_erased(http, polic
     tell(http, 410, decision=mine, kind="none")
     tell(http, 410, id=outcome, decision=others, kind="none")
     assert http.get(f"/v1/policies/{policy}").json()["counts"]["decisions"] == 1
-    rank(http, policy, user=user)
+
+    assert answer.json()["learn"] is False, "the wish outlives the erasure"
+    assert http.get(path).json()["learn"] is False
+    again = http.post("/v1/rank", json=asked | {"user": user}).json()
+    assert [each["propensity"] for each in again["ranking"]] == [1.0, 1.0, 1.0], "served, and never learned from"
+    assert http.patch(path, json={"learn": True}).json()["learn"] is True
+    assert http.delete(path).json()["learn"] is True
 
 
 @pytest.mark.parametrize("user", ["%00", "a%0Ab", "x" * 257, "%7F"])

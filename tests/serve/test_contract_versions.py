@@ -10,6 +10,7 @@ import httpx2
 import numpy as np
 import pytest
 
+from dayjob.journal.control import Control
 from dayjob.lab.server import Server, running
 
 RANKER = {
@@ -173,9 +174,13 @@ def test_rolling_back_returns_the_previous_champion_at_once(http, policy, learne
     assert http.post(f"/v1/policies/{policy}/rollback", json={}).json()["champion"] == told["baseline"]
 
 
-def test_who_taught_a_version_is_known_and_erasing_them_ends_it(http, policy, learned):
+def test_who_taught_a_version_is_known_and_erasing_them_ends_it(server, http, policy, learned):
     assert http.get("/v1/users/u3").json()["versions"] == [f"{policy}/{learned}"]
+    pointers = Control(server.data).move("default", policy, change={"challenger": learned})
     told = http.delete("/v1/users/u3").json()
+    assert pointers.challenger == learned
+    assert (told["trials_ended"], told["rebuilding"]) == ([f"{policy}/{learned}"], [])
+    assert http.get(f"/v1/policies/{policy}").json()["challenger"] is None
     assert (told["versions_tainted"], told["decisions"], told["outcomes"]) == (
         [f"{policy}/{learned}"],
         ROUNDS // 20,

@@ -42,12 +42,17 @@ CALLS = [
     ("GET", "/v1/policies/geo/report", None, "learn"),
     ("GET", "/v1/policies/geo/series", None, "learn"),
     ("GET", "/v1/jobs/none", None, "learn"),
+    ("POST", "/v1/chat/completions", {"model": "none", "messages": [{"role": "user", "content": "x"}]}, "infer"),
+    ("GET", "/v1/models", None, "infer"),
     ("POST", "/v1/rank", {"policy": "geo", "context": {"features": [1, 0]}, "candidates": TWO}, "infer"),
     ("POST", "/v1/feedback", {"decision": str(uuid.uuid4()), "kind": "none"}, "feedback"),
     ("GET", "/v1/export?policy=geo", None, "admin"),
-    ("GET", "/v1/users/bob", None, "feedback"),
+    ("GET", "/v1/notes", None, "feedback"),
+    ("PATCH", "/v1/notes/nothing", {"scope": "tenant"}, "admin"),
+    ("DELETE", "/v1/notes/nothing", None, "feedback"),
+    ("GET", "/v1/users/bob", None, "admin"),  # or the key of that person: see below
     ("PATCH", "/v1/users/bob", {"learn": True}, "feedback"),
-    ("DELETE", "/v1/users/bob", None, "feedback"),
+    ("DELETE", "/v1/users/bob", None, "admin"),
     ("GET", "/metrics", None, "admin"),
     ("GET", "/openapi.json", None, "infer"),
 ]
@@ -116,7 +121,7 @@ def test_every_published_route_is_among_the_calls_of_this_test():
         for method in methods
         if (method.upper(), path) not in OPEN
     }
-    names = {"geo": "{name}", "none": "{job}", "bob": "{user}"}
+    names = {"geo": "{name}", "none": "{job}", "bob": "{user}", "nothing": "{id}"}
     called = {
         (method, "/".join(names.get(part, part) for part in path.partition("?")[0].split("/")))
         for method, path, _, _ in CALLS
@@ -230,6 +235,39 @@ def test_a_key_of_one_person_speaks_for_that_person_only(world):
     tell(world, "ann", 403, decision=rank(world, "infer", user="bob")["id"], kind="none")
     tell(world, "ann", 201, decision=told["id"], kind="none")
     tell(world, "feedback", 201, decision=told["id"], kind="none")
+
+
+def test_only_an_admin_or_the_person_sees_and_erases_all_that_is_held(world):
+    decision = rank(world, "ann")["id"]
+    for method in ("GET", "DELETE"):
+        refused = world.ask("feedback", method, "/v1/users/ann")
+        assert (refused.status_code, "scope admin" in refused.json()["error"]["message"]) == (403, True)
+    assert world.ask("feedback", "PATCH", "/v1/users/ann", body={"learn": True}).status_code == 200
+    for key in ("admin", "ann"):
+        assert decision in [each["id"] for each in world.ask(key, "GET", "/v1/users/ann").json()["held"]["decisions"]]
+    assert world.ask("ann", "DELETE", "/v1/users/ann").json()["decisions"] >= 1
+    assert world.ask("admin", "DELETE", "/v1/users/ann").json()["decisions"] == 0
+
+
+def test_who_repeats_anothers_request_gets_neither_the_answer_nor_the_token(world):
+    sent = {"policy": "geo", "context": {"features": [1, 0]}, "candidates": TWO, "id": str(uuid.uuid4())}
+    assert world.ask("ann", "POST", "/v1/rank", body=sent).status_code == 200
+    for key in ("infer", "admin"):
+        refused = world.ask(key, "POST", "/v1/rank", body=sent)
+        assert (refused.status_code, list(refused.json())) == (409, ["error"])
+    assert world.ask("ann", "POST", "/v1/rank", body=sent).status_code == 200, "a retry of one's own goes on"
+    # The catalog that the first answer came from is gone: the journal is asked instead.
+    bare = sent | {"id": str(uuid.uuid4()), "candidates": None}
+    assert world.ask("admin", "PUT", "/v1/policies/geo/catalog", body="ndjson").status_code == 200
+    assert world.ask("ann", "POST", "/v1/rank", body=bare | {"candidates": [{"id": "a"}]}).status_code == 200
+    line = json.dumps({"id": "z", "features": [1, 0]}).encode()
+    told = world.client("admin").put(
+        "/v1/policies/geo/catalog", content=line, headers={"Content-Type": "application/x-ndjson"}
+    )
+    assert told.status_code == 200
+    for key, status in (("ann", 200), ("infer", 409)):
+        again = world.ask(key, "POST", "/v1/rank", body=bare | {"candidates": [{"id": "a"}]})
+        assert again.status_code == status, again.text
 
 
 # ---- tokens ------------------------------------------------------------------------------------------------------

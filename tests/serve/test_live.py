@@ -127,6 +127,38 @@ def test_a_catalog_that_is_read_while_the_champion_changes_is_the_one_that_serve
     assert serving.catalog.ids == ("new", "newer")
 
 
+def test_a_catalog_that_takes_long_to_read_keeps_nobody_from_following_the_pointers(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_catalog(hub, "a")
+    reading, go_on = threading.Event(), threading.Event()
+    real = module.load_catalog
+
+    def slow(*arguments: Any, **options: Any) -> Any:
+        found = real(*arguments, **options)
+        reading.set()
+        assert go_on.wait(20)
+        return found
+
+    monkeypatch.setattr(module, "load_catalog", slow)
+    beside = threading.Thread(target=hub.reload_catalog, args=KEY)
+    beside.start()
+    assert reading.wait(20)
+    name = publish(hub, 1)
+    hub.control.move(*KEY, change={"champion": name})
+    moved = threading.Thread(target=hub.refresh)
+    moved.start()
+    moved.join(5)
+    assert not moved.is_alive(), "the pointers wait for no catalog"
+    assert hub.of(*KEY).serving.champion == name
+    go_on.set()
+    beside.join()
+    serving = hub.of(*KEY).serving
+    assert serving.champion == name
+    assert serving.catalog is not None
+    assert serving.catalog.ids == ("a",)
+
+
 def test_exploration_calibrated_while_a_challenger_loads_is_kept(hub: Hub) -> None:
     see(hub, "v0-baseline", 5)
     load = hub.load_ranker

@@ -18,7 +18,7 @@ SPEC = {"kind": "ranker", "context_dim": 2, "candidate_dim": 2, "learn_every": 0
 
 
 def test_examples_in_the_docstrings():
-    assert doctest.testmod(pages) == (0, 5)
+    assert doctest.testmod(pages) == (0, 6)
 
 
 @pytest.mark.parametrize(
@@ -129,6 +129,14 @@ def test_who_may_only_look_gets_no_levers(keyed):
 
 def test_a_server_without_a_judge_says_that_nothing_is_judged(keyed):
     assert "The judge is silent" in get(keyed, "/", "see").text
+    control = Control(keyed.data)
+    lease = control.take_lease("judge/acme/secretive", "judge-1", ttl_s=60)
+    assert lease is not None
+    assert "The judge is silent" not in get(keyed, "/", "see").text
+    control.release_lease(lease)  # as a judge does that was told to end
+    page = get(keyed, "/", "see").text
+    assert "No judge is at work on this policy" in page
+    assert "has not been heard of for" not in page
 
 
 def test_a_form_from_another_site_does_not_log_in(keyed):
@@ -165,7 +173,8 @@ def test_a_report_with_holes_is_shown_with_holes(keyed, part, trial):
 
 
 def test_the_reward_against_the_truth_is_said_and_an_alarm_cannot_be_missed(keyed):
-    gate = {"judged_through": 0, "lag": 0, "trial": None, "estimates": {}}
+    gate = {"judged_through": 0, "lag": 1, "trial": None, "estimates": {"v2": {"reason": "of 3 logged decisions"}},
+            "waiting": {"decision": "d-next", "until_ms": 61_000}}  # fmt: skip
     said = {"state": "informative", "reason": "r", "share_at": [1.0], "informative_share_at_most": 0.125}
     for alarm, seen in ((False, False), (True, True)):
         gaming = {"alarm": alarm, "reason": "of 400 decisions with both, no less"}
@@ -174,7 +183,60 @@ def test_the_reward_against_the_truth_is_said_and_an_alarm_cannot_be_missed(keye
             put_state(db, "acme", "secretive", name="report", state=report)
         shown = get(keyed, "/policies/secretive", "see").text
         assert gaming["reason"] in shown
-        assert "At most 12.5% of the clicks depend on what is shown" in shown
+        assert "Between 0% and 12.5% of the clicks depend on what is shown" in shown
+        assert "<code>d-next</code>, until 00:01:01 UTC" in shown
+        assert "of 3 logged decisions" in shown
         for path in ("/", "/policies/secretive"):
             page = get(keyed, path, "see").text
             assert ('<div class="alarm bad"><h2>The reward rises while the truth falls' in page) is seen
+
+
+VERDICT = {
+    "kind": "promote", "challenger": "v2-0123abcd", "champion": "v1-0123abcd", "reason": "Said why.",
+    "at": "2026-11-20T08:21:51Z", "by": "gate",
+}  # fmt: skip
+
+
+def card(**changes: str) -> str:
+    words = pages.TEMPLATES.get_template("words.html").module
+    return " ".join(str(words.verdict(VERDICT | changes, "click")).split())
+
+
+def test_a_verdict_says_whose_it_is_and_calls_only_a_proof_a_proof():
+    proven = card()
+    assert 'class="verdict good"><h3>v2-0123abcd: Promoted: proven better' in proven
+    assert "by the gate" in proven
+    assert "share of judged pairs in which the challenger&#39;s first choice was clicked" in proven
+    rebuilt = card(by="erasure")
+    assert 'class="verdict plain"><h3>v2-0123abcd: Rebuilt</h3>' in rebuilt
+    assert "by an erasure" in rebuilt
+    by_hand = card(by="hand")
+    assert 'class="verdict warn"><h3>v2-0123abcd: Promoted by hand, over the gate' in by_hand
+    assert "by a person" in by_hand
+    for said in (rebuilt, by_hand):
+        assert "proven" not in said
+        assert "by the gate" not in said
+    assert "<p>rolled back by hand</p>" not in card(kind="rollback", by="hand", reason="rolled back by hand")
+
+
+def test_what_a_position_draws_is_not_said_where_it_is_not_known(keyed):
+    said = {"state": "informative", "reason": "r", "share_at": [1.0]}
+    gate = {"judged_through": 3, "lag": 0, "trial": None, "estimates": {}}
+    for beta, seen in ((0.25, True), (None, False)):
+        with Control(keyed.data).write() as db:
+            report = {"feedback": said, "gate": gate, "bias": {"beta": [beta]}}
+            put_state(db, "acme", "secretive", name="report", state=report)
+        page = get(keyed, "/policies/secretive", "see").text
+        assert ("position 1 alone draws a click in 25% of decisions" in page) is seen
+        assert ("There is no estimate of the position" in page) is not seen
+
+
+def test_versions_that_are_past_are_folded_away():
+    def one(number: int, status: str) -> dict[str, str]:
+        return {"version": f"v{number}", "status": status}
+
+    listed = [one(9, "waiting"), one(8, "tainted"), one(7, "held"), one(6, "retired"), one(5, "champion"),
+              one(4, "superseded"), one(3, "retired"), one(2, "held"), one(0, "baseline")]  # fmt: skip
+    current, old = pages.sorted_out(listed, {"previous": "v3", "really": "v5"})
+    assert [version["version"] for version in current] == ["v9", "v7", "v6", "v5", "v3", "v0"]
+    assert [version["version"] for version in old] == ["v8", "v4", "v2"]

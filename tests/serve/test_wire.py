@@ -213,7 +213,7 @@ def test_a_hostile_body_is_refused_quickly_and_briefly():
 @pytest.mark.parametrize(
     ("changes", "param", "remedy"),
     [
-        ({"kind": "tabular"}, None, "send kind: ranker or language"),
+        ({"kind": "tabular"}, "kind", 'send "kind": "ranker"'),
         ({"context_dim": 0}, "context_dim", "greater than or equal to 1"),
         ({"pair_dims": 2}, "pair_dims", "did you mean pair_dim?"),
         ({"explore": {"change_first": 1}}, "explore.change_first", "did you mean changed_first?"),
@@ -277,7 +277,7 @@ def test_every_kind_has_an_example():
         ({"position": 0}, "greater than or equal to 1"),
         ({"decision": None}, "send the decision"),
         ({"session": "s1"}, "not both"),
-        ({"kind": "clik"}, "'click'"),
+        ({"kind": "clik"}, "send one of click, accept"),
         ({"kind": "none"}, "leave item and position out"),
         ({"kind": "thumb"}, "1 or -1"),
         ({"kind": "thumb", "value": 0}, "1 or -1"),

@@ -53,5 +53,25 @@ def test_nothing_to_go_by_is_unidentifiable_with_the_remedy() -> None:
     bare = replace(log, score_BK=np.full(log.score_BK.shape, np.nan), intervened_B=np.zeros(500, bool))
     found = estimate_bias(bare)
     assert found.method is BiasMethod.NONE
-    assert "changed_first" in found.reason
+    assert "send scores" in found.reason
+    still = replace(log, first_B=log.item_BK[:, 0], intervened_B=np.zeros(500, bool))
+    told = estimate_bias(still).reason
+    assert "changed_first" in told
+    assert "send scores" not in told, "they were sent"
     assert "click" in estimate_bias(ClickLog.of([[0, 1]], click_B=[-1])).reason
+
+
+def test_an_unmoved_log_of_a_good_ranker_is_unidentifiable_and_bounded_by_its_clicks() -> None:
+    log = crowd_log(np.random.default_rng(5), 4000, crowd=Crowd(quality=0.95, changed=0.0))
+    found = estimate_bias(log)
+    assert found.method is BiasMethod.NONE
+    rate = log.click_BK[:, 0].mean()
+    assert (found.beta_low_K[0], rate < found.beta_high_K[0] < rate + 0.02) == (0.0, True)
+
+
+def test_first_places_moved_for_reasons_untold_are_refused() -> None:
+    log = crowd_log(np.random.default_rng(6), 4000, crowd=Crowd(quality=0.8))
+    other = np.where(np.arange(4000) % 4 == 0, log.item_BK[:, 3], log.first_B)
+    found = estimate_bias(replace(log, first_B=other, intervened_B=np.zeros(4000, bool)))
+    assert found.method is BiasMethod.NONE
+    assert "nothing says why" in found.reason

@@ -87,4 +87,13 @@ def test_gain_by_hand() -> None:
     said = learning(np.array([0.2]), np.array([0.0, 0.2, 9, 9, 9, 9, 0.6, 0.8]))
     assert (said.gained, said.reward, said.moved) == pytest.approx((0.6, 0.7, 0.2))
     half = 1.96 * np.sqrt(0.02 / 2 + 0.02 / 2)
-    assert said.gained_interval == pytest.approx((0.6 - half, 0.6 + half))
+    assert said.gained_interval == pytest.approx((0.6 - half, 0.6 + half), abs=1e-4)
+
+
+def test_rewards_count_for_as_many_decisions_as_they_stand_for() -> None:
+    said = learning(
+        np.array([0.2]), np.array([0, 1, 9, 9, 9, 9, 0, 1.0]), weight_T=np.array([1, 1, 1, 1, 1, 1, 3, 1.0])
+    )
+    assert said.gained == pytest.approx(0.25 - 0.5)
+    late = (0.75**2 * 0.25**2 + 0.25**2 * 0.75**2) * 2
+    assert said.gained_interval[1] - said.gained == pytest.approx(1.96 * np.sqrt(0.25 + late), abs=1e-3)

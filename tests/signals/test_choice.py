@@ -7,9 +7,9 @@ import pytest
 
 from dayjob.lab.crowds import STEEP, Crowd, crowd_log
 from dayjob.signals import choice
-from dayjob.signals.bias import choice_columns
 from dayjob.signals.choice import fit_choice
 from dayjob.signals.clicklog import ClickLog
+from dayjob.signals.orders import choice_columns
 
 
 def drawn(rng: np.random.Generator, rows: int, pull: np.ndarray, weight: np.ndarray) -> tuple[ClickLog, np.ndarray]:

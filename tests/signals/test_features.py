@@ -1,5 +1,7 @@
 """Columns known before the click."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -71,3 +73,16 @@ def test_the_test_of_lookers_keeps_its_level_where_nobody_looks() -> None:
     z_S = np.array([looker_test(log, columns(log), block=250, floor=0.02) for log in logs])
     assert (z_S > 1.64).sum() <= 6
     assert z_S.std() < 1.2
+
+
+def test_wide_lists_cost_memory_in_proportion_to_their_width() -> None:
+    """Intercepts of 400 positions are no columns of a design of 300 x 400 x 401 numbers, 385 MB."""
+    rng = np.random.default_rng(0)
+    feature_BKF = rng.normal(size=(300, 400, 1))
+    click_B = rng.integers(0, 400, 300)
+    tracemalloc.start()
+    found_BK = learned_score(feature_BKF, click_B, shown_BK=np.ones((300, 400), bool))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert np.isfinite(found_BK).all()
+    assert peak < 40e6

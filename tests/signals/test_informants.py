@@ -8,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dayjob.lab.crowds import Crowd, crowd_log
-from dayjob.signals.bias import choice_columns
 from dayjob.signals.choice import ChoiceModel, fit_choice
 from dayjob.signals.clicklog import ClickLog
 from dayjob.signals.informants import (
@@ -20,6 +19,7 @@ from dayjob.signals.informants import (
     past_shares,
     posterior,
 )
+from dayjob.signals.orders import choice_columns
 
 
 @pytest.fixture(scope="module")

@@ -127,3 +127,16 @@ def test_no_bytes_whatever_raise_anything_but_invalid(lines: list[bytes]) -> Non
         path.write_bytes(b"\n".join(lines))
         with contextlib.suppress(Invalid):
             assert len(read_log(path).log) > 0
+
+
+def test_an_export_says_whose_order_it_was_and_what_a_coin_compared(tmp_path: Path) -> None:
+    row = {
+        "ranking": [{"id": "b", "propensity": 0.5}, {"id": "a", "propensity": 1.0}], "candidates": ["a", "b"],
+        "score": [0.3, 0.1], "user": None, "at": "2026-11-20T09:00:00Z", "intervened": False, "outcomes": [],
+        "version": "v0", "challenger": "v1",
+    }  # fmt: skip
+    rows = [row | {"coin": 1}, row | {"coin": -1}, row | {"coin": 0}, row | {"coin": 0, "version": "v1"}]
+    log = read_log(write(tmp_path, "\n".join(json.dumps(one) for one in rows), "log.jsonl")).log
+    assert (log.rival_B == np.array([log.item_BK[0, 0], log.item_BK[0, 1], -1, -1])).all()
+    assert len(set(log.order_B.tolist())) == 3, "one comparison, and two versions alone"
+    assert log.order_B[0] == log.order_B[1]

@@ -7,6 +7,8 @@ from dayjob.learn import recipes
 from dayjob.policies.protocol import Ranker
 
 RECIPES = tuple(recipes.RECIPES)
+# By name: their settings need torch, which a server of rankers does without.
+LANGUAGE_RECIPES = ("consolidate", "sft-answers", "accept-reject", "preferences", "published-sft", "published-grpo")
 
 
 def load_ranker(root: Path, tenant: str, policy: str, version: str, digest: str) -> Ranker:

@@ -35,7 +35,9 @@ PLOT_WIDTH, PLOT_HEIGHT, PLOT_POSITIONS = 680, 220, 20
 
 
 def audit(
-    log: Annotated[Path, typer.Argument(help="CSV or JSONL (also .gz) of shown lists and clicks.")],
+    log: Annotated[
+        Path, typer.Argument(help="CSV or JSONL (.gz too) of shown lists and clicks, or what `dayjob export` wrote.")
+    ],
     html: Annotated[Path | None, typer.Option(help="Write a self-contained report to this file.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     per_day: Annotated[float, typer.Option(help="Decisions a day, where the log has no times.")] = math.nan,
@@ -135,9 +137,9 @@ def _print(result: Audit, console: Console, name: str) -> None:
         console.print("[bold]Verdict[/]", highlight=False)
         say(f"  {NO_VERDICT[result.feedback.state]}")
         return
-    table = Table("better by", "decisions", "days", title="What a verdict would need")
+    table = Table("better by", "decisions", "at this traffic", title="What a verdict would need")
     for need in result.needs:
-        table.add_row(f"{need.effect:.0%}", amount(need.decisions), amount(need.days))
+        table.add_row(f"{need.effect:.0%}", amount(need.decisions), lasted(need.days))
     console.print(table)
     say("  At 80 % power. Better by: how much oftener the new first choice is what those who look want.")
 
@@ -154,8 +156,22 @@ def counts(result: Audit) -> str:
     if result.users:
         parts.append(f"{result.users:,} users (the most active: {result.heaviest_share:.1%} of the lists)")
     if math.isfinite(result.days):
-        parts.append(f"{result.days:,.1f} days")
+        parts.append(lasted(result.days))
     return ", ".join(parts)
+
+
+def lasted(days: float) -> str:
+    """How long a log lasts, in the largest unit of which it has at least two.
+
+    >>> lasted(30 / 86400), lasted(0.5), lasted(3.25)
+    ('30 seconds', '12.0 hours', '3.2 days')
+    """
+    if not math.isfinite(days):
+        return "unknown"
+    for name, each in (("days", 1.0), ("hours", 1 / 24), ("minutes", 1 / 1440)):
+        if days >= 2 * each:
+            return f"{days / each:,.1f} {name}"
+    return f"{days * 86_400:,.0f} seconds"
 
 
 def span(row: dict[str, float], name: str) -> str:
@@ -171,7 +187,7 @@ def span(row: dict[str, float], name: str) -> str:
 
 
 def amount(value: float) -> str:
-    """A number of decisions or days; unknown where it is."""
+    """A number of decisions; unknown where it is."""
     if not math.isfinite(value):
         return "unknown"
     return f"{value:,.0f}" if value >= 10 else f"{value:.1f}"
@@ -182,7 +198,9 @@ def render(result: Audit, name: str) -> str:
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("dayjob.cli"), autoescape=True, undefined=jinja2.StrictUndefined
     )
-    environment.filters.update({"amount": amount, "percent": lambda v: f"{v:.1%}" if math.isfinite(v) else "unknown"})
+    environment.filters.update(
+        {"amount": amount, "lasted": lasted, "percent": lambda v: f"{v:.1%}" if math.isfinite(v) else "unknown"}
+    )
     environment.globals.update({"span": span})
     return environment.get_template("audit.html").render(
         name=name,

@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from dayjob.cli.output import DataOption, JsonOption, data_of, print_json
+from dayjob.cli.output import DataOption, JsonOption, again, data_of, print_json
 from dayjob.config import load_config
 from dayjob.endings import DayjobError, VersionStatus
 from dayjob.journal import health
@@ -26,7 +26,7 @@ from dayjob.journal.columns import SCHEMA_VERSION
 from dayjob.journal.control import Control
 from dayjob.journal.plain import iso
 from dayjob.journal.readers import Reader
-from dayjob.journal.versions import load
+from dayjob.journal.versions import read_files
 from dayjob.records import Lease, Policy
 
 SYNCS = 20
@@ -166,14 +166,15 @@ def _looks(data: Path) -> Iterator[Finding]:
     yield Finding(what="server", well=True, seen=seen)
     yield from _versions(control, policies)
     yield _clock(health.newest_ms(data), now_ms)
-    yield from _leases(health.leases(data), now_ms, running=served.pid is not None)
+    yield from _leases(health.leases(data), now_ms, running=served.pid is not None, data=data)
     yield from _frozen(control)
     if load_config(flags={"data": data}, environ=os.environ, directory=Path.cwd()).config.ballast_bytes:
-        there = (data / "ballast").exists()
-        yield Finding(
-            what="ballast", well=there, seen="there" if there else "given up for a write on a full disk",
-            remedy="" if there else "free some space, then restart the server: a rollback must fit on a full disk",
-        )  # fmt: skip
+        there, served_here = (data / "ballast").exists(), (data / "lock").exists()
+        seen = "there" if there else "given up for a write on a full disk"
+        remedy = "" if there else "free some space, then restart the server: a rollback must fit on a full disk"
+        if not served_here:  # a backup, or what was imported: no server has ever started here
+            there, seen, remedy = True, "none yet: made when a server starts here", ""
+        yield Finding(what="ballast", well=there, seen=seen, remedy=remedy)
 
 
 def _database(path: Path) -> Finding:
@@ -206,11 +207,12 @@ def _versions(control: Control, policies: Sequence[Policy]) -> Iterator[Finding]
                 continue
             checked += 1
             try:
-                load(control.root, policy.tenant, policy.name, version.name, digest=version.digest)
+                read_files(control.root, policy.tenant, policy.name, version.name, digest=version.digest)
             except (DayjobError, OSError) as error:
                 serves = version.name == pointers.champion
-                first = f"dayjob rollback {policy.name} --data {control.root}, then " if serves else ""
-                remedy = f"{first}dayjob learn --policy {policy.name}; or restore it from a backup"
+                undo = again(f"rollback {policy.name}", control.root, tenant=policy.tenant) if serves else ""
+                retrain = again(f"learn --policy {policy.name}", control.root, tenant=policy.tenant)
+                remedy = f"{undo + ', then ' if serves else ''}{retrain}; or restore it from a backup"
                 yield Finding(
                     what=f"version {version.name} of {policy.name}" + (", the champion" if serves else ""), well=False,
                     seen=str(error), remedy=remedy,
@@ -227,7 +229,7 @@ def _clock(newest_ms: int | None, now_ms: int) -> Finding:
     return Finding(what="clock", well=well, seen=seen, remedy=remedy)
 
 
-def _leases(found: Sequence[Lease], now_ms: int, *, running: bool) -> Iterator[Finding]:
+def _leases(found: Sequence[Lease], now_ms: int, *, running: bool, data: Path) -> Iterator[Finding]:
     """Leases whose holders died; while a server runs, somebody should have taken them up again."""
     for lease in found:
         late_s = (now_ms - lease.until_ms) / 1000
@@ -241,10 +243,11 @@ def _leases(found: Sequence[Lease], now_ms: int, *, running: bool) -> Iterator[F
                 remedy="the clock was set back: set it right; the lease is taken over by itself",
             )  # fmt: skip
         elif kind == "judge":
+            follow = again(f"{command} --follow", data)
             yield Finding(
                 what=f"lease of the {helper} of {whose}", well=not running,
                 seen=f"ended at {iso(lease.until_ms)}: its holder is gone or stands still",
-                remedy=f"dayjob {command} --follow, or restart the server without --no-judge" if running else "",
+                remedy=f"{follow}, or restart the server without --no-judge" if running else "",
             )  # fmt: skip
 
 

@@ -1,6 +1,7 @@
 """dayjob lab: reproducible benchmarks, one command each. Results as a table, JSON and a plot."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -109,6 +110,33 @@ def ope(
     from dayjob.lab.ope import run
 
     run(range(seeds), folder, out_dir(out, quick=quick), quick=quick)
+
+
+@lab_app.command()
+def clerk_pretrain(
+    steps: Annotated[int, typer.Option(help="Steps of 128 conversations.", min=1)] = 4000,
+    seed: Annotated[int, typer.Option(help="The seed of weights and text.")] = 0,
+    folder: Annotated[Path, typer.Option(help="Where checkpoints are; a run goes on from its last one.")] = Path(
+        "runs/clerk"
+    ),
+    model: Annotated[
+        Path | None, typer.Option(help="Where the model goes; apps/clerk/model, or with --quick runs.")
+    ] = None,
+    threads: Annotated[int, typer.Option(help="Processor threads; equal weights need an equal number.", min=1)] = 2,
+    minutes: Annotated[float | None, typer.Option(help="Stop after so long, to go on later.", min=0)] = None,
+    out: OutOption = None,
+    quick: QuickOption = False,
+) -> None:
+    """A small language model from nothing, that knows, calculates and follows notes. Goes on where it was stopped."""
+    from dayjob.lab.clerk_pretrain import QUICK, run
+    from dayjob.lab.clerk_train import Plan
+
+    folder = folder / "quick" if quick else folder
+    run(
+        replace(QUICK, seed=seed) if quick else Plan(seed=seed, steps=steps), folder=folder,
+        model_folder=model or (folder / "model" if quick else Path("apps/clerk/model")),
+        out_dir=out_dir(out, quick=quick), threads=threads, minutes=minutes, quick=quick,
+    )  # fmt: skip
 
 
 @lab_app.command()

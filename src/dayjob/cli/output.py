@@ -1,6 +1,7 @@
 """What commands share: their common options, JSON on standard output, and finding what they were told to work on."""
 
 import os
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -30,10 +31,16 @@ def data_of(flag: Path | None) -> Path:
     return load_config(flags={"data": flag}, environ=os.environ, directory=Path.cwd()).config.data
 
 
+def again(command: str, data: Path, *, tenant: str = "default") -> str:
+    """A command to be run on the same data directory and tenant, as it can be typed."""
+    whose = "" if tenant == "default" else f" --tenant {shlex.quote(tenant)}"
+    return f"dayjob {command} --data {shlex.quote(str(data))}{whose}"
+
+
 def existing(data: Path) -> Path:
     """The same directory where it holds something of dayjob's. Raises Invalid when there is nothing."""
     if not data.exists():
-        raise Invalid(f"there is no {data}: name the data directory with --data")
+        raise Invalid(f"there is no {data}: name the data directory with --data (the one that `dayjob serve` uses)")
     if not (data / "control.db").exists():
         raise Invalid(f"{data} is no data directory of dayjob's: name the one that `dayjob serve` uses with --data")
     return data

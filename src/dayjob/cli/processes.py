@@ -16,9 +16,9 @@ from rich.console import Console
 from rich.progress import Progress
 
 from dayjob.cli.assemble import RECIPES, load_ranker
-from dayjob.cli.output import DataOption, JsonOption, TenantOption, find_policy, print_json
+from dayjob.cli.output import DataOption, JsonOption, TenantOption, again, find_policy, print_json
 from dayjob.config import Config, load_config
-from dayjob.endings import Conflict, DayjobError, Invalid, JobState
+from dayjob.endings import Conflict, DayjobError, Invalid, JobState, PolicyKind
 from dayjob.gate.judge import Judge
 from dayjob.gate.shares import Traffic
 from dayjob.journal.control import Control
@@ -63,7 +63,8 @@ def gate(
             control.release_lease(lease)
     if follow:
         return
-    stands = [_standing(judge, reader, policy) for policy in control.policies()]
+    rankers = [policy for policy in control.policies() if policy.kind is PolicyKind.RANKER]
+    stands = [_standing(judge, reader, policy) for policy in rankers]
     if as_json:
         print_json(stands)
         return
@@ -120,9 +121,16 @@ def _lines(stand: Json) -> list[str]:
     last = stand["last_verdict"]
     if last is not None:
         lines.append(
-            f"  last verdict: {last['kind']} of {last['challenger']} against {last['champion']}. {last['reason']}"
+            f"  last verdict: {_said(last)} of {last['challenger']} against {last['champion']}. {last['reason']}"
         )
     return lines
+
+
+def _said(verdict: Json) -> str:
+    """A verdict's kind, and who said it where it was not the gate."""
+    if verdict["by"] == "erasure":
+        return "rebuilding"
+    return str(verdict["kind"]) + (" by hand" if verdict["by"] == "hand" else "")
 
 
 def learn(
@@ -182,7 +190,8 @@ def _check_learnable(control: Control, tenant: str, policy: str, *, recipe: str 
     if recipe is not None and recipe not in RECIPES:
         raise Invalid(f"there is no recipe {recipe!r}: use one of {', '.join(RECIPES)}")
     if control.pointers(tenant, policy).frozen:
-        raise Conflict(f"policy {policy!r} is frozen: dayjob freeze {policy} --off first")
+        thaw = again(f"freeze {policy} --off", control.root, tenant=tenant)
+        raise Conflict(f"policy {policy!r} is frozen: first run {thaw}")
     if control.freeze_file():
         raise Conflict(f"everything is frozen by the file {control.root / 'freeze'}: remove it first")
 

@@ -6,11 +6,13 @@ import importlib.util
 import logging
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -19,19 +21,23 @@ import uvicorn
 from rich.console import Console
 from starlette.types import ASGIApp
 
-from dayjob.cli.assemble import RECIPES, load_ranker
+from dayjob.cli.assemble import LANGUAGE_RECIPES, RECIPES, load_ranker
+from dayjob.cli.bases import find_adapter, open_bases
 from dayjob.cli.processes import NEEDS_TORCH
 from dayjob.config import Config, load_config
-from dayjob.endings import Invalid, NotFound, PolicyKind
+from dayjob.endings import Invalid
 from dayjob.journal.control import Control
+from dayjob.journal.notes import NotesReader
 from dayjob.journal.readers import Reader
 from dayjob.journal.store import Store, StoreConfig
-from dayjob.records import Json
+from dayjob.memory.notes import NotesMemory
 from dayjob.serve.app import create_app
 from dayjob.serve.auth import Key, check_bind, parse_keys
 from dayjob.serve.call import Service
 from dayjob.serve.live import Hub
 from dayjob.serve.metrics import Metrics
+from dayjob.serve.models import Voices
+from dayjob.serve.notes import ContextMemory
 from dayjob.serve.protocol import LimitedProtocol
 
 DRAIN_S = 5
@@ -39,6 +45,10 @@ RESTART_S = 1.0
 YOUNG_S = 5.0  # who dies before that did not get to work
 LONGEST_PAUSE_S = 60.0
 GARBAGE_EVERY = 20_000  # objects that stayed, between two looks for garbage
+NO_ADDRESS = (
+    "could not serve on {host}:{port}: the port is taken, or the address is not this machine's; use another --port "
+    "(0 takes a free one) or --host"
+)
 console = Console(stderr=True)
 
 
@@ -59,6 +69,7 @@ def serve(
     settings = load_config(flags=flags, environ=os.environ, directory=Path.cwd()).config
     known = _keys(settings)
     check_bind(settings.host, has_keys=bool(known))
+    check_free(settings.host, settings.port)
     service = assemble(settings, known)
     commands = [] if no_learner or not _can_learn() else ["learn"]
     commands += [] if no_judge else ["gate"]
@@ -76,6 +87,17 @@ def _can_learn() -> bool:
         return True
     logging.getLogger("dayjob.serve").warning("%s; until then nothing is learned", NEEDS_TORCH.format(missing="torch"))
     return False
+
+
+def check_free(host: str, port: int) -> None:
+    """Raises Invalid where the address cannot be bound: before anything is made, and in our words."""
+    try:
+        for family, kind, _, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+            with socket.socket(family, kind) as one:
+                one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                one.bind(address)
+    except OSError as error:
+        raise Invalid(NO_ADDRESS.format(host=host, port=port)) from error
 
 
 def answer_until_stopped(app: ASGIApp, settings: Config) -> None:
@@ -97,10 +119,8 @@ def answer_until_stopped(app: ASGIApp, settings: Config) -> None:
     with contextlib.suppress(SystemExit):  # uvicorn's way to say that it could not bind
         server.run()
     if not server.started:
-        raise Invalid(
-            f"could not serve on {settings.host}:{settings.port}: the port is taken, or the address is not this "
-            "machine's; use another --port (0 takes a free one) or --host"
-        )
+        check_free(settings.host, settings.port)
+        raise Invalid("the server could not start: the lines above say why; `dayjob doctor --data DIR` looks closer")
 
 
 def _keys(settings: Config) -> tuple[Key, ...]:
@@ -116,18 +136,13 @@ def _keys(settings: Config) -> tuple[Key, ...]:
 def assemble(settings: Config, keys: tuple[Key, ...]) -> Service:
     """The server's parts over one data directory."""
     root = settings.data
+    bases = open_bases(settings.bases)
     control = Control(root)
-
-    def find_spec(tenant: str, policy: str) -> tuple[PolicyKind, Json]:
-        live = hub.live.get((tenant, policy))
-        if live is None:
-            raise NotFound(f"there is no policy {policy!r}")
-        return PolicyKind.RANKER, live.serving.spec
-
     limits = StoreConfig(
         queue_limit=settings.queue_limit, held_per_key=settings.held_per_key, ballast_bytes=settings.ballast_bytes
     )
-    store = Store(root, secret=control.secret("journal"), find_spec=find_spec, config=limits)
+    # The journal asks what was declared only once something is written: by then there is a hub.
+    store = Store(root, secret=control.secret("journal"), find_spec=lambda *named: hub.find_spec(*named), config=limits)
     hub = Hub(
         root=root,
         store=store,
@@ -136,6 +151,13 @@ def assemble(settings: Config, keys: tuple[Key, ...]) -> Service:
         load_ranker=lambda tenant, policy, version, digest: load_ranker(root, tenant, policy, version, digest),
         poll_s=settings.poll_s,
     )
+    voices = Voices(
+        hub=hub,
+        bases=bases,
+        find_adapter=partial(find_adapter, root),
+        choices_limit=settings.choices_limit,
+    )
+    memory = NotesMemory(NotesReader(root), control, silent=lambda: hub.silent, agree=settings.notes_agree)
     return Service(
         hub=hub,
         settings=settings,
@@ -143,7 +165,11 @@ def assemble(settings: Config, keys: tuple[Key, ...]) -> Service:
         token_secret=control.secret("tokens"),
         sampling_secret=control.secret("sampling"),
         recipes=RECIPES,
+        language_recipes=LANGUAGE_RECIPES,
+        voices=voices,
         metrics=Metrics(),
+        notes=memory,
+        context_notes=ContextMemory(memory=memory, budget=settings.notes_tokens),
     )
 
 

@@ -129,8 +129,8 @@ def import_journal(
     declared = next((one for one in control.policies(tenant) if one.name == whole.policy.name), None)
     if declared is not None:
         _check_same(declared, whole.policy)
-    spec = (declared or whole.policy).spec
-    store = Store(root, secret=control.secret("journal"), find_spec=lambda *_: (PolicyKind.RANKER, spec))
+    kind, spec = whole.policy.kind, (declared or whole.policy).spec
+    store = Store(root, secret=control.secret("journal"), find_spec=lambda *_: (kind, spec))
     taken = archive.Taken()
     try:
         control.create_policy(whole.policy, _baseline(whole.policy.tenant, whole.policy.name))

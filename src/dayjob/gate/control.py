@@ -34,6 +34,7 @@ TRUST_E: Floats = np.array([1.0, 0.25, 0.0625, 0.0])
 # The pull of position 1 may change: the mean and the errors forget with a horizon of some 2,000 judged decisions.
 KEEP = 1.0 - 1.0 / 2000.0
 ANONYMOUS = -1
+RETURNED = -2  # whoever was erased and came back: one voice, with all the weight that the erased had spent
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

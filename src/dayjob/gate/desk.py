@@ -11,14 +11,16 @@ import numpy.typing as npt
 
 from dayjob.endings import OutcomeKind, Role
 from dayjob.gate.evidence import closing_outcome, loss_matrix, relevance, slot_of, slots_of, success, user_number
-from dayjob.journal.readers import Reader
-from dayjob.records import Decision, Joined, Json
+from dayjob.journal.join import window_of
+from dayjob.journal.readers import Reader, cursor_of, seq_of
+from dayjob.records import Decision, Joined, Json, Policy
 from dayjob.signals.clicklog import ClickLog
 from dayjob.signals.rewards import RewardRange, scaled
 
 F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]
 WINDOW = 8_000  # newest closed decisions that a report looks at
+WIDEST = 50  # places of each that it looks at, from the first: a click further down counts as none
 ABSENT = -1
 
 
@@ -29,6 +31,9 @@ class Line:
     seq: int
     version: str
     role: Role
+    chance: float  # of that role: where champion and challenger agree on the first, no pair is drawn
+    order: int  # number of the order that served: a version, or the comparison of two
+    rival: int  # in a pair, number of the other order's first choice within its context; -1 elsewhere
     item_R: tuple[int, ...]  # numbers of the items shown
     key_R: tuple[int, ...]  # the same within their context: an item is another thing for another query
     click: int  # 0-based place, -1 none
@@ -62,6 +67,12 @@ class Desk:
                 self.closed += 1
                 self.lines.append(line_of(joined, spec, reader=reader, key=self.key))
 
+    def ahead(self, newer: Sequence[Joined], spec: Json, *, reader: Reader) -> "Desk":
+        """Another desk, with closed decisions that are not judged yet: for what is told, never for what is decided."""
+        other = Desk(key=self.key, lines=self.lines.copy(), closed=self.closed)
+        other.add(newer, spec, reader=reader)
+        return other
+
     def forget(self, gone: Set[int]) -> None:
         """Without the decisions of people who were erased."""
         if any(line.user in gone for line in self.lines):
@@ -72,6 +83,25 @@ class Desk:
         return click_log(list(self.lines))
 
 
+def newer_closed(reader: Reader, policy: Policy, *, after: int, now_ms: int) -> list[Joined]:
+    """Decisions beyond the sequence number ``after`` that are closed, the newest ``WINDOW`` of them at most."""
+    key = (policy.tenant, policy.name)
+    cursor = cursor_of(max(after, seq_of(reader.cursor_before(*key, WINDOW))))
+    pages = reader.joined(*key, window=window_of(policy.spec), now_ms=now_ms, cursor=cursor)
+    return [joined for page in pages for joined in page if joined.closed_seq is not None]
+
+
+def waiting_for(reader: Reader, policy: Policy, *, after: int, now_ms: int) -> Json | None:
+    """The open decision that is judged next, and when its window ends (ms); None where the next is closed."""
+    window = window_of(policy.spec)
+    pages = reader.joined(policy.tenant, policy.name, window=window, now_ms=now_ms, cursor=cursor_of(after))
+    first = next((page[0] for page in pages if page), None)
+    if first is None or first.closed_seq is not None:
+        return None
+    decision = first.stored.record
+    return {"decision": decision.id, "until_ms": decision.at_ms + window.length_ms}
+
+
 def item_number(item: str) -> int:
     """A number for an item, for as long as this process lives."""
     return int.from_bytes(hashlib.blake2b(item.encode(), digest_size=7).digest(), "little")
@@ -80,24 +110,36 @@ def item_number(item: str) -> int:
 def line_of(joined: Joined, spec: Json, *, reader: Reader, key: bytes) -> Line:
     """One closed decision as a line. ``key``: the journal's secret."""
     decision = joined.stored.record
-    slot_R = slots_of(decision)
+    slot_R = slots_of(decision)[:WIDEST]
     score_K, base_K = np.frombuffer(decision.score, "<f8"), np.frombuffer(decision.base, "<f8")
     click, truth = _places(joined, slot_R)
     number_K = [item_number(candidate.id) for candidate in decision.candidates]
     within = zlib.crc32(decision.context)
     return Line(
         seq=joined.stored.seq, version=decision.version, role=decision.role,
+        chance=decision.role_propensity, order=_order(decision), rival=_rival(decision, slot_R, number_K, within),
         item_R=tuple(number_K[slot] for slot in slot_R),
         key_R=tuple(number_K[slot] ^ within for slot in slot_R), click=click, truth=truth,
         success=success(joined, spec),
         error=_error(joined, slot_R, truth),
         proxy=_proxy(joined, spec), gold=_gold(joined), reward=_reward(joined, spec, click=click),
-        propensity_R=np.frombuffer(decision.propensity, "<f8"), intervened=decision.intervened,
+        propensity_R=np.frombuffer(decision.propensity, "<f8")[:WIDEST], intervened=decision.intervened,
         first=number_K[int(np.argmax(score_K))] ^ within,
         first_by_caller=number_K[int(np.argmax(base_K))] ^ within,
         user=user_number(decision, key), score_R=score_K[slot_R],
         feature_RF=_features(decision, spec, reader=reader)[slot_R],
     )  # fmt: skip
+
+
+def _order(decision: Decision) -> int:
+    """Lists of one number were ordered alike: by one version, or by one comparison of two."""
+    return item_number(f"{decision.version} {decision.challenger if decision.coin else ''}")
+
+
+def _rival(decision: Decision, slot_R: I64, number_K: Sequence[int], within: int) -> int:
+    if not decision.coin or len(slot_R) < 2:
+        return ABSENT
+    return number_K[int(slot_R[0 if decision.coin == 1 else 1])] ^ within
 
 
 def _places(joined: Joined, slot_R: I64) -> tuple[int, int]:
@@ -192,4 +234,6 @@ def click_log(lines: Sequence[Line]) -> ClickLog:
         truth_B=np.array([line.truth for line in lines], np.int64),
         reward_B=np.array([line.reward for line in lines], np.float64),
         feature_BKF=feature_BKF,
+        order_B=np.array([line.order for line in lines], np.int64),
+        rival_B=np.array([line.rival for line in lines], np.int64),
     )

@@ -4,19 +4,23 @@ Evidence belongs to one question, this challenger against this champion by this 
 one of them changes. An abandoned trial hands its level on, with the wealth that is left.
 """
 
+import logging
 from collections.abc import Sequence, Set
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from dayjob.endings import FeedbackState, Role
+from dayjob.endings import Damaged, FeedbackState, Invalid, Role
 from dayjob.gate import trial, watch
 from dayjob.gate.elond import Elond
-from dayjob.gate.evidence import arms, observations
+from dayjob.gate.evidence import NOBODY, arms, observations, once, served
 from dayjob.gate.shares import FRESH, RISE, Shares, Toll, Traffic, share_out
 from dayjob.gate.trial import TrialState, forget, renew
 from dayjob.gate.verdict import Terms, VerdictResult, decide
 from dayjob.gate.watch import WatchState
-from dayjob.records import Joined, Json, Pointers
+from dayjob.records import Joined, Json, Pointers, Policy
+
+log = logging.getLogger("dayjob.judge")
+UNREADABLE = (KeyError, TypeError, ValueError, AttributeError, Invalid)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +39,9 @@ class Docket:
     watch: WatchState | None = None
     toll: Toll = field(default_factory=Toll)
     erased: int = 0  # the journal's sequence number up to which erased people were forgotten
+    watched_from: int = 0  # as ``tried_from``, for the watch
+    heard: dict[int, int] = field(default_factory=dict)  # by the trial: session outcomes (``evidence.once``)
+    watch_heard: dict[int, int] = field(default_factory=dict)  # and by the watch
 
     def to_json(self) -> Json:
         """Plain numbers."""
@@ -44,17 +51,37 @@ class Docket:
             "tried_from": self.tried_from, "budget": self.budget.to_dict(), "rival": self.rival,
             "watch": None if self.watch is None else self.watch.to_dict(),
             "metric": self.metric, "toll": self.toll.to_dict(), "erased": self.erased,
+            "watched_from": self.watched_from, "heard": list(self.heard.items()),
+            "watch_heard": list(self.watch_heard.items()),
         }  # fmt: skip
 
     @classmethod
     def from_json(cls, body: Json) -> "Docket":
-        """The inverse of :meth:`to_json`."""
+        """The inverse of :meth:`to_json`. Raises KeyError, TypeError or Invalid on what another release wrote."""
         made: dict[str, Any] = dict(body)
         made["trial"] = None if body["trial"] is None else TrialState.from_dict(body["trial"])
         made["watch"] = None if body["watch"] is None else WatchState.from_dict(body["watch"])
         made["budget"] = Elond.from_dict(body["budget"])
         made["toll"] = Toll(**body["toll"])
+        made["heard"], made["watch_heard"] = dict(body.get("heard", ())), dict(body.get("watch_heard", ()))
         return cls(**made)
+
+    @classmethod
+    def brought_forward(cls, body: Json, spec: Json) -> "Docket":
+        """What another release left, as far as it is known here: trial and watch start anew, cursor and budget stay.
+
+        The level of a trial in progress is spent. Raises KeyError where there is no cursor or budget.
+        """
+        metric, alpha = asked(spec)
+        budget = replace(Elond.from_dict(body["budget"]), alpha=alpha)
+        if body.get("challenger") is not None:
+            budget = budget.decide(promoted=False)
+        return cls(cursor=int(body["cursor"]), erased=int(body.get("erased", 0)), metric=metric, budget=budget)
+
+    @property
+    def since(self) -> int:
+        """The sequence number since which evidence was gathered, for the trial or the watch, whichever is longer."""
+        return self.tried_from if self.watch is None else min(self.tried_from, self.watched_from)
 
     def fits(self, pointers: Pointers, spec: Json) -> bool:
         """Whether these are the versions that the pointers name, judged as the policy asks."""
@@ -75,6 +102,27 @@ class Docket:
             watch = replace(watch, trial=forget(watch.trial, gone), voices=watch.voices.without(gone))
         trial = None if self.trial is None else forget(self.trial, gone)
         return replace(self, trial=trial, watch=watch, erased=through)
+
+
+def restored(saved: Json | None, policy: Policy) -> Docket:
+    """As it was saved, a new one where nothing was; brought forward where another release wrote it.
+
+    Raises Damaged where no budget of false promotions can be read: without it promise 5 would not hold.
+    """
+    if saved is None:
+        metric, alpha = asked(policy.spec)
+        return Docket(metric=metric, budget=Elond(alpha=alpha))
+    try:
+        return Docket.from_json(saved)
+    except UNREADABLE as error:
+        log.warning("policy %s: trial and watch start anew, their state is of another release: %r", policy.name, error)
+    try:
+        return Docket.brought_forward(saved, policy.spec)
+    except UNREADABLE as error:
+        raise Damaged(
+            f"the judge's state of {policy.name!r} has no budget of false promotions that can be read ({error!r}): "
+            "restore control.db from a backup"
+        ) from error
 
 
 def asked(spec: Json) -> tuple[str, float]:
@@ -99,6 +147,7 @@ def reopen(docket: Docket, pointers: Pointers, *, spec: Json, newest_seq: int) -
     kept = docket.watch if same and stays and docket.rival == rival else None
     if kept is None and rival is not None:
         kept = WatchState()
+        docket = replace(docket, watched_from=newest_seq)
     docket = replace(docket, rival=rival, watch=kept, toll=docket.toll if stays else Toll())
     if same and docket.tries(pointers) and docket.trial is not None:
         return docket
@@ -114,19 +163,29 @@ def reopen(docket: Docket, pointers: Pointers, *, spec: Json, newest_seq: int) -
     )  # fmt: skip
 
 
-def observe(docket: Docket, closed: Sequence[Joined], *, spec: Json, key: bytes) -> Docket:
-    """The docket after more closed decisions, in the order they were made. ``key``: the journal's secret."""
+def observe(docket: Docket, closed: Sequence[Joined], *, spec: Json, key: bytes, gone: Set[int] = NOBODY) -> Docket:
+    """The docket after more closed decisions, in the order they were made.
+
+    ``key``: the journal's secret; ``gone``: the numbers of people erased since :attr:`Docket.since`.
+    """
     pairs = [j for j in closed if j.stored.record.role is Role.TRIAL and j.stored.record.version == docket.champion]
     state = docket.trial
     ours = [j for j in pairs if j.stored.record.challenger == docket.challenger]
+    ours, heard = once(ours, docket.heard, key=key)
     if state is not None and docket.challenger is not None and ours:
-        state = trial.observe(state, observations(ours, spec, key=key))
-    watched = docket.watch
+        state = trial.observe(state, observations(ours, spec, key=key, gone=gone))
+    watched, watch_heard = docket.watch, docket.watch_heard
     if watched is not None:
         rivals = [j for j in pairs if j.stored.record.challenger == docket.rival != docket.challenger]
+        lone = {one.joined.stored.seq: one for one in served(closed, spec, champion=docket.champion)}
+        paired = {j.stored.seq for j in rivals}
+        both = [j for j in closed if j.stored.seq in paired or j.stored.seq in lone]
+        both, watch_heard = once(both, watch_heard, key=key)
+        rivals = [j for j in both if j.stored.seq in paired]
         if rivals:
-            watched = watch.observe_pairs(watched, observations(rivals, spec, key=key))
-        watched = watch.observe_arms(watched, arms(closed, spec, champion=docket.champion, key=key))
+            watched = watch.observe_pairs(watched, observations(rivals, spec, key=key, gone=gone))
+        batch = [lone[j.stored.seq] for j in both if j.stored.seq in lone]
+        watched = watch.observe_arms(watched, arms(batch, spec, key=key, gone=gone))
     counted = sum(j.stored.record.role is not Role.BEST and j.stored.seq > docket.tried_from for j in closed)
     return replace(
         docket,
@@ -135,6 +194,8 @@ def observe(docket: Docket, closed: Sequence[Joined], *, spec: Json, key: bytes)
         closed=docket.closed + counted,
         watch=watched,
         toll=docket.toll.observe(closed, docket.champion),
+        heard=heard,
+        watch_heard=watch_heard,
     )
 
 

@@ -61,7 +61,7 @@ class Elond:
         return Elond(alpha=self.alpha, decided=self.decided + 1, promoted=self.promoted + int(promoted))
 
     def abandon(self, *, log_e: float, peak: float) -> "Elond":
-        """The budget after a trial without a decision, whose log e-process stands at ``log_e`` and has been at ``peak``.
+        """The budget after a trial without a decision, whose log e-process is at ``log_e`` and has been at ``peak``.
 
         The level goes on with what is left of it, or is given up where the next one is larger.
         """

@@ -1,26 +1,35 @@
 """From closed decisions to what the trial and the watch observe. Pure; the journal's bytes become arrays here.
 
 Only the outcome that closed a decision is evidence: what comes later teaches, and does not judge.
+
+An outcome of a whole session speaks of all its decisions at once and so of all their coins: who knows it, knows
+something of each of them. It is evidence once, of the first decision it closes; the session's later decisions that it
+speaks of, however they were closed, are none (:func:`once`).
 """
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from dayjob.endings import OutcomeKind, Role
-from dayjob.gate.control import ANONYMOUS
+from dayjob.gate.control import ANONYMOUS, RETURNED
 from dayjob.gate.trial import Observations, from_clicks, from_rewards, from_truth
 from dayjob.gate.watch import Arms
 from dayjob.journal.writes import person_mark
 from dayjob.policies.baseline import great_circle_km
+from dayjob.policies.plackett_luce import order
 from dayjob.records import Decision, Joined, Json, Outcome, StoredOutcome
 from dayjob.signals.rewards import RewardRange, scaled
+from dayjob.signals.truth import relevances
 
 FARTHEST_KM = 20_015.0  # half the circumference of the earth
 TINY = 1e-12
+NO_CHANCES = (0.0, 0.0, 0.0, 0.0)
 POSITIVE = (OutcomeKind.CLICK, OutcomeKind.ACCEPT, OutcomeKind.DEMONSTRATION)
+OF_THE_ANSWER = (OutcomeKind.ACCEPT, OutcomeKind.REJECT)
+NOBODY: Set[int] = frozenset()
 
 
 def number_of(mark: bytes) -> int:
@@ -31,11 +40,12 @@ def number_of(mark: bytes) -> int:
     return int.from_bytes(mark[:7], "little")
 
 
-def user_number(decision: Decision, key: bytes) -> int:
-    """Whose decision it was, -1 for nobody."""
+def user_number(decision: Decision, key: bytes, *, gone: Set[int] = NOBODY) -> int:
+    """Whose decision it was, -1 for nobody, -2 for who was erased (``gone``) and came back."""
     if decision.user is None:
         return ANONYMOUS
-    return number_of(person_mark(key, decision.tenant, decision.user))
+    number = number_of(person_mark(key, decision.tenant, decision.user))
+    return RETURNED if number in gone else number
 
 
 def slots_of(decision: Decision) -> npt.NDArray[np.int64]:
@@ -49,12 +59,12 @@ def closing_outcome(joined: Joined) -> StoredOutcome | None:
 
 
 def slot_of(decision: Decision, outcome: Outcome) -> int:
-    """The candidate an outcome names, -1 when it names none."""
+    """The candidate an outcome speaks of, -1 for none: an accept or reject that names none, of the first shown."""
     if outcome.item is not None:
         return next((n for n, c in enumerate(decision.candidates) if c.id == outcome.item), -1)
     if outcome.position is not None:
         return int(slots_of(decision)[outcome.position - 1])
-    return -1
+    return int(slots_of(decision)[0]) if outcome.kind in OF_THE_ANSWER else -1
 
 
 def loss_matrix(decision: Decision) -> npt.NDArray[np.float64] | None:
@@ -65,32 +75,51 @@ def loss_matrix(decision: Decision) -> npt.NDArray[np.float64] | None:
 
 
 def relevance(decision: Decision, outcome: Outcome) -> npt.NDArray[np.float64] | None:
-    """Truth as relevances (K,) in [0, 1]; None when the outcome is no truth."""
+    """Truth as relevances (K,) in [0, 1]; None when the outcome is no truth, or one that tells nothing apart."""
     if outcome.kind is not OutcomeKind.TRUTH:
         return None
-    k = len(decision.candidates)
     slot = slot_of(decision, outcome)
     if slot >= 0:
-        one_K: npt.NDArray[np.float64] = np.eye(k)[slot]
+        one_K: npt.NDArray[np.float64] = np.eye(len(decision.candidates))[slot]
         return one_K
-    given: dict[str, Any] = outcome.value["relevance"]
-    known_K = np.array([float(given.get(c.id, np.nan)) for c in decision.candidates])
-    low, high = float(np.nanmin(known_K)), float(np.nanmax(known_K))
-    if high <= low:
-        return np.zeros(k)
-    return np.nan_to_num((known_K - low) / (high - low), nan=0.0)
+    return relevances(outcome.value["relevance"], [c.id for c in decision.candidates])
 
 
-def observations(pairs: Sequence[Joined], spec: Json, *, key: bytes) -> Observations:
+def once(decisions: Sequence[Joined], heard: Mapping[int, int], *, key: bytes) -> tuple[list[Joined], dict[int, int]]:
+    """The decisions that are evidence, in order, and the session outcomes heard by then.
+
+    ``heard``: for a session's keyed number, the sequence number up to which its decisions were spoken of by an outcome
+    that was evidence already. Whether a decision counts is known before anything of its own is looked at.
+    """
+    kept, after = [], dict(heard)
+    for joined in decisions:
+        decision, found = joined.stored.record, closing_outcome(joined)
+        session = None if decision.session is None else number_of(session_mark(key, decision))
+        if session is not None and joined.stored.seq < after.get(session, 0):
+            continue
+        kept.append(joined)
+        if session is not None and found is not None and found.record.decision is None:
+            after[session] = found.seq
+    through = decisions[-1].stored.seq if decisions else 0
+    return kept, {session: seq for session, seq in after.items() if seq > through}
+
+
+def session_mark(key: bytes, decision: Decision) -> bytes:
+    """A session's keyed mark, made as a person's is and never equal to one."""
+    return person_mark(key, f"{decision.tenant}\0session", str(decision.session))
+
+
+def observations(pairs: Sequence[Joined], spec: Json, *, key: bytes, gone: Set[int] = NOBODY) -> Observations:
     """What a batch of closed pairs says under the policy's metric. ``pairs`` must all have a coin.
 
-    ``key`` is the journal's secret: people are counted by keyed numbers.
+    ``key`` is the journal's secret: people are counted by keyed numbers. ``gone``: the numbers of people erased while
+    this evidence was gathered; those of them who came back are one.
 
     Losses (metric "km", or a caller's matrix) are not judged by clicks: the pair shows which of two beliefs people
     share, and the order that least expected loss makes of a belief is arithmetic.
     """
     coin_N = np.array([p.stored.record.coin for p in pairs], np.int64)
-    user_N = np.array([user_number(p.stored.record, key) for p in pairs], np.int64)
+    user_N = np.array([user_number(p.stored.record, key, gone=gone) for p in pairs], np.int64)
     metric = str(spec["metric"])
     if metric == "reward":
         reward_N = np.array([scaled_reward(p, spec) for p in pairs], np.float64)
@@ -166,22 +195,53 @@ def success(joined: Joined, spec: Json) -> float:
     return float(known_K[first]) if known_K is not None else float(slot == first)
 
 
-def arms(closed: Sequence[Joined], spec: Json, *, champion: str, key: bytes) -> Arms:
-    """Decisions of a champion's life that its watch may use, whether it served them alone or they were held back.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Served:
+    """A decision of a champion's life, with the chances that it was to be held back and to be the champion's own."""
 
-    Which those are rests on the chances that every such decision journals, never on the part it drew.
+    joined: Joined
+    held: float
+    own: float
+
+    @property
+    def baseline(self) -> bool:
+        """Whether it was held back."""
+        return self.joined.stored.record.role is Role.BASELINE
+
+
+def served(closed: Sequence[Joined], spec: Json, *, champion: str) -> list[Served]:
+    """The decisions that a champion's watch may compare: held back, or served by the champion as it would unexplored.
+
+    The holdback shows the baseline's order as it is, the champion explores. So its decisions count where its own best
+    choice stood first all the same (with metric "reward", which pays the whole answer, where its whole order did), and
+    by the chance of that, which every decision journals whichever part it drew. Which decisions may count rests on
+    these chances alone.
     """
-    served = []
+    found = []
     for joined in closed:
         decision = joined.stored.record
-        held, alone = decision.extra.get("chances", (0.0, 0.0))
+        told = decision.extra.get("chances", ())
+        held, alone, first, whole = told if len(told) == len(NO_CHANCES) else NO_CHANCES
+        own = alone * (whole if spec["metric"] == "reward" else first)
         ours = decision.extra.get("champion", decision.version) == champion
-        if ours and decision.role in (Role.CHAMPION, Role.BASELINE) and 0.0 < held <= alone + TINY:
-            served.append((joined, float(held), float(alone)))
+        if ours and decision.role in (Role.CHAMPION, Role.BASELINE) and 0.0 < held <= own + TINY:
+            found.append(Served(joined=joined, held=float(held), own=float(own)))
+    return [one for one in found if one.baseline or unexplored(one.joined.stored.record, spec)]
+
+
+def unexplored(decision: Decision, spec: Json) -> bool:
+    """Whether what was shown is what the serving version shows without exploring, as far as the metric looks."""
+    places = len(slots_of(decision)) if spec["metric"] == "reward" else 1
+    best_K = order(np.frombuffer(decision.score, "<f8"))
+    return np.array_equal(slots_of(decision)[:places], best_K[:places])
+
+
+def arms(batch: Sequence[Served], spec: Json, *, key: bytes, gone: Set[int] = NOBODY) -> Arms:
+    """What the watch observes of them; ``key`` and ``gone`` as in :func:`observations`."""
     return Arms(
-        reward_N=np.array([success(joined, spec) for joined, _, _ in served], np.float64),
-        baseline_N=np.array([joined.stored.record.role is Role.BASELINE for joined, _, _ in served], bool),
-        held_N=np.array([held for _, held, _ in served], np.float64),
-        alone_N=np.array([alone for _, _, alone in served], np.float64),
-        user_N=np.array([user_number(joined.stored.record, key) for joined, _, _ in served], np.int64),
+        reward_N=np.array([success(one.joined, spec) for one in batch], np.float64),
+        baseline_N=np.array([one.baseline for one in batch], bool),
+        held_N=np.array([one.held for one in batch], np.float64),
+        alone_N=np.array([one.own for one in batch], np.float64),
+        user_N=np.array([user_number(one.joined.stored.record, key, gone=gone) for one in batch], np.int64),
     )

@@ -10,10 +10,9 @@ the order they were made, each once closed, so that neither a fast nor a slow ou
 """
 
 import logging
-import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 
 import apsw
@@ -21,20 +20,18 @@ import apsw
 from dayjob.endings import (
     Damaged,
     DayjobError,
-    FeedbackState,
-    Fenced,
     NotFound,
     PolicyKind,
     VerdictKind,
     VersionStatus,
 )
 from dayjob.gate import watch
-from dayjob.gate.desk import Desk
-from dayjob.gate.docket import Docket, asked, observe, reopen, rule, shares_of, trial_point
-from dayjob.gate.elond import Elond
+from dayjob.gate.case import Case
+from dayjob.gate.desk import Desk, newer_closed, waiting_for
+from dayjob.gate.docket import Docket, observe, reopen, restored, rule, shares_of, trial_point
 from dayjob.gate.evidence import number_of
-from dayjob.gate.report import Analysis, analyse, curve_points, is_due, read_feedback, version_points
-from dayjob.gate.screening import NEWEST, LoadRanker, screen
+from dayjob.gate.report import analyse, curve_points, is_due, read_feedback, version_points
+from dayjob.gate.screening import LoadRanker, newest_closed, screen, screen_again
 from dayjob.gate.seat import Seat
 from dayjob.gate.shares import Traffic, shares_state
 from dayjob.gate.trial import renew
@@ -43,8 +40,8 @@ from dayjob.gate.verdict import VerdictResult
 from dayjob.journal.control import Control, add_point, add_verdict, put_state
 from dayjob.journal.join import window_of
 from dayjob.journal.readers import Reader, cursor_of
+from dayjob.journal.steering import taint_overlooked
 from dayjob.records import Joined, Json, Lease, Pointers, Policy, Verdict
-from dayjob.signals.detector import Feedback
 
 log = logging.getLogger("dayjob.judge")
 PAGES_A_STEP = 20  # judged between two looks at the other policies
@@ -58,29 +55,6 @@ CHECK_S = 60.0  # between two looks at the files of the challenger on trial
 def wall_ms() -> int:
     """Milliseconds since the epoch."""
     return int(time.time() * 1000)
-
-
-@dataclass(slots=True, kw_only=True)
-class Case:
-    """One policy before the judge: its docket, the newest decisions, and what the clicks were last found to teach."""
-
-    docket: Docket
-    token: int
-    said: Feedback
-    desk: Desk
-    saved: bool = True  # whether the docket is on disk as it is here
-    told: Json | None = None  # the shares that the server was last told
-    checked: tuple[str, float] = ("", 0.0)  # the challenger whose files were found sound, and when
-    forgot_s: float = -math.inf
-    reported_s: float = 0.0
-    analysis: Analysis | None = None
-    drawn_at: int = 0  # closed decisions at the last point of the curves
-    screened: tuple[str, Json] | None = None  # the challenger on trial, and what the log says of it
-
-    @property
-    def state(self) -> FeedbackState:
-        """What the clicks can teach."""
-        return self.said.state
 
 
 class Judge:
@@ -102,23 +76,33 @@ class Judge:
         self.cases: dict[tuple[str, str], Case] = {}
 
     def step(self) -> int:
-        """Look at every policy once; how many decisions were judged."""
+        """Look at every policy once; how many decisions were judged. What fails at one policy stops no other."""
         judged = 0
         for policy in self.control.policies():
             if policy.kind is not PolicyKind.RANKER:
                 continue
+            key, seat = (policy.tenant, policy.name), self._seat(policy)
+            if seat.resting:
+                continue
             try:
-                judged += self._sit(policy)
+                judged += self._sit(policy, seat)
+                seat.rest_s = 0.0
+                continue
             except DayjobError as error:
                 log.warning("policy %s is not judged now: %s", policy.name, error)
-                self.cases.pop((policy.tenant, policy.name), None)
+            except Exception:
+                log.exception("policy %s is not judged for %.0f s: a fault of ours", policy.name, seat.rest())
+            seat.doubt()
+            self.cases.pop(key, None)
         return judged
 
-    def _sit(self, policy: Policy) -> int:
-        key = (policy.tenant, policy.name)
+    def _seat(self, policy: Policy) -> Seat:
         name = f"judge/{policy.tenant}/{policy.name}"
         fresh = Seat(control=self.control, name=name, holder=self.holder, reserve=self.reserve)
-        seat = self.seats.setdefault(key, fresh)
+        return self.seats.setdefault((policy.tenant, policy.name), fresh)
+
+    def _sit(self, policy: Policy, seat: Seat) -> int:
+        key = (policy.tenant, policy.name)
         lease = seat.take()
         if lease is None:
             self.cases.pop(key, None)
@@ -142,9 +126,12 @@ class Judge:
         case.forgot_s = now
         marks, through = self.reader.erased_since(policy.tenant, case.docket.erased)
         if marks:
+            taint_overlooked(self.control)  # before it is any challenger's turn
             gone = {number_of(mark) for mark in marks}
             case.desk.forget(gone)
             case.docket, case.saved = case.docket.without(gone, through=through), False
+        since, _ = self.reader.erased_since(policy.tenant, case.docket.since)
+        case.gone = frozenset(number_of(mark) for mark in since)
 
     def _keep(self, policy: Policy, case: Case, seat: Seat) -> None:
         """Save what is not on disk yet, and tell the server when traffic is to be shared another way."""
@@ -162,12 +149,7 @@ class Judge:
     def _take_up(self, policy: Policy, lease: Lease) -> Case:
         """Take a policy up where the last judge left it, with the newest judged decisions on the desk."""
         key = (policy.tenant, policy.name)
-        saved = self.control.state(*key, "judge")
-        if saved:
-            docket = Docket.from_json(saved)
-        else:
-            metric, alpha = asked(policy.spec)
-            docket = Docket(metric=metric, budget=Elond(alpha=alpha))
+        docket = restored(self.control.state(*key, "judge"), policy)
         desk = Desk(key=self.key)
         recent = [s for s in self.reader.recent(*key, desk.lines.maxlen or 0) if s.seq <= docket.cursor]
         if recent:
@@ -249,7 +231,7 @@ class Judge:
         nor does a full disk.
         """
         case.desk.add(closed, policy.spec, reader=self.reader)
-        heard = observe(case.docket, closed, spec=policy.spec, key=self.key)
+        heard = observe(case.docket, closed, spec=policy.spec, key=self.key, gone=case.gone)
         result = rule(heard, policy.spec, state=case.state)
         alarm = None if heard.watch is None else watch.finding(heard.watch, alpha=float(policy.spec["alpha"]))
         back = alarm is not None and alarm.rollback
@@ -285,13 +267,16 @@ class Judge:
     def _close(
         self, db: apsw.Connection, docket: Docket, pointers: Pointers, result: VerdictResult
     ) -> tuple[Docket, Pointers]:
-        """Write a final verdict and move the pointers, in the open transaction."""
+        """Write a final verdict and move the pointers, in the open transaction.
+
+        Somebody may have decided otherwise meanwhile: a challenger that is on trial no more only leaves its place.
+        """
         assert docket.trial is not None, "a verdict ends a trial"
         challenger = str(docket.challenger)
         promoted = result.kind is VerdictKind.PROMOTE
         evidence = trial_point(docket, result)
         if status_of(db, pointers, challenger) is not VersionStatus.TRIAL:
-            raise Fenced(f"{challenger} is on trial no more: judged again")
+            return docket, move(db, pointers, {"challenger": None})
         self._say(db, pointers, challenger=challenger, champion=docket.champion, kind=result.kind,
                   reason=result.reason, evidence=evidence)  # fmt: skip
         status = {VerdictKind.PROMOTE: VersionStatus.CHAMPION, VerdictKind.REJECT: VersionStatus.REJECTED}
@@ -336,28 +321,25 @@ class Judge:
         add_verdict(db, verdict)
 
     def _screen(self, policy: Policy, case: Case) -> Json:
-        """What the log, as it was when the trial began, says of the challenger: shown, never deciding."""
+        """What the log says of the challenger, from when the trial began: shown, never deciding."""
         name = case.docket.challenger
         if name is None:
             return {}
-        if case.screened is None or case.screened[0] != name:
+        if screen_again(case.screened, name, closed=case.desk.closed):
             key = (policy.tenant, policy.name)
             version = self.control.version(*key, name)
             try:
                 ranker = self.load_ranker(*key, name, version.digest)
             except DayjobError as error:  # it is shown to nobody; the champion is judged and reported on all the same
                 log.warning("challenger %s of %s is not screened: %s", name, policy.name, error)
-                case.screened = (name, {})
-                return {}
-            recent = [s for s in self.reader.recent(*key, NEWEST) if s.seq <= case.docket.cursor]
-            pages = self.reader.joined(
-                *key, window=window_of(policy.spec), now_ms=self.now_ms(),
-                cursor=cursor_of(recent[0].seq - 1 if recent else case.docket.cursor), until=case.docket.cursor,
-            )  # fmt: skip
-            closed = [joined for page in pages for joined in page if joined.closed_seq is not None]
+                case.screened = (name, case.desk.closed, {"reason": f"Its files could not be read: {error}"})
+                return {name: case.screened[2]}
+            closed = newest_closed(self.reader, policy, until=case.docket.cursor, now_ms=self.now_ms())
             bias = None if case.analysis is None else case.analysis.bias
-            case.screened = (name, screen(ranker, closed, spec=policy.spec, reader=self.reader, bias=bias))
-        return {name: case.screened[1]}
+            said = screen(ranker, closed, spec=policy.spec, reader=self.reader, bias=bias)
+            case.screened = (name, case.desk.closed, said)
+        assert case.screened is not None, "it was screened above"
+        return {name: case.screened[2]}
 
     def _report(self, policy: Policy, case: Case, seat: Seat) -> None:
         """Write the report, at most once a second."""
@@ -367,11 +349,14 @@ class Judge:
         case.reported_s = now
         docket = case.docket
         result = rule(docket, policy.spec, state=case.state)
+        lag = self.reader.count_closed(
+            policy.tenant, policy.name, after=docket.cursor, window=window_of(policy.spec), most=LAG_MOST
+        )
+        now_ms = self.now_ms()
         gate: Json = {
             "judged_through": docket.cursor,
-            "lag": self.reader.count_closed(
-                policy.tenant, policy.name, after=docket.cursor, window=window_of(policy.spec), most=LAG_MOST
-            ),
+            "lag": lag,
+            "waiting": waiting_for(self.reader, policy, after=docket.cursor, now_ms=now_ms) if lag else None,
             "trial": None if result is None else trial_point(docket, result) | {"reason": result.reason},
             "estimates": self._screen(policy, case),
             "watch": None
@@ -383,10 +368,15 @@ class Judge:
             },
             "shares": case.told,
         }
-        fresh = case.analysis is None or is_due(case.analysis, case.desk, now_s=now)
+        fresh = case.analysis is None or is_due(case.analysis, case.desk, lag=lag, now_s=now)
         if fresh or case.analysis is None:
             case.said = read_feedback(case.desk)
-            case.analysis = analyse(case.desk, case.said, spec=policy.spec, now_s=now)
+            seen, said = case.desk, case.said
+            if lag:  # what is told of clicks need not wait for its turn; what is judged does
+                seen = case.desk.ahead(newer_closed(self.reader, policy, after=docket.cursor, now_ms=now_ms),
+                                       policy.spec, reader=self.reader)  # fmt: skip
+                said = read_feedback(seen)
+            case.analysis = analyse(seen, said, spec=policy.spec, now_s=now)
         body = {**case.analysis.body, "gate": gate}
 
         def work(db: apsw.Connection) -> None:

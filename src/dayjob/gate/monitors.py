@@ -172,8 +172,11 @@ def not_learning(*, kl: float, reward: float, gain: Change, feedback: FeedbackSt
     if kl < 0.0 or not math.isfinite(kl):
         raise Invalid("a KL divergence is finite and not negative")
     told = f"reward {reward:.2f}, gained {gain.change:+.3f} ({gain.low:+.3f} to {gain.high:+.3f}), moved {kl:.4f} nats"
-    if gain.low > 0.0:
+    if gain.low > 0.0 and kl >= STILL_NATS:
         return Alarm(fires=False, reason=f"The reward rose: {told}.")
+    if gain.low > 0.0:
+        why = "the lists or the people changed, not what serves"
+        return Alarm(fires=False, reason=f"The reward rose while the policy stood still, so {why} ({told}).")
     if kl >= STILL_NATS:
         return Alarm(fires=False, reason=f"The policy moved and no gain is shown yet ({told}).")
     if feedback is FeedbackState.INFORMATIVE:

@@ -10,10 +10,11 @@ import numpy as np
 
 from dayjob.endings import Role
 from dayjob.gate import monitors
-from dayjob.gate.desk import Desk, Line
+from dayjob.gate.desk import F64, Desk, Line
 from dayjob.records import Json
-from dayjob.signals.bias import Bias, estimate_bias
+from dayjob.signals.bias import Bias, chosen_share, estimate_bias
 from dayjob.signals.ceiling import Ceiling, ceiling, learning
+from dayjob.signals.clicklog import ClickLog
 from dayjob.signals.detector import Feedback, feedback
 from dayjob.signals.features import learned_score
 
@@ -44,9 +45,12 @@ class Analysis:
     body: Json
 
 
-def is_due(analysis: Analysis, desk: Desk, *, now_s: float) -> bool:
-    """Whether the newest decisions want another look: enough of them, or any after some quiet."""
-    new = desk.closed - analysis.closed
+def is_due(analysis: Analysis, desk: Desk, *, now_s: float, lag: int = 0) -> bool:
+    """Whether the newest decisions want another look: enough of them, or any after some quiet.
+
+    ``lag``: closed decisions that are not on the desk, since an older one is open.
+    """
+    new = desk.closed + lag - analysis.closed
     return new >= max(FEEDBACK_EVERY, len(desk.lines) // LOOK_SHARE) or (new > 0 and now_s - analysis.at_s >= QUIET_S)
 
 
@@ -60,7 +64,7 @@ def analyse(desk: Desk, said: Feedback, *, spec: Json, now_s: float) -> Analysis
             "reason": said.reason,
             "share_at": [float(share) for share in said.share_at],
             "needed": said.needed,
-            "informative_share_at_most": _number(said.informative_share),
+            **_chosen(log, said, bias=bias),
         },
         "bias": {} if bias is None else _bias(bias),
         "ceiling": {} if bias is None else _ceiling(ceiling(log, bias, found=said)),
@@ -75,6 +79,17 @@ def analyse(desk: Desk, said: Feedback, *, spec: Json, now_s: float) -> Analysis
         "made_ms": int(time.time() * 1000),
     }
     return Analysis(closed=desk.closed, at_s=now_s, bias=bias, body=body)
+
+
+def _chosen(log: ClickLog, said: Feedback, *, bias: Bias | None) -> Json:
+    """What share of the clicks follows what is shown: as the bias has it, else no more than the detector's bound."""
+    unknown = (math.nan, math.nan, math.nan)
+    low, point, high = unknown if bias is None else chosen_share(log, bias)
+    return {
+        "informative_share": _number(point),
+        "informative_share_at_least": _number(low),
+        "informative_share_at_most": _number(high if math.isfinite(high) else said.informative_share),
+    }
 
 
 def _number(value: float) -> float | None:
@@ -97,7 +112,8 @@ def _bias(bias: Bias) -> Json:
 def _ceiling(top: Ceiling) -> Json:
     return {
         "served": _number(top.first), "served_interval": _numbers(top.first_interval),
-        "best_of_k": _number(top.best), "source": top.source, "short": top.lever.value, "reason": top.reason,
+        "best_of_k": _number(top.best), "best_interval": _numbers(top.best_interval),
+        "source": top.source, "short": top.lever.value, "reason": top.reason,
     }  # fmt: skip
 
 
@@ -115,8 +131,8 @@ def _learning(lines: Sequence[Line], said: Feedback, changed_first: float) -> Js
         0.0 if line.first == line.first_by_caller else (1 - e) * math.log((1 - e) * len(line.key_R) / e)
         for line in served
     ])  # fmt: skip
-    reward_T = np.array([line.success for line in served])
-    found = learning(np.array([kl_T[-len(kl_T) // 4 :].mean()]), reward_T)
+    reward_T, weight_T = np.array([line.success for line in served]), _alone(served)
+    found = learning(np.array([kl_T[-len(kl_T) // 4 :].mean()]), reward_T, weight_T=weight_T)
     gain = monitors.Change(change=found.gained, low=found.gained_interval[0], high=found.gained_interval[1])
     alarm = monitors.not_learning(kl=found.moved, reward=found.reward, gain=gain, feedback=said.state)
     return {
@@ -128,6 +144,13 @@ def _learning(lines: Sequence[Line], said: Feedback, changed_first: float) -> Js
         "gained": found.gained,
         "gained_interval": _numbers(found.gained_interval),
     }
+
+
+def _alone(lines: Sequence[Line]) -> F64:
+    """1 / chance of the part each line played: while a pair is compared, the champion alone keeps the lists on which
+    both agree, which are the easier ones; so weighted, they stand for all.
+    """
+    return np.array([1.0 / line.chance for line in lines])
 
 
 def _gaming(lines: Sequence[Line]) -> Json:
@@ -175,7 +198,10 @@ def version_points(desk: Desk, *, newest: int) -> Json:
         alone = [line for line in lines if line.version == version and line.role is not Role.TRIAL]
         if not alone:
             continue
-        out[version] = {"n": len(alone), "reward": float(np.mean([line.success for line in alone]))}
+        out[version] = {
+            "n": len(alone),
+            "reward": float(np.average([line.success for line in alone], weights=_alone(alone))),
+        }
         errors = [line.error for line in alone if line.error is not None]
         if errors:
             out[version]["error"] = float(np.mean(errors))

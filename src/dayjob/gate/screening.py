@@ -13,11 +13,12 @@ from dayjob.endings import Role
 from dayjob.gate.control import Ints
 from dayjob.gate.evidence import closing_outcome, loss_matrix, slot_of, slots_of, success
 from dayjob.gate.screen import Estimate, Logged, affine, diagnose, estimates
+from dayjob.journal.join import window_of
 from dayjob.journal.readers import Reader
 from dayjob.journal.vectors import unpack
 from dayjob.policies.plackett_luce import Explore, order, propensities
 from dayjob.policies.protocol import Lists, Ranker
-from dayjob.records import Decision, Joined, Json
+from dayjob.records import Decision, Joined, Json, Policy
 from dayjob.signals.bias import Bias
 
 LoadRanker = Callable[[str, str, str, str], Ranker]
@@ -25,6 +26,24 @@ LoadRanker = Callable[[str, str, str, str], Ranker]
 
 NEWEST = 2_000  # decisions that a screening looks at
 LEAST = 50
+
+
+def screen_again(last: tuple[str, int, Json] | None, name: str, *, closed: int) -> bool:
+    """Whether a challenger is to be screened: it never was, or there was too little and has come more since.
+
+    ``last``: (challenger, closed decisions then, what was said).
+    """
+    return last is None or last[0] != name or ("reason" in last[2] and closed >= last[1] + LEAST)
+
+
+def newest_closed(reader: Reader, policy: Policy, *, until: int, now_ms: int) -> list[Joined]:
+    """The newest closed decisions up to sequence number ``until``."""
+    key = (policy.tenant, policy.name)
+    pages = reader.joined(
+        *key, window=window_of(policy.spec), now_ms=now_ms, cursor=reader.cursor_before(*key, NEWEST, until=until),
+        until=until,
+    )  # fmt: skip
+    return [joined for page in pages for joined in page if joined.closed_seq is not None]
 
 
 def lists_of(decision: Decision, spec: Json, *, reader: Reader) -> Lists:
@@ -45,7 +64,9 @@ def screen(ranker: Ranker, closed: Sequence[Joined], *, spec: Json, reader: Read
     """Estimates of a challenger's value from closed champion decisions, or why there are none."""
     served = [j for j in closed if j.stored.record.role is Role.CHAMPION][-NEWEST:]
     if len(served) < LEAST:
-        return {"reason": f"{len(served)} logged decisions of the champion: at least {LEAST} are needed"}
+        return {
+            "reason": f"{len(served)} closed decisions were served by a champion alone: at least {LEAST} are needed"
+        }
     weight_N, reward_N, missing_N = (np.zeros(len(served)) for _ in range(3))
     target_N = np.zeros(len(served), np.int64)
     for n, joined in enumerate(served):

@@ -4,7 +4,9 @@ Promise 6: a rollback is written even on a full disk, out of the ballast. So not
 the ballast, nor the room that it gave back: evidence is then kept in memory, and read again by whoever comes after.
 """
 
+import math
 import os
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -15,6 +17,8 @@ from dayjob.journal.control import Control, check_lease
 from dayjob.records import Lease
 
 LEASE_S = 10.0
+REST_S, REST_MOST_S = 1.0, 60.0
+RENEW_S = LEASE_S / 3  # between two renewals: each is a commit, and a look at an idle policy needs none
 
 
 @dataclass(slots=True, kw_only=True)
@@ -26,20 +30,40 @@ class Seat:
     holder: str
     reserve: int
     lease: Lease | None = None
+    asked_s: float = -math.inf  # when it was last taken or renewed
+    rest_s: float = 0.0  # after a fault of ours: for how long, and until when
+    until_s: float = -math.inf
 
     def take(self) -> Lease | None:
-        """The lease, renewed where there is room; None while another judge has it.
+        """The lease, renewed in good time where there is room; None while another judge has it.
 
         One that cannot be renewed is kept: its fencing token refuses every write once somebody else has taken it.
         """
-        if self.lease is not None and not self.has_room():
+        now = time.monotonic()
+        if self.lease is not None and (now - self.asked_s < RENEW_S or not self.has_room()):
             return self.lease
+        self.asked_s = now
         try:
             self.lease = self.control.take_lease(self.name, self.holder, ttl_s=LEASE_S, must=self.lease is None)
         except StorageFull:
             if self.lease is None:
                 raise
         return self.lease
+
+    @property
+    def resting(self) -> bool:
+        """Whether this policy is left alone for now."""
+        return time.monotonic() < self.until_s
+
+    def rest(self) -> float:
+        """Leave this policy alone after a fault; for how long, in seconds: twice as long as the last time."""
+        self.rest_s = min(REST_MOST_S, 2 * self.rest_s or REST_S)
+        self.until_s = time.monotonic() + self.rest_s
+        return self.rest_s
+
+    def doubt(self) -> None:
+        """Ask for the lease again at the next look, whenever it was renewed."""
+        self.asked_s = -math.inf
 
     def write(self, work: Callable[[apsw.Connection], None]) -> bool:
         """One fenced transaction; False, with nothing changed, on a full disk. Raises Fenced."""

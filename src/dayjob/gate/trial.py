@@ -26,7 +26,7 @@ import numpy.typing as npt
 from dayjob.endings import Invalid
 from dayjob.gate import confidence
 from dayjob.gate.confidence import Evidence, Floats
-from dayjob.gate.control import ANONYMOUS, Ints, Past, plan, settle
+from dayjob.gate.control import ANONYMOUS, RETURNED, Ints, Past, plan, settle
 from dayjob.gate.verdict import Grounds
 
 BOUND = 2.0  # |value| <= 1 and |h * stake| <= 1
@@ -115,17 +115,20 @@ class TrialState:
 
 
 def forget(state: TrialState, gone: Set[int]) -> TrialState:
-    """Without the entries of people who were erased; what their decisions said of everybody's mean stays."""
-    kept = [slot for slot, user in enumerate(state.user_U) if user not in gone]
-    if len(kept) == len(state.user_U):
+    """Without the entries of people who were erased; what their decisions said of everybody's mean stays.
+
+    The weight that they had spent stays too, without a name: it is that of whoever comes back, all together, so that
+    nobody gets a new voice by being erased.
+    """
+    rows = list(zip(state.user_U, state.user_pull_U, state.user_mass_U, state.user_spent_U, strict=True))
+    spent = sum(row[3] for row in rows if row[0] in gone)
+    if not any(row[0] in gone for row in rows):
         return state
-    return replace(
-        state,
-        user_U=tuple(state.user_U[slot] for slot in kept),
-        user_pull_U=tuple(state.user_pull_U[slot] for slot in kept),
-        user_mass_U=tuple(state.user_mass_U[slot] for slot in kept),
-        user_spent_U=tuple(state.user_spent_U[slot] for slot in kept),
-    )
+    back = next((row for row in rows if row[0] == RETURNED), (RETURNED, 0.0, 0.0, 0.0))
+    kept = [row for row in rows if row[0] not in gone and row[0] != RETURNED]
+    kept.append((*back[:3], back[3] + spent))
+    user_U, pull_U, mass_U, spent_U = zip(*kept, strict=True)
+    return replace(state, user_U=user_U, user_pull_U=pull_U, user_mass_U=mass_U, user_spent_U=spent_U)
 
 
 def renew(state: TrialState) -> TrialState:

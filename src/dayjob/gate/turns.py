@@ -20,17 +20,19 @@ def turn(
 
     ``fault`` says what is wrong with a version's files. A version left on trial without a pointer to it (whoever moved
     the pointer was killed) waits like the others. One whose content was rolled back before does not get another turn
-    under a new name. Nothing to do: nothing in all three.
+    under a new name. The champion is never its own challenger, whatever its status still says (whoever promoted it was
+    killed before it was told). Nothing to do: nothing in all three.
     """
     status = {version.name: version.status for version in versions}
     change: Change = {}
     faults: dict[str, str] = {}
     on_trial = pointers.challenger
-    if on_trial is not None and status.get(on_trial) not in BARRED:
+    gone = on_trial == pointers.champion or status.get(on_trial or "") in BARRED
+    if on_trial is not None and not gone:
         found = fault(on_trial)
         if found is not None:
             faults[on_trial] = found
-    if on_trial in faults or status.get(on_trial or "") in BARRED:
+    if on_trial is not None and (gone or on_trial in faults):
         change["challenger"] = None
     if status.get(pointers.previous or "") is VersionStatus.TAINTED:
         change["previous"] = None
@@ -39,7 +41,10 @@ def turn(
         return change, damaged, faults
     outlawed = {version.digest for version in versions if version.status in OUTLAWED}
     waits = (VersionStatus.WAITING, VersionStatus.TRIAL)
-    waiting = [v for v in versions if v.status in waits and v.number and v.name not in faults]
+    waiting = [
+        v for v in versions
+        if v.status in waits and v.number and v.name not in faults and v.name != pointers.champion
+    ]  # fmt: skip
     after = {version.name: VersionStatus.SUPERSEDED for version in waiting}
     for version in reversed(waiting):
         if version.digest in outlawed:

@@ -1,12 +1,12 @@
 """How much each person may weigh in the watch over champion and holdback: the same cap as in a trial (``control``)."""
 
 from collections.abc import Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from dayjob.gate.control import ANONYMOUS, Floats, Ints, weight_left
+from dayjob.gate.control import ANONYMOUS, RETURNED, Floats, Ints, weight_left
 
 SLOTS = 1024
 
@@ -35,11 +35,12 @@ class Voices:
         return cls(**fields | {"user_U": tuple(fields["user_U"]), "spent_U": tuple(fields["spent_U"])})
 
     def without(self, gone: Set[int]) -> "Voices":
-        """Without the entries of people who were erased."""
-        kept = [(user, spent) for user, spent in zip(self.user_U, self.spent_U, strict=True) if user not in gone]
-        return Voices(
-            total=self.total, people=self.people, user_U=tuple(u for u, _ in kept), spent_U=tuple(s for _, s in kept)
-        )
+        """Without the entries of people who were erased; their weight stays, as in ``trial.forget``."""
+        spent_of = dict(zip(self.user_U, self.spent_U, strict=True))
+        left = [spent_of.pop(user) for user in self.user_U if user in gone]
+        if left:
+            spent_of[RETURNED] = spent_of.get(RETURNED, 0.0) + sum(left)
+        return replace(self, user_U=tuple(spent_of), spent_U=tuple(spent_of.values()))
 
 
 def weigh(state: Voices, user_N: Ints) -> tuple[Voices, Floats]:

@@ -1,11 +1,13 @@
 """After a promotion: is the new champion worse than what it replaced? Two tests, one rollback.
 
 * ``arms``: champion against the baseline holdback. The part of a decision is drawn with known chances: h to be held
-  back, a for the champion alone. With r in [0, 1] and any rhat fixed beforehand, x = w h (r - rhat) (1[held]/h -
-  1[alone]/a) has mean w h (E[r | held] - E[r | alone]) given the past, whatever users and positions do. Both chances
-  are journaled with every decision, whichever part it drew, so the shares may change at any time, and a decision counts
-  or not by its chances (h > 0 and a >= h, so that |x| <= 1) and never by its part. w is the influence cap of trials.
-  Inverse propensities with a good rhat waste nothing: the variance is that of the scarcer arm.
+  back, and a that the champion serves it alone *and its exploration leaves its own choice where it was*: the holdback
+  does not explore, and an equal champion that does would look worse. With r in [0, 1] and any rhat fixed beforehand,
+  x = w h (r - rhat) (1[held]/h - 1[alone, own choice]/a) has mean w h (E[r | held] - E[r | alone, own choice]) given
+  the past, whatever users and positions do. Both chances are journaled with every decision, whichever part it drew, so
+  the shares may change at any time, and a decision counts or not by its chances (h > 0 and a >= h, so that |x| <= 1)
+  and never by its part. w is the influence cap of trials. Inverse propensities with a good rhat waste nothing: the
+  variance is that of the scarcer arm, which is the holdback, and what exploration takes from the other is not missed.
 * ``pairs``: coin-flip pairs of the champion and the version it replaced, exactly as in a trial with the old one as the
   challenger. A pair tells far more than a decision of either arm, because both stand on one page before one person.
 
@@ -109,8 +111,8 @@ def _rise(before: float, x_N: Floats) -> float:
 class Arms:
     """N closed decisions of champion and holdback, in order: ``reward_N`` in [0, 1], which of the two, and whose.
 
-    ``held_N`` is the chance that a decision had to be held back, ``alone_N`` that the champion served it alone, known
-    of each whichever part it drew; ``user_N`` -1 is anonymous.
+    ``held_N`` is the chance that a decision had to be held back, ``alone_N`` that the champion served it alone with its
+    own choice first (``evidence.served``), known of each whichever part it drew; ``user_N`` -1 is anonymous.
     """
 
     reward_N: Floats

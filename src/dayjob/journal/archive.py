@@ -20,7 +20,9 @@ import orjson
 
 from dayjob.endings import Conflict, Damaged, Invalid, PolicyKind
 from dayjob.journal import vectors
+from dayjob.journal.checks import check_decision, check_outcome, check_policy, check_vector
 from dayjob.journal.columns import DECISIONS, OUTCOMES, Table
+from dayjob.journal.generations import generation_of, plain_generation
 from dayjob.journal.readers import PAGE, Reader
 from dayjob.journal.rows import connect, decision_row, outcome_row, row_decision, row_outcome
 from dayjob.journal.writes import ADD_DECISION, ADD_OUTCOME, Transaction, put_vectors
@@ -96,6 +98,8 @@ def _plain(record: Decision | Outcome) -> Json:
         value = getattr(record, each.name)
         if each.name == "candidates":
             value = [[one.id, _text(one.digest)] for one in value]
+        elif each.name == "generation":
+            value = plain_generation(value)
         elif isinstance(value, bytes):
             value = _text(value)
         out[each.name] = value
@@ -121,6 +125,8 @@ class Archive:
     counts: dict[str, int] = field(default_factory=lambda: {"decisions": 0, "outcomes": 0})
     known: set[bytes] = field(default_factory=set)  # digests of the vectors so far
     fresh: dict[bytes, bytes] = field(default_factory=dict)  # those that no entry has taken yet
+    names: dict[str, str] = field(default_factory=dict)  # of candidates, each kept once
+    shown: dict[str, tuple[tuple[str, ...], bytes]] = field(default_factory=dict)  # (candidates, ranking) by decision
     last: int = 0
     ended: bool = False
 
@@ -153,6 +159,8 @@ class Archive:
                 self.silent = tuple(str(user) for user in body["silent"])
             case "vector":
                 blob = base64.b64decode(body["bytes"], validate=True)
+                assert self.policy is not None, "the first line"
+                check_vector(blob, self.policy.spec)
                 self.fresh[vectors.digest(blob)] = blob
                 self.known.add(vectors.digest(blob))
             case "item":
@@ -181,14 +189,24 @@ class Archive:
         about = {"tenant": self.tenant, "policy": self.policy.name}
         stored: Record
         if kind == "decision":
-            decision = _record(Decision, body | about)
+            # Archives of rankers that were made before there were language policies have no such field.
+            decision = _record(Decision, {"generation": None} | body | about)
             missing = [c.id for c in decision.candidates if c.digest not in self.known]
             if missing:
                 raise ValueError(f"the vector of candidate {missing[0]!r} is missing")
             decision_row(seq, decision)
+            if self.policy.kind is PolicyKind.RANKER:
+                check_decision(decision, self.policy.spec)
+            ids = tuple([self.names.setdefault(c.id, c.id) for c in decision.candidates])
+            self.shown[decision.id] = ids, decision.ranking
             stored = Stored(seq=seq, record=decision)
         else:
-            stored = StoredOutcome(seq=seq, record=_record(Outcome, body | about))
+            outcome = _record(Outcome, body | about)
+            if outcome.decision is not None and outcome.decision not in self.shown:
+                raise ValueError(f"it speaks of {outcome.decision}, which no line before it tells of")
+            told_of = None if outcome.decision is None else self.shown[outcome.decision]
+            check_outcome(outcome, self.policy.kind, spec=self.policy.spec, told_of=told_of)
+            stored = StoredOutcome(seq=seq, record=outcome)
         blobs, self.fresh, self.last = tuple(self.fresh.values()), {}, seq
         self.counts[f"{kind}s"] += 1
         return Entry(stored=stored, blobs=blobs)
@@ -208,6 +226,8 @@ def _record(of: type[R], body: Json) -> R:
         value = body[name]
         if name == "candidates":
             value = tuple(Candidate(id=str(one), digest=base64.b64decode(text, validate=True)) for one, text in value)
+        elif name == "generation":
+            value = generation_of(value)
         elif hint is bytes:
             value = base64.b64decode(value, validate=True)
         elif isinstance(hint, type) and issubclass(hint, StrEnum):
@@ -221,10 +241,12 @@ def _record(of: type[R], body: Json) -> R:
 def _policy(body: Json, tenant: str) -> Policy:
     if body.get("format") != FORMAT:
         raise ValueError(f"it has format {body.get('format')!r}, and this program knows {FORMAT}")
-    return Policy(
+    policy = Policy(
         tenant=tenant, name=str(body["name"]), kind=PolicyKind(body["kind"]), spec=dict(body["spec"]),
         created_ms=int(body["created_ms"]),
     )  # fmt: skip
+    check_policy(policy.name, policy.kind, spec=policy.spec)
+    return policy
 
 
 def _reason(error: Exception) -> str:

@@ -16,13 +16,15 @@ from pathlib import Path
 
 import apsw
 
-from dayjob.endings import Conflict, DayjobError, Invalid, NotFound, StorageFull
+from dayjob.endings import Conflict, DayjobError, Invalid, NotFound, StorageFull, VersionStatus
 from dayjob.journal.columns import VERSIONS
 from dayjob.journal.control import row_version
 from dayjob.journal.rows import connect, make_root
-from dayjob.journal.versions import copy, load, remove
+from dayjob.journal.steering import UNNAMED
+from dayjob.journal.versions import copy, read_files, remove
 
 PARTIAL = ".partial"
+TAINTED = (VersionStatus.TAINTED.value,)
 DATABASES = ("control.db", "journal.db")  # in the order in which they must be copied
 
 
@@ -88,14 +90,17 @@ def _ours(path: Path) -> apsw.Connection:
 
 
 def _copy_versions(root: Path, target: Path) -> tuple[int, dict[str, str]]:
-    """Every version that the copied ``control.db`` names, verified as copied."""
+    """Every version that the copied ``control.db`` names, verified as copied; what learned from someone since erased
+    only while a pointer still leads to it."""
     with closing(_ours(target / "control.db")) as db:
-        named = [row_version(row) for row in db.execute(VERSIONS.select("WHERE number>0"))]
+        named = [
+            row_version(row) for row in db.execute(VERSIONS.select(f"WHERE number>0 AND NOT ({UNNAMED})"), TAINTED)
+        ]
     damaged = {}
     for version in named:
         try:
             copy(root, target, version.tenant, version.policy, version=version.name)
-            load(target, version.tenant, version.policy, version.name, digest=version.digest)
+            read_files(target, version.tenant, version.policy, version.name, digest=version.digest)
         except StorageFull:
             raise
         except DayjobError as error:

@@ -6,7 +6,8 @@ can partition by them. ``seq`` is one counter for decisions and outcomes togethe
 
 from dataclasses import dataclass
 
-SCHEMA_VERSION = 2  # 2: where a job's replay ends; vectors of the erased that wait for their check
+# 2: where a job's replay ends; vectors of the erased that wait for their check. 3: what language policies wrote.
+SCHEMA_VERSION = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +91,10 @@ DECISIONS = Table(
         log_propensity REAL NOT NULL
         extra TEXT
         context BLOB NOT NULL
+        generation TEXT
+        prompt_ids BLOB
+        bare_ids BLOB
+        choices BLOB
     """),
     key=("tenant", "policy", "seq"),
     indexes=(
@@ -168,6 +173,7 @@ TOMBSTONES = Table(
     name="tombstones",
     columns=_columns("tenant TEXT NOT NULL\n mark BLOB NOT NULL\n seq INTEGER NOT NULL"),
     key=("tenant", "mark"),
+    indexes=(("tombstones_seq", ("tenant", "seq"), False),),
 )
 
 # Vectors that an erased person's decisions used, until it is known that nobody else's do: then they go too.
@@ -306,6 +312,11 @@ PEOPLE = Table(
     key=("tenant", "user"),
 )
 
+# Who does not want to be learned from and was erased since: the wish stays, without the name.
+SILENT_MARKS = Table(
+    name="silent_marks", columns=_columns("tenant TEXT NOT NULL\n mark BLOB NOT NULL"), key=("tenant", "mark")
+)
+
 # Who taught which version: kept as keyed marks, so that erasing a person finds what learned from them.
 LESSONS = Table(
     name="lessons",
@@ -314,8 +325,25 @@ LESSONS = Table(
     indexes=(("lessons_mark", ("tenant", "mark"), False),),
 )
 
+# What happened to notes beyond what outcomes say, in order. A note itself is a projection of outcomes (`memory`).
+NOTE_EVENTS = Table(
+    name="note_events",
+    columns=_columns("""
+        tenant TEXT NOT NULL
+        policy TEXT NOT NULL
+        n INTEGER NOT NULL
+        note TEXT NOT NULL
+        change TEXT NOT NULL
+        version TEXT NOT NULL
+        at_ms INTEGER NOT NULL
+        by TEXT NOT NULL
+    """),
+    key=("tenant", "policy", "n"),
+)
+
 SECRETS = Table(name="secrets", columns=_columns("name TEXT NOT NULL\n value BLOB NOT NULL"), key=("name",))
 
 CONTROL_TABLES = (
-    POLICIES, POINTERS, VERSIONS, JOBS, LEASES, STATES, VERDICTS, SERIES, PEOPLE, LESSONS, SECRETS,
+    POLICIES, POINTERS, VERSIONS, JOBS, LEASES, STATES, VERDICTS, SERIES, PEOPLE, SILENT_MARKS, LESSONS, NOTE_EVENTS,
+    SECRETS,
 )  # fmt: skip

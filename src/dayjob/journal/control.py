@@ -17,6 +17,7 @@ import apsw
 from dayjob.endings import Fenced, NotFound, Overloaded, PolicyKind, StorageFull, VerdictKind, VersionStatus
 from dayjob.journal.columns import CONTROL_TABLES, POINTERS, POLICIES, VERDICTS, VERSIONS
 from dayjob.journal.rows import connect, dumps, loads, make_root, open_database
+from dayjob.journal.writes import person_mark
 from dayjob.records import Json, Lease, Pointers, Policy, Verdict, Version
 
 FULL = "the disk is full: nothing was changed; free some space and try again"
@@ -92,9 +93,12 @@ class Control:
 
     def secret(self, name: str) -> bytes:
         """A secret of this data directory, made at its first use (32 bytes)."""
-        with self.write() as db:
-            db.execute("INSERT OR IGNORE INTO secrets (name, value) VALUES (?, ?)", (name, secrets.token_bytes(32)))
-            row = db.execute("SELECT value FROM secrets WHERE name=?", (name,)).fetchone()
+        asked = ("SELECT value FROM secrets WHERE name=?", (name,))
+        row = self.db().execute(*asked).fetchone()
+        if row is None:
+            with self.write() as db:
+                db.execute("INSERT OR IGNORE INTO secrets (name, value) VALUES (?, ?)", (name, secrets.token_bytes(32)))
+                row = db.execute(*asked).fetchone()
         assert row is not None
         return bytes(row[0])
 
@@ -264,16 +268,26 @@ class Control:
     def learns(self, tenant: str, user: str) -> bool:
         """Whether a person lets us learn from them (the default)."""
         row = self.db().execute("SELECT learn FROM people WHERE tenant=? AND user=?", (tenant, user)).fetchone()
-        return row is None or bool(row[0])
+        return (tenant, self.mark_of(tenant, user)) not in self.silent_marks() if row is None else bool(row[0])
 
     def set_learns(self, tenant: str, user: str, learn: bool) -> None:
-        """Record a person's wish."""
+        """Record a person's wish, in place of one that outlived their erasure."""
+        mark = self.mark_of(tenant, user)
         with self.write() as db:
             db.execute("INSERT OR REPLACE INTO people VALUES (?, ?, ?)", (tenant, user, int(learn)))
+            db.execute("DELETE FROM silent_marks WHERE tenant=? AND mark=?", (tenant, mark))
 
     def forget(self, tenant: str, user: str) -> None:
-        """Drop a person's wish with their name; the log file is emptied, so that it does not stay there either."""
+        """Drop a person's name; the log file is emptied, so that it does not stay there either.
+
+        A wish not to be learned from stays under their keyed mark: who comes back need not say it again.
+        """
+        mark = self.mark_of(tenant, user)
         with self.write() as db:
+            db.execute(
+                "INSERT OR IGNORE INTO silent_marks SELECT tenant, ? FROM people WHERE tenant=? AND user=? AND learn=0",
+                (mark, tenant, user),
+            )
             db.execute("DELETE FROM people WHERE tenant=? AND user=?", (tenant, user))
         try:
             self.db().wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
@@ -286,6 +300,14 @@ class Control:
             (str(row[0]), str(row[1])) for row in self.db().execute("SELECT tenant, user FROM people WHERE learn=0")
         }
 
+    def silent_marks(self) -> set[tuple[str, bytes]]:
+        """The same of people who were erased since, as (tenant, keyed mark)."""
+        return {(str(row[0]), row[1]) for row in self.db().execute("SELECT tenant, mark FROM silent_marks")}
+
+    def mark_of(self, tenant: str, user: str) -> bytes:
+        """The keyed mark under which the journal remembers an erased person."""
+        return person_mark(self.secret("journal"), tenant, user)
+
     def taught_by(self, tenant: str, mark: bytes) -> list[tuple[str, str]]:
         """The versions, as (policy, version), that learned from the person of this keyed mark."""
         rows = self.db().execute("SELECT policy, version FROM lessons WHERE tenant=? AND mark=?", (tenant, mark))
@@ -294,9 +316,7 @@ class Control:
     def set_taught(self, tenant: str, policy: str, version: str, *, marks: Sequence[bytes]) -> None:
         """Record whose outcomes a version learned from, as keyed marks."""
         with self.write() as db:
-            db.executemany(
-                "INSERT OR IGNORE INTO lessons VALUES (?, ?, ?, ?)", [(tenant, policy, version, mark) for mark in marks]
-            )
+            put_taught(db, tenant, policy, version=version, marks=marks)
 
 
 def check_lease(db: apsw.Connection, lease: Lease) -> None:
@@ -312,6 +332,12 @@ def put_status(db: apsw.Connection, tenant: str, policy: str, *, name: str, stat
         "UPDATE versions SET status=? WHERE tenant=? AND policy=? AND name=? AND number>0 AND status<>?",
         (status.value, tenant, policy, name, VersionStatus.TAINTED.value),
     )
+
+
+def put_taught(db: apsw.Connection, tenant: str, policy: str, *, version: str, marks: Sequence[bytes]) -> None:
+    """Record inside a transaction whose outcomes a version learned from, as keyed marks."""
+    rows = [(tenant, policy, version, mark) for mark in marks]
+    db.executemany("INSERT OR IGNORE INTO lessons VALUES (?, ?, ?, ?)", rows)
 
 
 def put_state(db: apsw.Connection, tenant: str, policy: str, *, name: str, state: Json) -> None:

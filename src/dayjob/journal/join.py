@@ -22,6 +22,7 @@ CLOSING_BY_METRIC = {
     "truth": frozenset((OutcomeKind.TRUTH,)),
 }
 LANGUAGE_ONLY = frozenset((OutcomeKind.CORRECTION,))
+RANKER_ONLY = frozenset((OutcomeKind.CLICK, OutcomeKind.TRUTH))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,8 +42,11 @@ def window_of(spec: Json) -> Window:
 def fit(outcome: Outcome, *, kind: PolicyKind, shown: Sequence[str], known: Iterable[str], spec: Json) -> str | None:
     """Why an outcome cannot speak of this decision, or None when it can.
 
-    ``shown`` are the ids in the order served, ``known`` all its candidates, ``spec`` the policy's declaration.
+    ``shown`` are the ids in the order served (of a language policy the numbers of its choices), ``known`` all its
+    candidates, ``spec`` the policy's declaration. Of a whole session there is neither.
     """
+    if kind is PolicyKind.LANGUAGE:
+        return _fit_language(outcome, shown, spec)
     if kind is PolicyKind.RANKER and outcome.kind in LANGUAGE_ONLY:
         return f"a ranker cannot learn from kind '{outcome.kind}': send 'truth' or 'demonstration' with an item"
     if outcome.position is not None and not 1 <= outcome.position <= len(shown):
@@ -56,6 +60,21 @@ def fit(outcome: Outcome, *, kind: PolicyKind, shown: Sequence[str], known: Iter
             return f"item {outcome.item!r} was served at position {list(shown).index(outcome.item) + 1}"
     if outcome.kind in (OutcomeKind.CLICK,) and outcome.item is None and outcome.position is None:
         return "a click needs 'item' or 'position'"
+    return _fit_number(outcome, spec)
+
+
+def _fit_language(outcome: Outcome, shown: Sequence[str], spec: Json) -> str | None:
+    if outcome.kind in RANKER_ONLY:
+        return (
+            f"a language policy cannot learn from kind '{outcome.kind}': send thumb, correction, demonstration, "
+            "accept, reject, none or reward"
+        )
+    if outcome.position is not None:
+        return "the choices of a language policy have no position: send 'item', the index of the choice"
+    if outcome.item is not None and outcome.item not in shown:
+        return f"item {outcome.item!r} is no choice of this decision: send an index from 0 to {len(shown) - 1}"
+    if outcome.kind in (OutcomeKind.CORRECTION, OutcomeKind.DEMONSTRATION) and not (outcome.text or outcome.item):
+        return f"a {outcome.kind} needs 'text': what is right, or what should have been answered"
     return _fit_number(outcome, spec)
 
 

@@ -90,8 +90,12 @@ class JournalReader(Protocol):
         """Decisions and outcomes by kind; a count that fell to nothing may be left out."""
         ...
 
-    def of_user(self, tenant: str, user: str) -> tuple[list[Stored], list[StoredOutcome]]:
+    def of_user(self, tenant: str, user: str) -> tuple[Iterator[Stored], Iterator[StoredOutcome]]:
         """All that is held of a person: decisions and outcomes, waiting ones included, each in journal order."""
+        ...
+
+    def session_user(self, tenant: str, session: str) -> str | None:
+        """Whose a session is: the user of its latest decision that has one; None while it has none."""
         ...
 
     def last_seq(self) -> int:

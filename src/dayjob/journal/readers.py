@@ -7,20 +7,22 @@ visible in order; a store where they do not must never hand out a cursor past it
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from heapq import merge
 from pathlib import Path
 
 import apsw
 import numpy as np
 import numpy.typing as npt
 
-from dayjob.endings import Damaged, Invalid
+from dayjob.endings import Damaged, Invalid, SchemaMismatch
 from dayjob.journal import vectors
-from dayjob.journal.columns import DECISIONS, HELD, OUTCOMES, Table
+from dayjob.journal.columns import DECISIONS, HELD, OUTCOMES, SCHEMA_VERSION, Table
 from dayjob.journal.join import Window, join
 from dayjob.journal.rows import Row, connect, loads, row_decision, row_outcome
 from dayjob.records import Joined, Json, Stored, StoredOutcome
 
 START = "s0"
+WHOLE = 50  # rows at a time of a person's whole record, long lists and losses included
 PAGE = 500  # rows a read transaction: well under a second
 NEWEST = (1 << 63) - 1  # no sequence number is beyond it
 
@@ -38,7 +40,10 @@ def seq_of(cursor: str) -> int:
 
 
 class Reader:
-    """Reads one data directory's journal. Any number of them, in any process; safe to share between threads."""
+    """Reads one data directory's journal. Any number of them, in any process; safe to share between threads.
+
+    Its first read raises SchemaMismatch where an older program wrote the journal, and no writer of ours has opened it.
+    """
 
     def __init__(self, root: Path) -> None:
         self._path = root / "journal.db"
@@ -48,6 +53,13 @@ class Reader:
         connection: apsw.Connection | None = getattr(self._local, "db", None)
         if connection is None:
             connection = connect(self._path, write=False)
+            found = int(connection.pragma("user_version"))
+            if found < SCHEMA_VERSION:
+                connection.close()
+                raise SchemaMismatch(
+                    f"this journal has schema {found}, this program reads {SCHEMA_VERSION}: start `dayjob serve` over "
+                    "it once, which brings it there"
+                )
             self._local.db = connection
         return connection
 
@@ -165,17 +177,19 @@ class Reader:
         rows = self._db().execute("SELECT what, n FROM counts WHERE tenant=? AND policy=?", (tenant, policy))
         return {row[0]: row[1] for row in rows}
 
-    def of_user(self, tenant: str, user: str) -> tuple[list[Stored], list[StoredOutcome]]:
-        """All that is held of a person: decisions and outcomes, held ones included, each in journal order."""
-        decisions = [row_decision(row) for row in self._rows_of(DECISIONS, tenant, user)]
-        outcomes = [row_outcome(row) for table in (OUTCOMES, HELD) for row in self._rows_of(table, tenant, user)]
-        return sorted(decisions, key=lambda one: one.seq), sorted(outcomes, key=lambda one: one.seq)
+    def of_user(self, tenant: str, user: str) -> tuple[Iterator[Stored], Iterator[StoredOutcome]]:
+        """All that is held of a person: decisions and outcomes, held ones included, each in journal order.
+
+        They are read page by page as they are asked for, in whichever thread asks."""
+        decisions = (row_decision(row) for row in self._rows_of(DECISIONS, tenant, user))
+        told = [(row_outcome(row) for row in self._rows_of(table, tenant, user)) for table in (OUTCOMES, HELD)]
+        return decisions, merge(*told, key=lambda one: one.seq)
 
     def _rows_of(self, table: Table, tenant: str, user: str) -> Iterator[Row]:
         """A person's rows, page by page in the order of their index: by row number."""
         page = f"SELECT rowid, {', '.join(table.names())} FROM {table.name} WHERE tenant=? AND user=? AND rowid>? "
         last = 0
-        while rows := self._db().execute(page + "ORDER BY rowid LIMIT ?", (tenant, user, last, PAGE)).fetchall():
+        while rows := self._db().execute(page + "ORDER BY rowid LIMIT ?", (tenant, user, last, WHOLE)).fetchall():
             last = int(str(rows[-1][0]))
             yield from (row[1:] for row in rows)
 
@@ -193,6 +207,12 @@ class Reader:
             .fetchone()
         )
         return int(row[0]) if row else 0
+
+    def session_user(self, tenant: str, session: str) -> str | None:
+        """Whose a session is: the user of its latest decision that has one; None while it has none."""
+        sql = "SELECT user FROM decisions WHERE tenant=? AND session=? AND user IS NOT NULL ORDER BY seq DESC LIMIT 1"
+        row = self._db().execute(sql, (tenant, session)).fetchone()
+        return None if row is None else str(row[0])
 
     def last_seq(self) -> int:
         """The journal's newest sequence number."""

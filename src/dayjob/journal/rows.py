@@ -1,14 +1,16 @@
 """Records to rows and back: one function each way for each table, and the database settings both files share."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import apsw
 import orjson
 
-from dayjob.endings import Damaged, OutcomeKind, Role, SchemaMismatch
+from dayjob.endings import Damaged, OutcomeKind, PolicyKind, Role, SchemaMismatch
 from dayjob.journal.columns import SCHEMA_VERSION, Table
+from dayjob.journal.generations import generation_columns, row_generation
 from dayjob.records import Candidate, Decision, Json, Outcome, Stored, StoredOutcome
 
 Row = tuple[Any, ...]
@@ -111,6 +113,14 @@ def _migrate(connection: apsw.Connection, tables: tuple[Table, ...]) -> None:
 # A database that is being made has schema 0, and nothing to bring anywhere.
 MIGRATIONS: dict[int, dict[str, tuple[str, ...]]] = {
     1: {"jobs": ("ALTER TABLE jobs ADD COLUMN until_seq INTEGER",)},
+    2: {
+        "decisions": (
+            "ALTER TABLE decisions ADD COLUMN generation TEXT",
+            "ALTER TABLE decisions ADD COLUMN prompt_ids BLOB",
+            "ALTER TABLE decisions ADD COLUMN bare_ids BLOB",
+            "ALTER TABLE decisions ADD COLUMN choices BLOB",
+        )
+    },
 }
 
 
@@ -121,7 +131,7 @@ def decision_row(seq: int, d: Decision) -> Row:
         d.role.value, d.role_propensity, int(d.explore), d.seed.to_bytes(8, "little"), d.epsilon, d.temperature,
         int(d.intervened), d.coin, orjson.dumps([c.id for c in d.candidates]).decode(),
         b"".join(c.digest for c in d.candidates), d.pair, d.base, d.score, d.rival_score, d.ranking, d.propensity,
-        d.log_propensity, dumps(d.extra) if d.extra else None, d.context,
+        d.log_propensity, dumps(d.extra) if d.extra else None, d.context, *generation_columns(d.generation),
     )  # fmt: skip
 
 
@@ -137,7 +147,7 @@ def row_decision(row: Row) -> Stored:
         coin=row[17],
         candidates=tuple(Candidate(id=i, digest=digests[16 * n : 16 * n + 16]) for n, i in enumerate(ids)),
         pair=row[20], base=row[21], score=row[22], rival_score=row[23], ranking=row[24], propensity=row[25],
-        log_propensity=row[26], extra=loads(row[27]) or {}, context=row[28],
+        log_propensity=row[26], extra=loads(row[27]) or {}, context=row[28], generation=row_generation(row[29:33]),
     )  # fmt: skip
     return Stored(seq=row[2], record=record)
 
@@ -160,10 +170,13 @@ def row_outcome(row: Row) -> StoredOutcome:
     return StoredOutcome(seq=row[2], record=record)
 
 
-def served_ids(candidates: tuple[Candidate, ...], ranking: bytes) -> list[str]:
-    """The ids shown, first to last. ``ranking`` is R little-endian uint16 slots."""
+def shown_ids(kind: PolicyKind, known: Sequence[str], *, ranking: bytes) -> list[str]:
+    """The ids shown, first to last: of the candidates ``known``, or the numbers of a language policy's choices.
+
+    ``ranking`` is R little-endian uint16 slots.
+    """
     slots = memoryview(ranking).cast("H")
-    return [candidates[slot].id for slot in slots]
+    return [str(slot) for slot in slots] if kind is PolicyKind.LANGUAGE else [known[slot] for slot in slots]
 
 
 def as_json(value: Any) -> Json:

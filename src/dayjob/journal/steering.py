@@ -1,20 +1,26 @@
 """Moving a policy's pointers on purpose: rolling back, overriding the gate, replacing a version that must go.
 
-The pointer moves first, in one row; what follows only tells the story, and a full disk must not undo a rollback.
+The pointers and where the versions stand change in one transaction, so that whoever is killed leaves all of it or none.
+A rollback's verdict follows by itself: it only tells the story, and a full disk must not undo a rollback.
 """
 
 import time
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 
 import apsw
 
-from dayjob.endings import Conflict, DayjobError, VerdictKind, VersionStatus
-from dayjob.journal.columns import POINTERS
-from dayjob.journal.control import Control, add_verdict, put_status
+from dayjob.endings import Conflict, DayjobError, Fenced, NotFound, VerdictKind, VersionStatus
+from dayjob.journal import versions
+from dayjob.journal.columns import POINTERS, VERSIONS
+from dayjob.journal.control import Control, add_verdict, put_status, row_version
 from dayjob.journal.jobs import put_job
 from dayjob.journal.rows import connect
 from dayjob.records import Json, Pointers, Verdict, Version
+
+# What can never serve again, or never by itself: it was withdrawn by hand or by proof.
+GONE = (VersionStatus.TAINTED, VersionStatus.DAMAGED)
+WITHDRAWN = (*GONE, VersionStatus.ROLLED_BACK)
 
 
 def check_may_serve(version: Version) -> None:
@@ -39,38 +45,71 @@ def roll_back(control: Control, pointers: Pointers, *, to: str | None, evidence:
             raise Conflict(f"policy {policy!r} serves its baseline: there is nothing to roll back to")
         return target, None
     previous = pointers.baseline if target != pointers.baseline else None
-    control.move(tenant, policy, change={"champion": target, "previous": previous, "challenger": None})
-    stands = {pointers.champion: VersionStatus.ROLLED_BACK, target: VersionStatus.CHAMPION}
+    withdrawn = [pointers.champion]
+
+    def work(db: apsw.Connection) -> None:
+        now = _pointers(db, tenant, policy)  # whoever else moved them meanwhile does not stop a rollback
+        check_may_serve(_version(db, now, target))
+        if now.champion == target:
+            return
+        withdrawn[:] = [now.champion]
+        _install(db, now, name=target, was=VersionStatus.ROLLED_BACK, previous=previous)
+
+    control.write_or_free(work)  # out of the ballast where the disk is full
+    verdict = _verdict(
+        pointers, kind=VerdictKind.ROLLBACK, challenger=withdrawn[0], champion=target,
+        reason="rolled back by hand", evidence=evidence, by="hand",
+    )  # fmt: skip
     try:
-        _tell(control, pointers, stands=stands, verdict=_verdict(
-            pointers, kind=VerdictKind.ROLLBACK, challenger=pointers.champion, champion=target,
-            reason="rolled back by hand", evidence=evidence, by="hand",
-        ))  # fmt: skip
+        with control.write() as db:
+            add_verdict(db, verdict)
     except DayjobError as error:
         return target, f"rolled back, but the record of it was not written: {error}"
     return target, None
 
 
 def override(control: Control, pointers: Pointers, *, version: Version, reason: str, evidence: Json) -> None:
-    """Promote a version by hand. Raises Conflict for one that can never serve again."""
-    check_may_serve(version)
-    _install(control, pointers, version=version, was=VersionStatus.RETIRED, previous=pointers.champion)
-    _tell(control, pointers, stands={}, verdict=_verdict(
+    """Promote a version by hand. Raises Conflict for one that can never serve again, Fenced when somebody else moved
+    the pointers since they were read."""
+    verdict = _verdict(
         pointers, kind=VerdictKind.PROMOTE, challenger=version.name, champion=pointers.champion, reason=reason,
         evidence=evidence, by="hand",
-    ))  # fmt: skip
+    )  # fmt: skip
+
+    def work(db: apsw.Connection) -> None:
+        now = _pointers(db, pointers.tenant, pointers.policy)
+        if now.generation != pointers.generation:
+            raise Fenced(f"the pointers of {pointers.policy!r} were moved by somebody else: read them again")
+        check_may_serve(_version(db, now, version.name))
+        _install(db, now, name=version.name, was=VersionStatus.RETIRED, previous=pointers.champion)
+        add_verdict(db, verdict)
+
+    control.write_or_free(work)
 
 
-def rebuild(control: Control, pointers: Pointers, *, version: Version) -> None:
-    """Put a version in the place of the champion that learned from someone since erased.
+def rebuild(control: Control, tenant: str, policy: str, *, champion: str, name: str) -> bool:
+    """Put a version in the place of the ``champion`` that learned from someone since erased; whether it was.
 
-    It is the same work over the same range without that person, so it is no challenger and has nothing to prove.
+    It is the same work over the same range without that person, so it is no challenger and has nothing to prove. The
+    pointers are read as they stand now, however often they moved while it was built; where another champion serves by
+    now, nothing changes. In place of a version that was withdrawn meanwhile, the baseline serves.
     """
-    _install(control, pointers, version=version, was=VersionStatus.TAINTED, previous=None)
-    _tell(control, pointers, stands={}, verdict=_verdict(
-        pointers, kind=VerdictKind.PROMOTE, challenger=version.name, champion=pointers.champion,
-        reason="Rebuilt without a person who was erased.", evidence={}, by="erasure",
-    ))  # fmt: skip
+    done = [False]
+
+    def work(db: apsw.Connection) -> None:
+        now = _pointers(db, tenant, policy)
+        done[0] = now.champion == champion and _version(db, now, champion).status is VersionStatus.TAINTED
+        if not done[0]:
+            return
+        target = now.baseline if _version(db, now, name).status in WITHDRAWN else name
+        _install(db, now, name=target, was=VersionStatus.TAINTED, previous=None)
+        add_verdict(db, _verdict(
+            now, kind=VerdictKind.PROMOTE, challenger=target, champion=champion,
+            reason="Rebuilt without a person who was erased.", evidence={}, by="erasure",
+        ))  # fmt: skip
+
+    control.write_or_free(work)
+    return done[0]
 
 
 def taint(control: Control, tenant: str, taught: Sequence[tuple[str, str]]) -> None:
@@ -98,6 +137,26 @@ def taint_overlooked(control: Control) -> list[tuple[str, str, str]]:
     return found
 
 
+def drop_tainted(control: Control) -> list[str]:
+    """Delete the files of versions that learned from someone since erased, once no pointer names them; their names.
+
+    Their rows stay: they say what was, and that it can never return.
+    """
+    dropped = []
+    for version in map(
+        row_version,
+        list(control.db().execute(VERSIONS.select(f"WHERE number>0 AND {UNNAMED}"), (VersionStatus.TAINTED.value,))),
+    ):
+        with suppress(NotFound):
+            versions.remove(control.root, version.tenant, version.policy, version.name)
+            dropped.append(version.name)
+    return dropped
+
+
+UNNAMED = (
+    "status=? AND NOT EXISTS (SELECT 1 FROM pointers p WHERE p.tenant=versions.tenant "
+    "AND p.policy=versions.policy AND versions.name IN (p.champion, p.previous, p.challenger))"
+)
 OVERLOOKED = (
     "SELECT DISTINCT v.tenant, v.policy, v.name FROM control.versions v "
     "JOIN control.lessons l ON l.tenant=v.tenant AND l.policy=v.policy AND l.version=v.name "
@@ -110,10 +169,10 @@ def _taint(db: apsw.Connection, tenant: str, policy: str, *, names: Sequence[str
     for name in names:
         put_status(db, tenant, policy, name=name, status=VersionStatus.TAINTED)
     address = (tenant, policy)
-    row = db.execute(POINTERS.select("WHERE tenant=? AND policy=?"), address).fetchone()
-    if row is None:
+    try:
+        pointers = _pointers(db, tenant, policy)
+    except NotFound:
         return
-    pointers = Pointers(**dict(zip(POINTERS.names(), row, strict=True)))
     gone = [name for name in ("challenger", "previous") if getattr(pointers, name) in names]
     if gone:
         nothing = ", ".join(f"{name}=NULL" for name in gone)
@@ -125,27 +184,31 @@ def _taint(db: apsw.Connection, tenant: str, policy: str, *, names: Sequence[str
         put_job(db, tenant, policy, recipe=str(recipe[0]))
 
 
-def _install(
-    control: Control, pointers: Pointers, *, version: Version, was: VersionStatus, previous: str | None
-) -> None:
-    tenant, policy = pointers.tenant, pointers.policy
-    change = {"champion": version.name, "previous": previous, "challenger": None}
-    control.move(tenant, policy, change=change, generation=pointers.generation)
-    stands = {pointers.champion: was, version.name: VersionStatus.CHAMPION}
-    _tell(control, pointers, stands=stands, verdict=None)
+def _install(db: apsw.Connection, now: Pointers, *, name: str, was: VersionStatus, previous: str | None) -> None:
+    """Inside a transaction: the pointers to a new champion, and where every version that they name stands then."""
+    db.execute(
+        "UPDATE pointers SET champion=?, previous=?, challenger=NULL, generation=generation+1 "
+        "WHERE tenant=? AND policy=?",
+        (name, previous, now.tenant, now.policy),
+    )
+    stands = {} if now.challenger is None else {now.challenger: VersionStatus.WAITING}
+    stands |= {now.champion: was} | {name: VersionStatus.CHAMPION}
+    for one, status in stands.items():
+        put_status(db, now.tenant, now.policy, name=one, status=status)
 
 
-def _tell(control: Control, pointers: Pointers, *, stands: dict[str, VersionStatus], verdict: Verdict | None) -> None:
-    """Where the versions stand now (the baseline always stands where it stands), and the verdict."""
-    tenant, policy = pointers.tenant, pointers.policy
-    if pointers.challenger is not None and stands:
-        stands = {pointers.challenger: VersionStatus.WAITING, **stands}
-    for name, status in stands.items():
-        if name != pointers.baseline:
-            control.set_status(tenant, policy, [name], status)
-    if verdict is not None:
-        with control.write() as db:
-            add_verdict(db, verdict)
+def _pointers(db: apsw.Connection, tenant: str, policy: str) -> Pointers:
+    row = db.execute(POINTERS.select("WHERE tenant=? AND policy=?"), (tenant, policy)).fetchone()
+    if row is None:
+        raise NotFound(f"there is no policy {policy!r}: create it with PUT /v1/policies/{policy}")
+    return Pointers(**dict(zip(POINTERS.names(), row, strict=True)))
+
+
+def _version(db: apsw.Connection, now: Pointers, name: str) -> Version:
+    select = VERSIONS.select("WHERE tenant=? AND policy=? AND name=?")
+    row = db.execute(select, (now.tenant, now.policy, name)).fetchone()
+    assert row is not None, "versions are never deleted"
+    return row_version(row)
 
 
 def _verdict(

@@ -24,7 +24,7 @@ import apsw
 from dayjob.endings import Conflict, DayjobError, Overloaded, StorageFull
 from dayjob.journal import erase, writes
 from dayjob.journal.columns import JOURNAL_TABLES
-from dayjob.journal.rows import connect, make_root, open_database
+from dayjob.journal.rows import BUSY_MS, connect, make_root, open_database
 from dayjob.journal.writes import FindSpec, Transaction
 from dayjob.records import CatalogItem, Decision, Outcome, Written
 
@@ -33,6 +33,7 @@ T = TypeVar("T")
 ENDS_A_BATCH = (apsw.FullError, apsw.IOError, apsw.CorruptError, apsw.ReadOnlyError, apsw.CantOpenError)
 Work = Callable[[Transaction], Any]
 MOST_IN_A_COMMIT = 256
+SCRUB_AGAIN_S = 1.0  # between two tries to empty the log file while others read
 FULL = "the disk is full: nothing was written; free some space, and writes resume by themselves"
 BROKEN = "the disk failed to sync a write: nothing was acknowledged; check the disk, then restart the server"
 
@@ -84,9 +85,11 @@ class Store:
         self._stopping = threading.Event()
         self._erasures = ThreadPoolExecutor(max_workers=1, thread_name_prefix="journal-erasure")
         cut_short = self._db.execute("SELECT 1 FROM suspects LIMIT 1").fetchone() is not None
+        # A server that was killed may have left the bytes of an erasure in the log file, whole or not.
+        emptied = self._empty_log()
         self._thread.start()
-        if cut_short:
-            self._erasures.submit(erase.finish, self.root, self.submit, self._stopping)
+        if cut_short or not emptied:
+            self._erasures.submit(self._clean_up, cut_short)
 
     @property
     def broken(self) -> bool:
@@ -260,6 +263,28 @@ class Store:
         if isinstance(error, DayjobError):
             return error
         return StorageFull(f"the journal could not be written ({error}): check the disk; nothing was acknowledged")
+
+    def _empty_log(self) -> bool:
+        """Empty the log file at the start; whether nobody who reads was in the way."""
+        self._db.set_busy_timeout(0)
+        try:
+            self._db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+        except apsw.Error:
+            return False
+        finally:
+            self._db.set_busy_timeout(BUSY_MS)
+        return True
+
+    def _clean_up(self, cut_short: bool) -> None:
+        """Finish an erasure that was cut short, and empty the log file as soon as readers let it."""
+        if cut_short:
+            erase.finish(self.root, self.submit, self._stopping)
+        while not self._stopping.is_set():
+            done: Future[None] = Future()
+            self._scrub(done)
+            if done.exception() is None:
+                return
+            self._stopping.wait(SCRUB_AGAIN_S)
 
     def scrub(self) -> "Future[None]":
         """Empty the log file after an erasure: no deleted byte stays in it. Beside the writer, which may go on."""

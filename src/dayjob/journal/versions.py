@@ -3,8 +3,8 @@
 Promise 4: a version is immutable and verified (SHA-256 manifest) before it serves; half-written or damaged versions
 never serve, the last good one does.
 
-``DATA/versions/<tenant>/<policy>/<version>/`` holds ``weights.safetensors`` and ``manifest.json``. How the promise is
-kept:
+``DATA/versions/<tenant>/<policy>/<version>/`` holds ``manifest.json`` and, of a ranker, ``weights.safetensors``, of a
+language policy the files of a PEFT folder. How the promise is kept:
 
 - The manifest says the size and SHA-256 of every file. Its ``digest`` is the SHA-256 of what the version *is*: those
   files, the network, the recipe, the journal range, the seed and the erasure epoch; parent and time are lineage only.
@@ -27,7 +27,7 @@ import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -35,6 +35,7 @@ import safetensors
 import safetensors.numpy
 
 from dayjob.endings import Damaged, Invalid, NotFound, StorageFull
+from dayjob.journal.disk import LOCAL_DISK, Disk
 from dayjob.records import Json
 
 Weights = dict[str, npt.NDArray[Any]]
@@ -45,6 +46,7 @@ WEIGHTS: Final = "weights.safetensors"
 MAX_MANIFEST_BYTES: Final = 1 << 20
 _MAX_PART_BYTES: Final = 200  # of one path part; file systems stop at 255
 _TEMPORARY: Final = ".tmp-"
+_FILE: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
 _VERSION: Final = re.compile(r"v(0|[1-9][0-9]{0,11})-[0-9a-f]{8}")
 _DTYPES: Final = ("float64", "float32", "float16", "int64", "int32", "int16", "int8", "uint8", "bool")
 _CONTENT_FIELDS: Final = ("network", "recipe", "from_seq", "to_seq", "seed", "erasure_epoch")
@@ -79,50 +81,6 @@ class StoredVersion:
     manifest: VersionManifest
 
 
-class Disk(Protocol):
-    """The writes that publishing makes. What was written or named may vanish with the power until it was synced."""
-
-    def make_dir(self, path: Path) -> None:
-        """Make one directory; FileExistsError where the name is taken."""
-        ...
-
-    def write(self, path: Path, data: bytes) -> None:
-        """Make one file; FileExistsError where the name is taken."""
-        ...
-
-    def sync(self, path: Path) -> None:
-        """Make the bytes of a file, or the names in a directory, durable."""
-        ...
-
-    def rename(self, source: Path, target: Path) -> None:
-        """Rename a directory within its parent; OSError where the target holds files."""
-        ...
-
-
-class LocalDisk:
-    """The file system."""
-
-    def make_dir(self, path: Path) -> None:
-        path.mkdir(mode=0o700)
-
-    def write(self, path: Path, data: bytes) -> None:
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-            file.write(data)
-
-    def sync(self, path: Path) -> None:
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
-    def rename(self, source: Path, target: Path) -> None:
-        os.rename(source, target)
-
-
-LOCAL_DISK: Final = LocalDisk()
-
-
 def publish(
     root: Path,
     tenant: str,
@@ -133,30 +91,54 @@ def publish(
     manifest: VersionManifest,
     disk: Disk = LOCAL_DISK,
 ) -> StoredVersion:
-    """Write a version and make it durable. Publishing equal content under the same number again changes nothing.
+    """Write a version of a ranker and make it durable.
 
     Raises:
         Invalid: a weight is not finite or not a number, or the network is no JSON.
         StorageFull: the disk is full or refuses; nothing has the version's name.
     """
-    weights_file = _serialise(weights)
-    content = _content(manifest, {WEIGHTS: weights_file})
+    files = {WEIGHTS: _serialise(weights)}
+    return publish_files(root, tenant, policy, number=number, files=files, manifest=manifest, disk=disk)
+
+
+def publish_files(
+    root: Path,
+    tenant: str,
+    policy: str,
+    *,
+    number: int,
+    files: Mapping[str, bytes],
+    manifest: VersionManifest,
+    disk: Disk = LOCAL_DISK,
+) -> StoredVersion:
+    """Write a version that is these files (an adapter's folder, say) and make it durable. Publishing equal content
+    under the same number again changes nothing.
+
+    Raises:
+        Invalid: the network is no JSON, or a name is not one of a plain file.
+        StorageFull: the disk is full or refuses; nothing has the version's name.
+    """
+    odd = [name for name in files if not _FILE.fullmatch(name) or name == MANIFEST]
+    if odd or not files:
+        raise Invalid(f"{odd or 'no file'!r} cannot be a version's file: use letters, digits, dot, dash and underscore")
+    content = _content(manifest, files)
     digest = hashlib.sha256(_canonical(content)).hexdigest()
     version = f"v{number}-{digest[:8]}"
     if not _VERSION.fullmatch(version):
         raise Invalid(f"{number} is no number of a version; count from 0")
     final = _version_dir(root, tenant, policy, version)
     lineage = {"parent": manifest.parent, "created_ms": manifest.created_ms, "made_with": manifest.made_with}
+    size = sum(len(data) for data in files.values())
     sealed = _seal({"tenant": tenant, "policy": policy, "version": version, "digest": digest}, content, lineage)
     with _storage_errors(version):
         with contextlib.suppress(NotFound, Damaged):
-            _, earlier = load(root, tenant, policy, version, digest=digest)
+            _, earlier = read_files(root, tenant, policy, version, digest=digest)
             disk.sync(final.parent)  # an earlier publish may have been cut short just before this
-            return StoredVersion(version=version, digest=digest, size_bytes=len(weights_file), manifest=earlier)
+            return StoredVersion(version=version, digest=digest, size_bytes=size, manifest=earlier)
         _make_dirs(disk, root, final.parent)
         temporary = final.parent / f"{_TEMPORARY}{version}-{secrets.token_hex(8)}"
         try:
-            _write_all(disk, temporary, {WEIGHTS: weights_file, MANIFEST: sealed})
+            _write_all(disk, temporary, {**files, MANIFEST: sealed})
             _clear_name(disk, final)
             disk.rename(temporary, final)
             disk.sync(final.parent)
@@ -164,7 +146,7 @@ def publish(
             shutil.rmtree(temporary, ignore_errors=True)
             raise
     kept, _ = _parse(sealed, version)
-    return StoredVersion(version=version, digest=digest, size_bytes=len(weights_file), manifest=kept)
+    return StoredVersion(version=version, digest=digest, size_bytes=size, manifest=kept)
 
 
 def load(root: Path, tenant: str, policy: str, version: str, *, digest: str) -> tuple[Weights, VersionManifest]:
@@ -174,26 +156,62 @@ def load(root: Path, tenant: str, policy: str, version: str, *, digest: str) -> 
         NotFound: there is no such version.
         Damaged: what is there is not, byte for byte, what was published; the message says what differs.
     """
-    if not _VERSION.fullmatch(version):
-        raise NotFound(f"{version!r} is no version; list the policy's versions")
-    files = _read_all(_version_dir(root, tenant, policy, version), version)
-    if MANIFEST not in files:
-        raise _damaged(version, f"{MANIFEST} is missing")
-    manifest, document = _parse(files.pop(MANIFEST), version)
-    named = {"tenant": tenant, "policy": policy, "version": version, "digest": digest}
-    for key, value in named.items():
-        if document[key] != value:
-            raise _damaged(version, f"its manifest belongs to another version: {key} differs")
+    files, manifest = read_files(root, tenant, policy, version, digest=digest)
+    try:
+        return safetensors.numpy.load(files[WEIGHTS]), manifest
+    except (safetensors.SafetensorError, KeyError) as error:
+        raise _damaged(version, f"{WEIGHTS} is there but cannot be read ({error})") from None
+
+
+def find_files(
+    root: Path, tenant: str, policy: str, version: str, *, digest: str
+) -> tuple[Path, tuple[tuple[str, str], ...]]:
+    """The folder of a version whose content has this digest, and the SHA-256 (hex) of each of its files, by name: for
+    whoever reads and verifies them by itself.
+
+    Raises NotFound and Damaged as ``load`` does; the files themselves are not read.
+    """
+    folder = _version_dir(root, tenant, policy, _known(version))
+    files = _read_all(folder, version, only=MANIFEST)
+    _, document = _named(files, tenant, policy, version=version, digest=digest)
+    return folder, tuple((name, one["sha256"]) for name, one in sorted(document["content"]["files"].items()))
+
+
+def read_files(
+    root: Path, tenant: str, policy: str, version: str, *, digest: str
+) -> tuple[dict[str, bytes], VersionManifest]:
+    """The files of a version of whatever kind, its manifest not among them. Raises NotFound and Damaged as ``load``."""
+    files = _read_all(_version_dir(root, tenant, policy, _known(version)), version)
+    manifest, document = _named(files, tenant, policy, version=version, digest=digest)
+    del files[MANIFEST]
     if files.keys() != document["content"]["files"].keys():
         odd = sorted(files.keys() ^ document["content"]["files"].keys())
         raise _damaged(version, f"{odd[0]} is missing or was added")
     for name, data in files.items():
         if _fingerprint(data) != document["content"]["files"][name]:
             raise _damaged(version, f"{name} does not match its SHA-256")
-    try:
-        return safetensors.numpy.load(files[WEIGHTS]), manifest
-    except (safetensors.SafetensorError, KeyError) as error:
-        raise _damaged(version, f"{WEIGHTS} is there but cannot be read ({error})") from None
+    return files, manifest
+
+
+def _named(
+    files: Mapping[str, bytes], tenant: str, policy: str, *, version: str, digest: str
+) -> tuple[VersionManifest, Json]:
+    """The manifest among these files, which must be this version's."""
+    if MANIFEST not in files:
+        raise _damaged(version, f"{MANIFEST} is missing")
+    manifest, document = _parse(files[MANIFEST], version)
+    named = {"tenant": tenant, "policy": policy, "version": version, "digest": digest}
+    for key, value in named.items():
+        if document[key] != value:
+            raise _damaged(version, f"its manifest belongs to another version: {key} differs")
+    return manifest, document
+
+
+def _known(version: str) -> str:
+    """The name, if it is one that was made here."""
+    if not _VERSION.fullmatch(version):
+        raise NotFound(f"{version!r} is no version; list the policy's versions")
+    return version
 
 
 def copy(root: Path, target: Path, tenant: str, policy: str, *, version: str) -> None:
@@ -203,9 +221,7 @@ def copy(root: Path, target: Path, tenant: str, policy: str, *, version: str) ->
         NotFound: there is no such version.
         Damaged: it cannot be read.
     """
-    if not _VERSION.fullmatch(version):
-        raise NotFound(f"{version!r} is no version; list the policy's versions")
-    files = _read_all(_version_dir(root, tenant, policy, version), version)
+    files = _read_all(_version_dir(root, tenant, policy, _known(version)), version)
     final = _version_dir(target, tenant, policy, version)
     with _storage_errors(version):
         final.mkdir(parents=True)
@@ -215,9 +231,7 @@ def copy(root: Path, target: Path, tenant: str, policy: str, *, version: str) ->
 
 def remove(root: Path, tenant: str, policy: str, version: str, *, disk: Disk = LOCAL_DISK) -> None:
     """Delete a version. Raises NotFound where there is none."""
-    if not _VERSION.fullmatch(version):
-        raise NotFound(f"{version!r} is no version; list the policy's versions")
-    final = _version_dir(root, tenant, policy, version)
+    final = _version_dir(root, tenant, policy, _known(version))
     if not os.path.lexists(final):
         raise NotFound(f"version {version} is not on this disk; nothing was removed")
     with _storage_errors(version):
@@ -310,12 +324,13 @@ def _part(name: str) -> str:
     return part
 
 
-def _read_all(directory: Path, version: str) -> dict[str, bytes]:
-    """Every file of a version, each read once, from one open directory, following no link."""
+def _read_all(directory: Path, version: str, *, only: str = "") -> dict[str, bytes]:
+    """Every file of a version (or the one of that name), each read once, from one open directory, following no link."""
     try:
         descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
         try:
-            return {name: _read(name, descriptor, version) for name in os.listdir(descriptor)}
+            names = [name for name in os.listdir(descriptor) if only in ("", name)]
+            return {name: _read(name, descriptor, version) for name in names}
         finally:
             os.close(descriptor)
     except FileNotFoundError:

@@ -15,7 +15,7 @@ from dayjob.endings import OutcomeKind, PolicyKind, Receipt
 from dayjob.journal import vectors
 from dayjob.journal.columns import CATALOGS, DECISIONS, HELD, OUTCOMES
 from dayjob.journal.join import fit
-from dayjob.journal.rows import Row, decision_row, dumps, loads, outcome_row, row_decision, row_outcome
+from dayjob.journal.rows import Row, decision_row, dumps, loads, outcome_row, row_decision, row_outcome, shown_ids
 from dayjob.records import CatalogItem, Decision, Json, Outcome, Written
 
 FindSpec = Callable[[str, str], tuple[PolicyKind, Json]]
@@ -36,7 +36,14 @@ BEFORE_OUTCOME = (
     "SELECT (SELECT 1 FROM tombstones WHERE tenant=?1 AND mark=?3), (SELECT 1 FROM tombstones WHERE tenant=?1 AND "
     "mark=?4), (SELECT seq FROM outcomes WHERE tenant=?1 AND id=?2), (SELECT seq FROM held WHERE tenant=?1 AND id=?2)"
 )
-DECISION_OF = "SELECT policy, user, candidate_ids, ranking FROM decisions WHERE tenant=? AND id=?"
+DECISION_OF = (
+    "SELECT policy, user, candidate_ids, ranking, (SELECT COUNT(*) FROM outcomes WHERE tenant=?1 AND decision=?2) "
+    "FROM decisions WHERE tenant=?1 AND id=?2"
+)
+SESSION_OF = (
+    "SELECT policy, user, (SELECT COUNT(*) FROM outcomes WHERE tenant=?1 AND session=?2 AND decision IS NULL) "
+    "FROM decisions WHERE tenant=?1 AND session=?2 ORDER BY seq DESC LIMIT 1"
+)
 # Two searches of an index each: an OR would read all that is held, for every decision.
 FIND_HELD = (
     HELD.select("WHERE tenant=?1 AND decision=?2 UNION ALL ")
@@ -44,6 +51,7 @@ FIND_HELD = (
 )  # fmt: skip
 ADD_DECISION, ADD_OUTCOME = DECISIONS.insert(), OUTCOMES.insert()
 ADD_VECTOR = "INSERT OR IGNORE INTO vectors (tenant, digest, vector) VALUES "
+MOST_OUTCOMES = 100  # of one decision, and of one session as a whole; as many retractions again
 AT_ONCE = 32  # vectors in one statement
 GONE = Written(receipt=Receipt.ERASED, seq=0, message="this id was erased and cannot be used again")
 OTHER_BODY = "this id was used with another body"
@@ -134,7 +142,7 @@ def _release(tx: Transaction, decision: Decision) -> None:
     names = (decision.tenant, decision.id, decision.session)
     held = [row_outcome(row) for row in tx.db.execute(FIND_HELD, names)]
     known = [candidate.id for candidate in decision.candidates]
-    for outcome in (stored.record for stored in held):
+    for outcome in (stored.record for stored in held[:MOST_OUTCOMES]):
         if _foreign(outcome, decision.user):
             continue
         if _misfit(tx, outcome, decision.policy, known=known, ranking=decision.ranking) is None:
@@ -153,8 +161,7 @@ def _misfit(tx: Transaction, outcome: Outcome, policy: str, *, known: Sequence[s
     kind, spec = tx.find_spec(outcome.tenant, policy)
     if outcome.decision is None:
         return fit(outcome, kind=kind, shown=(), known=(), spec=spec)
-    shown = [known[slot] for slot in memoryview(ranking).cast("H")]
-    return fit(outcome, kind=kind, shown=shown, known=known, spec=spec)
+    return fit(outcome, kind=kind, shown=shown_ids(kind, known, ranking=ranking), known=known, spec=spec)
 
 
 def append_outcome(tx: Transaction, outcome: Outcome) -> Written:
@@ -180,9 +187,11 @@ def append_outcome(tx: Transaction, outcome: Outcome) -> Written:
     row = tx.db.execute(DECISION_OF, (tenant, outcome.decision)).fetchone()
     if row is None:
         return _FOREIGN if _elsewhere(tx, tenant, outcome.decision) else _hold(tx, outcome)
-    policy, user, ids, ranking = row
+    policy, user, ids, ranking, told = row
     if _foreign(outcome, user):
         return _FOREIGN
+    if _is_full(outcome, told):
+        return _FULL
     misfit = _misfit(tx, outcome, policy, known=loads(ids), ranking=ranking)
     if misfit is not None:
         return Written(receipt=Receipt.REFUSED, seq=0, message=misfit)
@@ -219,14 +228,13 @@ def _append_to_session(tx: Transaction, outcome: Outcome) -> Written:
         return Written(
             receipt=Receipt.REFUSED, seq=0, message="an outcome of a whole session names no item: send its 'decision'"
         )
-    row = tx.db.execute(
-        "SELECT policy, user FROM decisions WHERE tenant=? AND session=? ORDER BY seq DESC LIMIT 1",
-        (outcome.tenant, outcome.session),
-    ).fetchone()
+    row = tx.db.execute(SESSION_OF, (outcome.tenant, outcome.session)).fetchone()
     if row is None:
         return _hold(tx, outcome)
     if _foreign(outcome, row[1]):
         return _FOREIGN
+    if _is_full(outcome, row[2]):
+        return _FULL
     kind, spec = tx.find_spec(outcome.tenant, row[0])
     misfit = fit(outcome, kind=kind, shown=(), known=(), spec=spec)
     if misfit is not None:
@@ -234,6 +242,15 @@ def _append_to_session(tx: Transaction, outcome: Outcome) -> Written:
     return _record(tx, replace(outcome, policy=row[0], user=outcome.user or row[1]))
 
 
+def _is_full(outcome: Outcome, told: int) -> bool:
+    """Whether enough was said of a decision already: else one key could make every later read of it slow."""
+    return told >= MOST_OUTCOMES * (2 if outcome.kind is OutcomeKind.RETRACT else 1)
+
+
+_FULL = Written(
+    receipt=Receipt.REFUSED, seq=0,
+    message=f"{MOST_OUTCOMES} outcomes are recorded of it, which is the most: rank again and speak of the new one",
+)  # fmt: skip
 _FOREIGN = Written(
     receipt=Receipt.FORBIDDEN, seq=0, message="this decision belongs to somebody else: use the key it was made with"
 )

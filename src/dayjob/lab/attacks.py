@@ -172,6 +172,8 @@ def clicks_say(field: Field, photos: Photos, *, told: Clicks) -> FeedbackState:
         truth_B=np.full(count, -1),
         reward_B=np.full(count, np.nan),
         feature_BKF=np.take_along_axis(feature_NKF, told.shown_NK[..., None], axis=1),
+        order_B=np.full(count, -1),
+        rival_B=np.full(count, -1),
     )
     learned_BK = learned_score(log.feature_BKF, log.click_B, shown_BK=log.shown_BK)
     return feedback(log, learned_BK=learned_BK).state

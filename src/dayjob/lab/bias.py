@@ -18,11 +18,11 @@ from dayjob.lab.bias_detector import LOOKING, PATTERNS, curve_rows, operating_cu
 from dayjob.lab.crowds import Crowd, crowd_log
 from dayjob.lab.figures import machine, markdown, write
 from dayjob.lab.gate import print_rows
-from dayjob.signals.bias import choice_columns
 from dayjob.signals.choice import fit_choice
 from dayjob.signals.clicklog import F64, ClickLog
 from dayjob.signals.clickmodels import cells, fit_position, fit_trust, perplexity
 from dayjob.signals.intervene import all_pairs, trust_interval
+from dayjob.signals.orders import choice_columns
 
 ALPHA: F64 = np.array([0.35, 0.53, 0.55, 0.54, 0.52])  # the literature's default, top 5
 BETA: F64 = np.array([0.65, 0.26, 0.15, 0.11, 0.08])

@@ -96,9 +96,7 @@ def cost(replay: Replay, first_B: npt.NDArray[np.int64]) -> F64:
     unknown."""
     right_B = right_slot(replay)
     at_B = np.maximum(right_B, 0)
-    rows = np.arange(len(replay))
-    each = (first_B != at_B).astype(np.float64) if replay.loss_BKK is None else replay.loss_BKK[rows, first_B, at_B]
-    return np.where(right_B >= 0, each, 0.0)
+    return np.where(right_B >= 0, replay.loss_of(first_B, at_B), 0.0)
 
 
 def value_gain(replay: Replay, new_first_B: npt.NDArray[np.int64], *, weight_B: F64) -> tuple[Gain, float]:
@@ -124,17 +122,22 @@ def choose(replay: Replay, held: HeldOut, *, recipe: Debiased) -> tuple[Choice, 
     """How to choose by this belief, and the first choices (B,) it makes: least expected loss where that costs less."""
     utility_BK = np.where(replay.real_BK, held.utility_BK, -np.inf)
     best_choice, best_first_B = Choice(), utility_BK.argmax(axis=1)
-    if replay.loss_BKK is None:
+    if not replay.has_losses:
         return best_choice, best_first_B
     best = mean_gain(cost(replay, best_first_B), held.weight_B).mean
-    for sharpness in recipe.sharpness:
-        loss_BK = expected_loss(utility_BK, replay.loss_BKK, real_BK=replay.real_BK, sharpness=sharpness)
-        first_B = loss_BK.argmin(axis=1)
-        mean = mean_gain(cost(replay, first_B), held.weight_B).mean
+    first_SB = np.zeros((len(recipe.sharpness), len(replay)), np.int64)
+    spread_SB = np.zeros(first_SB.shape)
+    for at, loss_BKK in replay.losses():
+        real_BK = replay.real_BK[at]
+        for s, sharpness in enumerate(recipe.sharpness):
+            loss_BK = expected_loss(utility_BK[at], loss_BKK, real_BK=real_BK, sharpness=sharpness)
+            first_SB[s, at] = loss_BK.argmin(axis=1)
+            spread_SB[s, at] = np.nanstd(np.where(real_BK, loss_BK, np.nan), axis=1)
+    for s, sharpness in enumerate(recipe.sharpness):
+        mean = mean_gain(cost(replay, first_SB[s]), held.weight_B).mean
         if mean < best:
-            spread = np.where(replay.real_BK, loss_BK, np.nan)
-            best, best_first_B = mean, first_B
-            best_choice = Choice(sharpness=sharpness, unit=float(np.nanmean(np.nanstd(spread, axis=1))))
+            best, best_first_B = mean, first_SB[s]
+            best_choice = Choice(sharpness=sharpness, unit=float(np.nanmean(spread_SB[s])))
     return best_choice, best_first_B
 
 

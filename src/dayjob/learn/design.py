@@ -28,6 +28,7 @@ from dayjob.learn.replay import Replay
 from dayjob.policies.ranker import RankerSpec, zero_weights
 
 CHUNK = 4096  # decisions a pass: 20 MB of gathered components
+CHUNK_NUMBERS = 50_000_000  # gathered in a pass: of wide lists it takes fewer decisions
 BLOCK = 256  # decisions whose products stay in the processor's cache
 GATHERED_MOST = 100_000_000  # numbers: components gathered once up to here (400 MB), for each pass anew beyond
 POWERS = (0.5, 1.0)  # of the whitening
@@ -83,8 +84,7 @@ class Design:
 
     def chunks(self) -> Iterator[tuple[slice, Tensor]]:
         """(decisions, components of their candidates) in chunks."""
-        for start in range(0, len(self), CHUNK):
-            at = slice(start, start + CHUNK)
+        for at in _passes(self.candidate_BK, self.v_VR.shape[1]):
             yield at, self.gathered_BKR[at] if len(self.gathered_BKR) else self.v_VR[self.candidate_BK[at]]
 
     def utility(self, coefficient: Tensor, at: slice, *, v_BKR: Tensor) -> Tensor:
@@ -196,6 +196,12 @@ def make_design(replay: Replay, recipe: Debiased) -> Design:
     )
 
 
+def _passes(candidate_BK: Tensor, dim: int) -> Iterator[slice]:
+    """Decisions whose candidates, ``dim`` numbers each, are gathered at once."""
+    step = max(1, min(CHUNK, CHUNK_NUMBERS // max(candidate_BK.shape[1] * dim, 1)))
+    return (slice(start, start + step) for start in range(0, len(candidate_BK), step))
+
+
 def _principal(x_ND: Tensor, weight_N: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Weighted mean, variances (largest first) and principal directions as columns; signs fixed."""
     share_N = (weight_N / weight_N.sum())[:, None]
@@ -218,8 +224,7 @@ def _whitened(x_BD: Tensor, v_VD: Tensor, candidate_BK: Tensor, *, left: Tensor,
     """(B, K, powers): x with its principal variances levelled to that of the last one kept, to each power, times v."""
     parts = []
     component_BR = x_BD @ left
-    for start in range(0, len(x_BD), CHUNK):
-        rows = slice(start, start + CHUNK)
+    for rows in _passes(candidate_BK, v_VD.shape[1]):
         v_BKD = v_VD[candidate_BK[rows]]
         queries = [x_BD[rows] + (component_BR[rows] * (floor_D**-power - 1)) @ left.T for power in POWERS]
         parts.append(torch.bmm(v_BKD, torch.stack(queries, dim=2)))
@@ -232,8 +237,7 @@ def _crowd(v_VD: Tensor, candidate_BK: Tensor, real_BK: Tensor, score_BK: Tensor
     share_BK = torch.softmax(torch.where(real_BK, score_BK, -torch.inf), dim=1).nan_to_num(0.0)
     weight_BK2 = torch.stack([plain_BK, share_BK], dim=2)
     parts = []
-    for start in range(0, len(candidate_BK), CHUNK):
-        rows = slice(start, start + CHUNK)
+    for rows in _passes(candidate_BK, v_VD.shape[1]):
         v_BKD = v_VD[candidate_BK[rows]]
         parts.append(torch.bmm(v_BKD, torch.bmm(v_BKD.transpose(1, 2), weight_BK2[rows])))
     return torch.cat(parts)

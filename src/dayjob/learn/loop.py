@@ -7,18 +7,20 @@ found by its digest.
 """
 
 import logging
+import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
 
 from dayjob.endings import Conflict, DayjobError, Invalid, JobState, VersionStatus
 from dayjob.journal import jobs, versions
-from dayjob.journal.control import Control
+from dayjob.journal.columns import VERSIONS
+from dayjob.journal.control import Control, put_state, put_taught, version_row
 from dayjob.journal.join import window_of
 from dayjob.journal.readers import Reader
-from dayjob.journal.steering import rebuild
+from dayjob.journal.steering import drop_tainted, rebuild, taint, taint_overlooked
 from dayjob.journal.writes import person_mark
 from dayjob.learn.collect import Collected, collect
 from dayjob.learn.fit import Fitted, fit
@@ -27,8 +29,12 @@ from dayjob.records import Job, Json, Policy, Version
 
 log = logging.getLogger("dayjob.learner")
 LEASE_S = 30.0
+DEATHS = 2  # of learners over one job, after which it is given up
 RETRY_S = 60.0  # between two tries to rebuild a champion that must go
 ABANDONED_S = 3600.0  # no write of a version takes so long: what is older was left behind by a killed learner
+NOTHING_LEFT = "nothing is left to learn from: the baseline serves"
+NO_PROOF = "nothing learned from these outcomes beats the caller's own order on held-out decisions"
+REBUILT = "it was built again without a person who was erased, and serves as champion"
 SEED = 20261120  # every version's; a different seed would be a different digest
 
 
@@ -47,6 +53,7 @@ class Learner:
         self.retried: dict[tuple[str, str], float] = {}
         self.told = told  # of the progress of a fit, a share in [0, 1]
         self.asked: dict[tuple[str, str], int] = {}  # decisions there were when a job was last asked for
+        taint_overlooked(control)
         self._sweep()
 
     def _sweep(self) -> None:
@@ -57,6 +64,7 @@ class Learner:
         for path in (self.root / "work").glob("*.safetensors*"):
             if path.name.partition(".")[0] not in wanted:
                 path.unlink(missing_ok=True)
+        drop_tainted(self.control)
 
     def _checkpoint(self, job: Job) -> Path:
         return self.root / "work" / f"{job.id}.safetensors"
@@ -77,6 +85,7 @@ class Learner:
             if lease is None:
                 continue
             self._do(job)
+            drop_tainted(self.control)
             self.control.release_lease(lease)
             return True
         return False
@@ -112,6 +121,7 @@ class Learner:
 
     def _do(self, job: Job) -> None:
         try:
+            self._check_deaths(job)
             result = self._learn(job)
         except Exception as error:
             reason = str(error)
@@ -122,6 +132,21 @@ class Learner:
             self._checkpoint(job).unlink(missing_ok=True)  # it may hold what somebody taught who was erased meanwhile
             return
         jobs.update_job(self.control, job, state=JobState.SUCCEEDED, progress=1.0, result=result)
+
+    def _check_deaths(self, job: Job) -> None:
+        """Count the learners that died over a job while whoever started them lived on (killed for memory, most likely:
+        a restart ends both). Raises Conflict when ``DEATHS`` did: another would die too, and nobody else's job would
+        ever be done."""
+        address, parent = (job.tenant, job.policy), os.getppid()
+        taken = self.control.state(*address, "taken") or {}
+        deaths = int(taken["deaths"]) + (taken["parent"] == parent) if taken.get("job") == job.id else 0
+        with self.control.write() as db:
+            put_state(db, *address, name="taken", state={"job": job.id, "parent": parent, "deaths": deaths})
+        if deaths >= DEATHS:
+            raise Conflict(
+                f"the learner died {deaths} times over this job, most likely for want of memory: give it more, or "
+                "declare a smaller policy; see the system's log, then ask again"
+            )
 
     def _learn(self, job: Job) -> Json:
         """One night, on one page: read, fit, publish, register."""
@@ -144,8 +169,7 @@ class Learner:
             if not tainted:
                 raise
             # Nobody else had taught it: without them there is only the baseline.
-            rebuild(control, pointers, version=control.version(tenant, job.policy, pointers.baseline))
-            return {"challenger": None, "reason": "nothing is left to learn from: the baseline serves", "decisions": 0}
+            return self._rebuilt(champion, pointers.baseline, NOTHING_LEFT, stats={})
         fitted = fit(
             found.replay,
             shape=policy.spec["hidden"],
@@ -154,18 +178,24 @@ class Learner:
             checkpoint=self._checkpoint(job),
             progress=self._progress(job),
         )
+        stats: Json = {"decisions": len(found.replay), "stats": fitted.stats | found.stats}
         if fitted.stats.get("kept_baseline"):
             if tainted:
-                rebuild(control, pointers, version=control.version(tenant, job.policy, pointers.baseline))
-            reason = "nothing learned from these outcomes beats the caller's own order on held-out decisions"
-            return {"challenger": None, "reason": reason, "decisions": len(found.replay), "stats": fitted.stats}
+                return self._rebuilt(champion, pointers.baseline, NO_PROOF, stats=stats)
+            return {"challenger": None, "reason": NO_PROOF} | stats
         version = self._publish(policy, recipe, found, fitted, began=began)
+        if tainted:
+            return self._rebuilt(champion, version.name, REBUILT, stats=stats)
         if version.status is not VersionStatus.WAITING:
             reason = f"it came out equal to {version.name}, which was learned before and stands as: {version.status}"
-            return {"challenger": None, "reason": reason, "decisions": len(found.replay), "stats": fitted.stats}
-        if tainted:
-            rebuild(control, pointers, version=version)
-        return {"challenger": version.name, "decisions": len(found.replay), "stats": fitted.stats}
+            return {"challenger": None, "reason": reason} | stats
+        return {"challenger": version.name} | stats
+
+    def _rebuilt(self, champion: Version, name: str, reason: str, *, stats: Json) -> Json:
+        """Put ``name`` in the place of a tainted champion; what to say of it."""
+        if not rebuild(self.control, champion.tenant, champion.policy, champion=champion.name, name=name):
+            reason = f"{champion.name} was to be built again, and another version serves by now"
+        return {"challenger": None, "reason": reason, "decisions": 0} | stats
 
     def _progress(self, job: Job) -> Callable[[float], None]:
         """Report progress and keep the lease, at most once a second."""
@@ -197,21 +227,42 @@ class Learner:
         stored = versions.publish(
             self.root, tenant, name, number=known[-1].number + 1, weights=fitted.weights, manifest=manifest
         )
-        same = next((version for version in known if version.digest == stored.digest), None)
-        if same is not None:
+        # What came out equal before and is damaged on the disk is published anew: these files are sound.
+        equal = [one for one in known if one.digest == stored.digest and one.status is not VersionStatus.DAMAGED]
+        if equal:
             versions.remove(self.root, tenant, name, stored.version)
-            return same
+            return equal[0]
         version = Version(
             tenant=tenant, policy=name, name=stored.version, number=known[-1].number + 1, parent=pointers.champion,
             recipe=recipe, digest=stored.digest, from_seq=found.from_seq, to_seq=found.to_seq,
-            status=VersionStatus.WAITING, created_ms=manifest.created_ms, detail={"stats": fitted.stats},
+            status=VersionStatus.WAITING, created_ms=manifest.created_ms, detail={"stats": fitted.stats | found.stats},
         )  # fmt: skip
+        self._register(version, found, began=began)
+        return version
+
+    def _register(self, version: Version, found: Collected, *, began: int) -> None:
+        """The row of a version and who taught it, in one transaction, unless somebody among them was erased meanwhile.
+
+        Asked again once it is written: the journal is another file, and an erasure may have fallen in between. A
+        learner killed at that very moment leaves it to `steering.taint_overlooked`.
+        """
+        control, tenant = self.control, version.tenant
         secret = control.secret("journal")
         marks = [person_mark(secret, tenant, user) for user in found.users]
-        control.set_taught(tenant, name, version.name, marks=marks)
-        control.add_version(version)
-        if self.reader.any_erased(tenant, marks, after=began):
-            # Someone was erased while this version learned from them: it goes, and the next one knows nothing of them.
-            control.set_status(tenant, name, [version.name], VersionStatus.TAINTED)
+        try:
+            with control.write() as db:
+                db.execute(VERSIONS.insert("INSERT OR IGNORE"), version_row(version))
+                put_taught(db, tenant, version.policy, version=version.name, marks=marks)
+                self._check_nobody_left(tenant, marks, after=began)
+        except Conflict:
+            versions.remove(self.root, tenant, version.policy, version.name)
+            raise
+        try:
+            self._check_nobody_left(tenant, marks, after=began)
+        except Conflict:
+            taint(control, tenant, [(version.policy, version.name)])
+            raise
+
+    def _check_nobody_left(self, tenant: str, marks: Sequence[bytes], *, after: int) -> None:
+        if self.reader.any_erased(tenant, marks, after=after):
             raise Conflict("somebody was erased while this version learned from them: ask again")
-        return version

@@ -6,17 +6,21 @@ leads from the second to the first.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from dayjob.policies.baseline import great_circle_km, km_between
+
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
 I16 = npt.NDArray[np.int16]
 I32 = npt.NDArray[np.int32]
 
+LOSSES_AT_ONCE = 4_000_000  # numbers of a chunk of loss matrices
 FILLER = -1  # pads lists shorter than K, and stands for "nothing" in clicks, truths and users
 
 
@@ -35,6 +39,8 @@ class Replay:
     - ``user_B``: int32, -1 anonymous.
     - ``role_B``: int16, 0 champion, 1 trial, 2 baseline.
     - ``loss_BKK``: float32 cost of showing slot i first when slot j (last axis) is the right one, or None.
+    - ``place_BK2``: float64 latitude and longitude in degrees, 0 in fillers: the cost is the distance in km, worked out
+      where it is asked for. None where ``loss_BKK`` says it, or nobody does.
     - ``reward_B``: float32 reward in [0, 1], nan where there was none; None where nobody gave any.
     - ``rewarded_B``: int16 *slot* of which the reward speaks; looked at where there is one.
     """
@@ -51,6 +57,7 @@ class Replay:
     user_B: I32
     role_B: I16
     loss_BKK: F32 | None = None
+    place_BK2: F64 | None = None
     reward_B: F32 | None = None
     rewarded_B: I16 | None = None
 
@@ -82,6 +89,37 @@ class Replay:
         position_BK[row_BK, self.shown_BK[row_BK, at_BK]] = at_BK
         return position_BK
 
+    @property
+    def has_losses(self) -> bool:
+        """Whether it is known what showing one candidate for another costs."""
+        return self.loss_BKK is not None or self.place_BK2 is not None
+
+    def losses(self) -> Iterator[tuple[slice, F32]]:
+        """(decisions, their loss matrices (b, K, K)) in chunks: all of them at once are too many. Raises ValueError
+        where none are known."""
+        step = max(1, LOSSES_AT_ONCE // max(self.width, 1) ** 2)
+        for start in range(0, len(self), step):
+            at = slice(start, start + step)
+            if self.loss_BKK is not None:
+                yield at, self.loss_BKK[at]
+            elif self.place_BK2 is not None:
+                yield at, great_circle_km(self.place_BK2[at]).astype(np.float32)
+            else:
+                raise ValueError("this replay has no losses: look at has_losses first.")
+
+    def loss_of(self, first_B: npt.NDArray[np.int64], right_B: npt.NDArray[np.int64]) -> F32:
+        """What showing slot ``first_B`` first costs when slot ``right_B`` is right, (B,): 1 for another slot where no
+        losses are known."""
+        rows = np.arange(len(self))
+        found_B: F32
+        if self.loss_BKK is not None:
+            found_B = self.loss_BKK[rows, first_B, right_B]
+        elif self.place_BK2 is not None:
+            found_B = km_between(self.place_BK2[rows, first_B], self.place_BK2[rows, right_B]).astype(np.float32)
+        else:
+            found_B = (first_B != right_B).astype(np.float32)
+        return found_B
+
     def rows(self, index: npt.NDArray[np.integer] | slice) -> Replay:
         """The decisions at ``index``; candidate vectors are shared, not copied."""
         picked: dict[str, Any] = {}
@@ -102,6 +140,10 @@ class Replay:
         }
         if self.loss_BKK is not None:
             wanted["loss_BKK"] = (count, width, width)
+        if self.place_BK2 is not None:
+            wanted["place_BK2"] = (count, width, 2)
+            if self.loss_BKK is not None:
+                raise ValueError("loss_BKK and place_BK2 both say what a choice costs: give one of them.")
         if (self.reward_B is None) != (self.rewarded_B is None):
             raise ValueError("reward_B and rewarded_B belong together: give both, or neither.")
         if self.reward_B is not None:

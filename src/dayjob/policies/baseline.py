@@ -21,11 +21,17 @@ class CallersOrder:
 
 
 def great_circle_km(latlon_K2: npt.NDArray[np.float64]) -> F64:
-    """Distances in km between K places given in degrees, (K, K), by the haversine formula."""
-    lat_K, lon_K = np.radians(latlon_K2[:, 0]), np.radians(latlon_K2[:, 1])
+    """Distances in km between K places given in degrees, (K, K), by the haversine formula; also of many lists at once,
+    (B, K, 2) to (B, K, K)."""
+    return km_between(latlon_K2[..., :, None, :], latlon_K2[..., None, :, :])
+
+
+def km_between(from_2: npt.NDArray[np.float64], to_2: npt.NDArray[np.float64]) -> F64:
+    """Distances in km between places given in degrees, the last axis (latitude, longitude); the others broadcast."""
+    a_2, b_2 = np.radians(from_2), np.radians(to_2)
     half = (
-        np.sin((lat_K[:, None] - lat_K[None, :]) / 2) ** 2
-        + np.cos(lat_K)[:, None] * np.cos(lat_K)[None, :] * np.sin((lon_K[:, None] - lon_K[None, :]) / 2) ** 2
+        np.sin((a_2[..., 0] - b_2[..., 0]) / 2) ** 2
+        + np.cos(a_2[..., 0]) * np.cos(b_2[..., 0]) * np.sin((a_2[..., 1] - b_2[..., 1]) / 2) ** 2
     )
-    km_KK: F64 = 2 * EARTH_KM * np.arcsin(np.sqrt(np.clip(half, 0.0, 1.0)))
-    return km_KK
+    km: F64 = 2 * EARTH_KM * np.arcsin(np.sqrt(np.clip(half, 0.0, 1.0)))
+    return km

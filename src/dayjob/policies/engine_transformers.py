@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM
 
 from dayjob.endings import DayjobError, Invalid, Overloaded
@@ -28,16 +29,19 @@ from dayjob.policies.tokens import Tokens
 def load_model(folder: Path, *, dtype: torch.dtype = torch.float32, device: str = "cpu") -> Any:
     """A causal model from a folder of its own: safetensors only, no remote code, nothing fetched.
 
-    Raises Invalid when the folder holds none.
+    Raises Invalid when the folder holds none, or not all of it: what is missing would be made up.
     """
+    remedy = "save one there with save_pretrained"
     try:
-        model = AutoModelForCausalLM.from_pretrained(
+        model, report = AutoModelForCausalLM.from_pretrained(
             folder, dtype=dtype, local_files_only=True, trust_remote_code=False, use_safetensors=True,
-            attn_implementation="sdpa",
+            attn_implementation="sdpa", output_loading_info=True,
         )  # fmt: skip
-    except (OSError, ValueError) as error:
-        message = f"{folder} holds no causal model that can be loaded ({error}): save one there with save_pretrained"
-        raise Invalid(message, param="base") from error
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+        raise Invalid(f"{folder} holds no causal model that can be loaded ({error}): {remedy}", param="base") from error
+    missing = sorted(map(str, report["missing_keys"])) + sorted(map(str, report["mismatched_keys"]))
+    if missing:
+        raise Invalid(f"{folder} lacks {missing[0]} and {len(missing) - 1} more: {remedy}, whole", param="base")
     return model.to(device).eval()
 
 
@@ -47,7 +51,7 @@ class TransformersEngine:
     def __init__(self, model: Any, tokens: Tokens, *, limits: EngineLimits | None = None) -> None:
         """``model``: of ``AutoModelForCausalLM``, in evaluation mode. Raises Invalid if it cannot be served exactly."""
         self.limits = limits or EngineLimits()
-        longest = _longest(model.config)
+        longest = longest_context(model.config)
         if longest is not None and self.limits.context_tokens > longest:
             message = f"context_tokens is {self.limits.context_tokens}, and this model reads {longest}: set no more"
             raise Invalid(message, param="context_tokens")
@@ -162,7 +166,7 @@ class TransformersEngine:
             raise Invalid("this engine was closed: open another")
 
 
-def _longest(config: Any) -> int | None:
+def longest_context(config: Any) -> int | None:
     """Tokens that every layer of the model sees at once: its positions, or its attention's window if it has one."""
     found = [getattr(config, "max_position_embeddings", None)]
     # Some configs name a window that no layer uses; those that list no layer types use it in all.

@@ -24,12 +24,15 @@ class Tokens:
     """A tokenizer with what an engine needs of it. Immutable; safe to share between threads."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, *, end_ids: Sequence[int] = ()) -> None:
-        """``end_ids``: further tokens that end an answer, beside the tokenizer's own end-of-sequence token."""
+        """``end_ids``: further tokens that end an answer, beside the tokenizer's own end-of-sequence token.
+
+        ``control``: the texts of the control tokens, which no message may hold.
+        """
         own = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
         self.end_ids = frozenset((*own, *end_ids))
         self._tokenizer = tokenizer
         added = {str(one) for one in tokenizer.added_tokens_decoder.values() if one.special}
-        self._control = sorted(added | set(tokenizer.all_special_tokens))
+        self.control = tuple(sorted(added | set(tokenizer.all_special_tokens)))
 
     @staticmethod
     def open(folder: Path) -> Tokens:
@@ -57,7 +60,7 @@ class Tokens:
         """
         for number, message in enumerate(messages):
             for text in _texts(message):
-                found = next((one for one in self._control if one in text), None)
+                found = next((one for one in self.control if one in text), None)
                 if found is not None:
                     raise Invalid(f"message {number} holds the control token {found!r}: remove it", param="messages")
         if self._tokenizer.chat_template is None:

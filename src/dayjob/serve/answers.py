@@ -142,21 +142,25 @@ class JobView(Answered):
 
 class FeedbackReport(Answered):
     """What the clicks of a policy can teach. ``share_at``: the share of clicks at each position, from the first;
-    ``informative_share_at_most``: the upper end of what share of them depends on the item."""
+    ``informative_share``: what share of them depends on the item, with its 95 % ends; null where it is not known."""
 
     state: FeedbackState
     reason: str
     share_at: list[float]
     needed: int | None = None
+    informative_share: float | None = None
+    informative_share_at_least: float | None = None
     informative_share_at_most: float | None = None
 
 
 class GateReport(Answered):
-    """How far the judge is and what it has seen. ``lag`` 0: every closed decision is judged. ``watch``: the champion
-    against what it replaced; ``shares``: how traffic is shared out between them, the trial and the baseline."""
+    """How far the judge is and what it has seen. ``lag`` 0: every closed decision is judged; else ``waiting`` may
+    name the open ``decision`` that is next, and when its window ends (``until_ms``). ``watch``: the champion against
+    what it replaced; ``shares``: how traffic is shared out between them, the trial and the baseline."""
 
     judged_through: int
     lag: int
+    waiting: Json | None = None
     trial: Json | None = None
     estimates: Json
     watch: Json | None = None
@@ -192,12 +196,17 @@ class UserView(Answered):
 
 
 class ErasedView(Answered):
-    """What was erased."""
+    """What was erased. ``versions_tainted`` learned from the person and never serve again: of these ``trials_ended``
+    were on trial, and the champion of each policy in ``rebuilding`` serves until it is built again without them.
+    ``learn``: the person's wish, which outlives the erasure."""
 
     user: str
     decisions: int
     outcomes: int
     versions_tainted: list[str]
+    trials_ended: list[str]
+    rebuilding: list[str]
+    learn: bool
 
 
 class PolicyList(Answered):

@@ -147,6 +147,7 @@ async def lifespan(app: App) -> AsyncIterator[None]:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await service.voices.close()
         await asyncio.to_thread(hub.store.close)
 
 

@@ -28,9 +28,11 @@ from dayjob.endings import (
     Overloaded,
     StorageFull,
 )  # fmt: skip
+from dayjob.memory.notes import NotesMemory
 from dayjob.serve.auth import Key, Principal, Scope, Unauthenticated, identify, require
 from dayjob.serve.live import Hub
 from dayjob.serve.metrics import Metrics
+from dayjob.serve.models import ContextNotes, UnknownModel, Voices, no_notes
 
 log = logging.getLogger("dayjob.serve")
 JSON = "application/json"
@@ -48,6 +50,7 @@ class WrongType(DayjobError):
 # What is raised: the status, OpenAI's type, and a code that stays the same whatever the message says.
 STATUS: tuple[tuple[type[Exception], int, str, str], ...] = (
     (Invalid, 422, "invalid_request_error", "invalid"),
+    (UnknownModel, 404, "not_found_error", "model_not_found"),
     (NotFound, 404, "not_found_error", "not_found"),
     (Conflict, 409, "conflict_error", "conflict"),
     (Erased, 410, "gone_error", "erased"),
@@ -70,8 +73,12 @@ class Service:
     keys: tuple[Key, ...]
     token_secret: bytes
     sampling_secret: bytes
-    recipes: tuple[str, ...]
+    recipes: tuple[str, ...]  # of rankers
+    language_recipes: tuple[str, ...]
+    voices: Voices
     metrics: Metrics
+    notes: NotesMemory
+    context_notes: ContextNotes = no_notes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

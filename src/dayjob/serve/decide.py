@@ -19,7 +19,7 @@ import orjson
 from dayjob.endings import Invalid, Role
 from dayjob.journal import vectors
 from dayjob.policies.baseline import CallersOrder, great_circle_km
-from dayjob.policies.plackett_luce import GREEDY, Dice, draw, draw_pair, order, roll
+from dayjob.policies.plackett_luce import GREEDY, Dice, Explore, draw, draw_pair, order, propensities, roll
 from dayjob.policies.protocol import F64, Lists
 from dayjob.records import Candidate, Decision, Json
 from dayjob.serve.catalog import Catalog, similarity_pair
@@ -319,7 +319,7 @@ def decide(
     score_K = serving.ranker.score(asked.lists)[0]
     part = Part(role=Role.BEST, chance=1.0)
     if explore and asker.learn:
-        part = _part(serving, asked.lists, score_K=score_K, dice=dice, shares=shares.in_force(serving))
+        part = _part(serving, asked.lists, score_K=score_K, dice=dice, places=places, shares=shares.in_force(serving))
     version = serving.champion
     if part.role is Role.BASELINE:
         version, score_K = serving.pointers.baseline, CALLERS_ORDER.score(asked.lists)[0]
@@ -346,7 +346,7 @@ def decide(
     )  # fmt: skip
 
 
-def _part(serving: Serving, lists: Lists, *, score_K: F64, dice: Dice, shares: Shares) -> Part:
+def _part(serving: Serving, lists: Lists, *, score_K: F64, dice: Dice, places: int, shares: Shares) -> Part:
     """Draw the part. A pair needs two different first choices: where they agree, its chance falls to the champion."""
     baseline = serving.pointers.baseline
     held = 0.0 if serving.champion == baseline else shares.holdback
@@ -360,7 +360,8 @@ def _part(serving: Serving, lists: Lists, *, score_K: F64, dice: Dice, shares: S
     room = 1.0 - held - (0.0 if watch_K is None else shares.watch)
     trial = 0.0 if trial_K is None or _first(trial_K) == first else room * shares.trial
     alone = 1.0 - held - watch - trial
-    told: Json = {"chances": [held, alone]} if held else {}
+    still = _unexplored(score_K, explore=serving.explore, places=places) if held else ()
+    told: Json = {"chances": [held, alone, *still]} if held else {}
     if serving.champion != baseline and paired and lists.loss_BKK is not None:
         told |= _toll(score_K, lists, belief_K=belief_K, rivals=(watch_K, trial_K))
     if dice.role < held:
@@ -370,6 +371,12 @@ def _part(serving: Serving, lists: Lists, *, score_K: F64, dice: Dice, shares: S
     if dice.role >= 1.0 - trial:
         return Part(role=Role.TRIAL, chance=trial, rival=serving.challenger, rival_K=trial_K, first=first, told=told)
     return Part(role=Role.CHAMPION, chance=alone, told=told)
+
+
+def _unexplored(score_K: F64, *, explore: Explore, places: int) -> tuple[float, float]:
+    """The chances that exploring leaves the best choice first, and the whole order as it is."""
+    chance_R = propensities(score_K, order(score_K)[:places], explore=explore)
+    return float(chance_R[0]), float(chance_R.prod())
 
 
 def _first(score_K: F64) -> int:

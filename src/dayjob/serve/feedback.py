@@ -66,6 +66,7 @@ async def _one_or_fault(call: Call, item: FeedbackItem | Invalid) -> Json:
 
 async def _one(call: Call, item: FeedbackItem) -> Json:
     principal = _speaker(call, item)
+    await call.hub.heed(principal.tenant, principal.user)
     now_ms, value = call.hub.now_ms(), _value(item)
     outcome = Outcome(
         tenant=principal.tenant,

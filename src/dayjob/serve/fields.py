@@ -126,3 +126,31 @@ Name = Annotated[str, Field(min_length=1, max_length=MAX_NAME_CHARS, pattern=r"^
 Text = Annotated[str, Field(min_length=1, max_length=MAX_TEXT_CHARS), AfterValidator(_no_nul)]
 Meta = Annotated[dict[str, JsonValue], AfterValidator(_small)]
 Dim = Annotated[int, Field(ge=1, le=MAX_DIM)]
+
+# ---- what to do about a fault that the parser found ------------------------------------------------------------------
+
+AT_REMEDY: Final = "send ISO 8601 with a time zone, as in 2026-11-20T09:00:00Z"
+# Faults of which the parser's own words would say nothing: by its name for them.
+TAG_FAULTS: Final = {
+    "union_tag_not_found": 'kind is missing; send "kind": "ranker" (or "language") with the other fields',
+    "union_tag_invalid": 'kind does not fit; send "kind": "ranker" (or "language")',
+}
+# What is an object here, by the last name of its path.
+OBJECTS: Final = {
+    "context": 'send {"features": [..]}',
+    "candidates": 'each candidate is {"id": "..", "features": [..], "score": 0.7}; an id of the catalog {"id": ".."}',
+}
+FEEDBACK_KINDS: Final = (
+    "send one of click, accept, reject, none, thumb, reward, truth, demonstration, retract (correction is for "
+    "language policies)"
+)
+REMEDIES: Final = {
+    "string_pattern_mismatch": "names of policies are letters, digits, dot, dash and underscore, "
+    "other names hold no control characters",
+    "bytes_invalid_encoding": B64_REMEDY,
+    "datetime_parsing": AT_REMEDY,
+    "datetime_from_date_parsing": AT_REMEDY,
+    "timezone_aware": AT_REMEDY,
+    "uuid_parsing": "send a UUID, or leave id out and the server makes one",
+    "model_type": "send one JSON object",
+}

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from dayjob.endings import DayjobError, NotFound, PolicyKind
+from dayjob.endings import DayjobError, Invalid, NotFound, PolicyKind
 from dayjob.journal.control import Control
 from dayjob.journal.readers import Reader
 from dayjob.journal.steering import taint_overlooked
@@ -57,6 +57,16 @@ class Serving:
     shares: Json | None = None  # how the judge shares out this policy's traffic
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spoken:
+    """A language policy as it was declared and as its pointers stand. `serve.models` finds who answers for it."""
+
+    spec: Json
+    pointers: Pointers
+    frozen: str
+    created_ms: int
+
+
 @dataclass(slots=True, kw_only=True)
 class Live:
     """One policy's serving state and the recent scores of its champion, which calibrate its exploration.
@@ -89,6 +99,15 @@ class Live:
             self.serving = replace(self.serving, explore=found)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Declared:
+    """What a policy is, whatever its kind; ``frozen``: what serves while learning is stopped, "" while it is not."""
+
+    kind: PolicyKind
+    spec: Json
+    frozen: str
+
+
 @dataclass(slots=True, kw_only=True)
 class Hub:
     """The server's parts, and every policy as it serves now."""
@@ -99,14 +118,17 @@ class Hub:
     control: Control
     load_ranker: LoadRanker
     poll_s: float
-    live: dict[tuple[str, str], Live] = field(default_factory=dict)
+    live: dict[tuple[str, str], Live] = field(default_factory=dict)  # rankers
+    spoken: dict[tuple[str, str], Spoken] = field(default_factory=dict)  # language policies
     changes: int = -1
     freeze_file: str = ""
     damaged: dict[str, str] = field(default_factory=dict)
     silent: set[tuple[str, str]] = field(default_factory=set)  # (tenant, user) who are never learned from
+    silent_marks: set[tuple[str, bytes]] = field(default_factory=set)  # (tenant, mark): erased since
     wall_ms: Callable[[], int] = field(default_factory=lambda: _wall_ms)
     clock_ms: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
+    reloading: threading.Lock = field(default_factory=threading.Lock)  # catalogs, one at a time
     looked_s: float = 0.0  # when damaged versions were last looked at
     warned: set[str] = field(default_factory=set)  # of ``damaged``, what the replacing under way has found
 
@@ -118,15 +140,26 @@ class Hub:
         return self.clock_ms
 
     def of(self, tenant: str, policy: str) -> Live:
-        """A policy as it serves. Raises NotFound."""
+        """A ranker as it serves. Raises NotFound, and Invalid for a language policy."""
         live = self.live.get((tenant, policy))
         if live is None:
+            if (tenant, policy) in self.spoken:
+                raise Invalid(f"policy {policy!r} is a language policy: this is for rankers", param="policy")
             raise NotFound(f"there is no policy {policy!r}: create it with PUT /v1/policies/{policy}")
         return live
 
+    def declared(self, tenant: str, policy: str) -> Declared:
+        """A policy of either kind. Raises NotFound."""
+        spoken = self.spoken.get((tenant, policy))
+        if spoken is not None:
+            return Declared(kind=PolicyKind.LANGUAGE, spec=spoken.spec, frozen=spoken.frozen)
+        serving = self.of(tenant, policy).serving
+        return Declared(kind=PolicyKind.RANKER, spec=serving.spec, frozen=serving.frozen)
+
     def find_spec(self, tenant: str, policy: str) -> tuple[PolicyKind, Json]:
         """A policy's kind and declaration, for the journal's checks."""
-        return PolicyKind.RANKER, self.of(tenant, policy).serving.spec
+        found = self.declared(tenant, policy)
+        return found.kind, found.spec
 
     def refresh(self) -> None:
         """Follow every pointer that moved. Versions are loaded before they replace what serves."""
@@ -135,15 +168,21 @@ class Hub:
 
     def _refresh(self) -> None:
         self.freeze_file = self.control.freeze_file()
-        self.silent = self.control.silent_people()
+        self.silent, self.silent_marks = self.control.silent_people(), self.control.silent_marks()
         again = time.monotonic() - self.looked_s >= LOOK_AGAIN_S
         for policy in self.control.policies():
             key = (policy.tenant, policy.name)
-            if policy.kind is not PolicyKind.RANKER:
-                continue
             pointers = self.control.pointers(*key)
-            old = self.live.get(key)
             frozen = pointers.frozen or self.freeze_file
+            if policy.kind is PolicyKind.LANGUAGE:
+                if key in self.spoken and self.spoken[key].pointers != pointers:
+                    for name in self._faults(key):  # of versions that nobody may be asked for any more
+                        del self.damaged[name]
+                self.spoken[key] = Spoken(
+                    spec=policy.spec, pointers=pointers, frozen=frozen, created_ms=policy.created_ms
+                )
+                continue
+            old = self.live.get(key)
             same = old is not None and old.serving.pointers == pointers and old.serving.spec == policy.spec
             if not same or old is None or old.serving.frozen != frozen or (again and self._faults(key)):
                 self._replace(key, policy.spec, pointers, frozen=frozen)
@@ -251,13 +290,22 @@ class Hub:
         return load_catalog(self.reader, *key, dim=int(spec["candidate_dim"]))
 
     def reload_catalog(self, tenant: str, policy: str) -> int:
-        """Take a replaced catalog into service; how many items it has."""
-        with self.lock:
-            live = self.of(tenant, policy)
-            catalog = self._catalog((tenant, policy), live.serving.spec)
-            with live.swap:
-                live.serving = replace(live.serving, catalog=catalog)
+        """Take a replaced catalog into service; how many items it has. Whoever follows the pointers does not wait."""
+        with self.reloading:  # of two, the one that reads later ends later
+            catalog = self._catalog((tenant, policy), self.of(tenant, policy).serving.spec)
+            with self.lock:
+                live = self.of(tenant, policy)
+                with live.swap:
+                    live.serving = replace(live.serving, catalog=catalog)
         return len(catalog.ids) if catalog is not None else 0
+
+    async def heed(self, tenant: str, user: str | None) -> None:
+        """Before a word of theirs is written: who did not want to be learned from and was erased, wants it still."""
+        if user is None or not self.silent_marks:
+            return
+        if (tenant, self.control.mark_of(tenant, user)) in self.silent_marks:
+            await asyncio.to_thread(self.control.set_learns, tenant, user, False)
+            await asyncio.to_thread(self.refresh)
 
     async def follow(self) -> None:
         """Poll for moved pointers until cancelled."""

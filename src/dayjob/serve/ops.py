@@ -22,7 +22,7 @@ async def readyz(call: Call) -> Response:
     if damaged and call.service.keys:
         # Whoever asks without a key learns that something is wrong, not what tenants and their policies are called.
         damaged = {"*": f"{len(damaged)} versions do not serve: the dashboard names those of a key's tenant"}
-    return answer({"status": "ready", "policies": len(hub.live), "damaged": damaged})
+    return answer({"status": "ready", "policies": len(hub.live) + len(hub.spoken), "damaged": damaged})
 
 
 async def metrics(call: Call) -> Response:

@@ -10,6 +10,7 @@ import math
 import shutil
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Self
 from urllib.parse import parse_qs
@@ -38,6 +39,9 @@ SILENT_S = 20.0  # after the end of the lease that a living judge renews at ever
 LITTLE_DISK = 0.05  # share of free disk below which the page warns
 GIGA = 1 << 30
 LEAST_SHARE = 0.001
+ALWAYS_SHOWN = ("baseline", "champion", "trial", "waiting")  # of a policy's versions
+PAST = ("tainted", "superseded", "damaged", "rejected")
+RECENT = 4  # of the newest versions, what is not past is shown too
 TOO_LONG = 1e9  # from here on a number is written with its power of ten
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
@@ -136,12 +140,22 @@ def when(text: str) -> str:
     return f"{text[:10]} {text[11:16]} UTC"
 
 
+def clock(at_ms: int) -> str:
+    """Milliseconds since the epoch as a time of day, in UTC.
+
+    >>> clock(1_000)
+    '00:00:01 UTC'
+    """
+    return f"{datetime.fromtimestamp(at_ms / 1000, tz=UTC):%H:%M:%S} UTC"
+
+
 TEMPLATES = jinja2.Environment(
     loader=jinja2.FileSystemLoader(HERE / "templates"), autoescape=True, undefined=jinja2.StrictUndefined,
     trim_blocks=True, lstrip_blocks=True,
 )  # fmt: skip
 TEMPLATES.filters |= {
     "count": count, "number": number, "signed": signed, "percent": percent, "progress": progress, "when": when,
+    "clock": clock,
 }  # fmt: skip
 
 
@@ -212,23 +226,37 @@ def _policy(call: Call, principal: Principal) -> Response:
     name, tenant, control = call.path("name"), principal.tenant, call.hub.control
     view = _overview(call, tenant, name)
     curves = _curves(call, tenant, name)
+    current, old = sorted_out([version_view(version) for version in control.versions(tenant, name)][::-1], view)
     job = next((job for job in unfinished(control) if (job.tenant, job.policy) == (tenant, name)), None)
     return _page(
         "policy.html",
         p=view,
-        versions=[version_view(version) for version in control.versions(tenant, name)][::-1],
+        current=current,
+        old=old,
         verdicts=[verdict_view(verdict) for verdict in control.verdicts(tenant, name)][::-1],
         earned=earned(curves["versions"]),
         trials=curves["trial"],
         states=changes(curves["feedback"], name="state")[::-1],
         learned=curves["learning"],
-        shares=curves["position"],
+        shares=[point for point in curves["position"] if any(point.get("share_at") or ())],
         job=job,
         job_idle_s=0.0 if job is None else max(0.0, time.time() - job.updated_ms / 1000),
         health=_health(call, tenant),
         keys=bool(call.service.keys),
         steers=Scope.ADMIN in principal.scopes,
     )
+
+
+def sorted_out(versions: list[Json], policy: Json) -> tuple[list[Json], list[Json]]:
+    """The versions, newest first: those to show at once, and those to fold away."""
+    current = [
+        version
+        for at, version in enumerate(versions)
+        if version["status"] in ALWAYS_SHOWN
+        or version["version"] in (policy["previous"], policy["really"])
+        or (at < RECENT and version["status"] not in PAST)
+    ]
+    return current, [version for version in versions if version not in current]
 
 
 def _replay(call: Call, principal: Principal) -> Response:
@@ -264,10 +292,11 @@ def _overview(call: Call, tenant: str, name: str) -> Json:
 
 
 def _judge_idle_s(call: Call, tenant: str, name: str) -> float | None:
-    """Seconds since the judge's lease of a policy ended, 0 while it holds, None where there never was one."""
+    """Seconds since the judge's lease of a policy ended, 0 while it holds, None where nobody has it: there never
+    was one, or the judge gave it back as it ended."""
     asked = "SELECT until_ms FROM leases WHERE name=?"
     row = call.hub.control.db().execute(asked, (f"judge/{tenant}/{name}",)).fetchone()
-    return None if row is None else max(0.0, time.time() - row[0] / 1000)
+    return None if row is None or not row[0] else max(0.0, time.time() - row[0] / 1000)
 
 
 def _health(call: Call, tenant: str) -> Json:

@@ -22,14 +22,13 @@ from dayjob.serve.wire import (
     LanguageSpec,
     LearnRequest,
     PromoteRequest,
-    RankerSpec,
     RollbackRequest,
     parse,
     parse_catalog,
     parse_policy_spec,
 )  # fmt: skip
 
-FIXED = ("kind", "context_dim", "candidate_dim", "pair_dim")
+FIXED = ("kind", "context_dim", "candidate_dim", "pair_dim", "base")
 BASELINE_DIGEST = "0" * 64
 
 
@@ -40,17 +39,14 @@ async def put_policy(call: Call) -> Response:
     known = {policy.name: policy for policy in call.hub.control.policies(call.tenant)}
     if name in known and known[name].kind.value != spec.kind:
         raise Conflict(f"policy {name!r} exists as a {known[name].kind.value}: its kind cannot change; use a new name")
-    if isinstance(spec, LanguageSpec):
-        raise Invalid(
-            "this server has no language engine configured: declare a ranker, or name a base in dayjob.toml",
-            param="kind",
-        )
     _check_name(name)
-    _check_recipe(call, spec)
+    if isinstance(spec, LanguageSpec):
+        _check_base(call, spec)
+    check_recipe(call, PolicyKind(spec.kind), recipe=spec.recipe)
     declared: Json = spec.model_dump(mode="json")
     if name in known:
         old = known[name].spec
-        changed = [field for field in FIXED if old.get(field) != declared[field]]
+        changed = [field for field in FIXED if old.get(field) != declared.get(field)]
         if changed:
             raise Conflict(
                 f"policy {name!r} exists with {changed[0]} = {old.get(changed[0])!r}: it cannot change; use a new name"
@@ -58,7 +54,7 @@ async def put_policy(call: Call) -> Response:
         await asyncio.to_thread(call.hub.control.update_spec, call.tenant, name, declared)
     else:
         now_ms = call.hub.now_ms()
-        policy = Policy(tenant=call.tenant, name=name, kind=PolicyKind.RANKER, spec=declared, created_ms=now_ms)
+        policy = Policy(tenant=call.tenant, name=name, kind=PolicyKind(spec.kind), spec=declared, created_ms=now_ms)
         if not await asyncio.to_thread(call.hub.control.create_policy, policy, _baseline(policy)):
             return await put_policy(call)  # somebody declared it just now: theirs was first
     await asyncio.to_thread(call.hub.refresh)
@@ -67,15 +63,33 @@ async def put_policy(call: Call) -> Response:
 
 def _check_name(name: str) -> None:
     if not re.fullmatch(POLICY_NAME_PATTERN, name):
-        raise Invalid("a policy's name is letters, digits, dot, dash and underscore, 64 at most", param="name")
-
-
-def _check_recipe(call: Call, spec: RankerSpec) -> None:
-    recipes = call.service.recipes
-    if spec.recipe not in recipes:
         raise Invalid(
-            f"there is no recipe {spec.recipe!r} for rankers: use one of {', '.join(recipes)}", param="recipe"
+            f"{name[:64]!r} cannot name a policy: use letters a to z, A to Z, digits, and . - _ after the first, 64 at "
+            "most (no space, no slash)",
+            param="name",
         )
+
+
+def _check_base(call: Call, spec: LanguageSpec) -> None:
+    bases = call.service.voices.bases
+    if not bases:
+        raise Invalid(
+            "this server has no language engine configured: declare a ranker, or name a base in dayjob.toml: "
+            f'[bases.{spec.base}] with path = "FOLDER", then restart it',
+            param="base",
+        )
+    if spec.base not in bases:
+        known = ", ".join(bases)
+        raise Invalid(f"there is no base {spec.base!r}: use one of {known}, or add it to dayjob.toml", param="base")
+
+
+def check_recipe(call: Call, kind: PolicyKind, *, recipe: str) -> None:
+    """Raises Invalid for a recipe that there is not for policies of that kind."""
+    ranks = kind is PolicyKind.RANKER
+    recipes = call.service.recipes if ranks else call.service.language_recipes
+    if recipe not in recipes:
+        what = "rankers" if ranks else "language policies"
+        raise Invalid(f"there is no recipe {recipe!r} for {what}: use one of {', '.join(recipes)}", param="recipe")
 
 
 def _baseline(policy: Policy) -> Version:
@@ -101,47 +115,51 @@ async def put_catalog(call: Call) -> Response:
     name, hub = call.path("name"), call.hub
     live = hub.of(call.tenant, name)
     dim = int(live.serving.spec["candidate_dim"])
-    sent = await asyncio.to_thread(parse_catalog, call.body)
-    numbers = [n for n, line in enumerate(call.body.split(b"\n"), start=1) if line.strip()]
+    items = await asyncio.to_thread(_packed, call.body, dim)
+    count = await hub.store.asubmit(lambda tx: write_catalog(tx, call.tenant, name, items=items))
+    await asyncio.to_thread(hub.reload_catalog, call.tenant, name)
+    return answer({"items": count})
+
+
+def _packed(body: bytes, dim: int) -> list[CatalogItem]:
+    """The items of a catalog as sent. Raises Invalid, with the line, for what does not fit the policy."""
+    numbers = [n for n, line in enumerate(body.split(b"\n"), start=1) if line.strip()]
     items = []
-    for number, item in zip(numbers, sent, strict=True):
+    for number, item in zip(numbers, parse_catalog(body), strict=True):
         if len(item.vector_D) != dim:
             raise Invalid(
                 f"line {number}: features has {len(item.vector_D)} numbers, this policy declared {dim}",
                 param="features",
             )
         items.append(CatalogItem(id=item.id, vector=vectors.pack(item.vector_D), meta=item.meta))
-    count = await hub.store.asubmit(lambda tx: write_catalog(tx, call.tenant, name, items=items))
-    await asyncio.to_thread(hub.reload_catalog, call.tenant, name)
-    return answer({"items": count})
+    return items
 
 
 async def list_versions(call: Call) -> Response:
     """Every version with its lineage, oldest first."""
-    call.hub.of(call.tenant, call.path("name"))
+    call.hub.declared(call.tenant, call.path("name"))
     return answer({"versions": [version_view(v) for v in call.hub.control.versions(call.tenant, call.path("name"))]})
 
 
 async def learn(call: Call) -> Response:
     """Ask the learner for a new challenger; the same job while one runs."""
     name = call.path("name")
-    live = call.hub.of(call.tenant, name)
+    policy = call.hub.declared(call.tenant, name)
     request = parse(LearnRequest, call.body)
-    recipe = request.recipe or str(live.serving.spec["recipe"])
-    if recipe not in call.service.recipes:
-        raise Invalid(
-            f"there is no recipe {recipe!r} for rankers: use one of {', '.join(call.service.recipes)}", param="recipe"
-        )
-    if live.serving.frozen:
+    recipe = request.recipe or str(policy.spec["recipe"])
+    check_recipe(call, policy.kind, recipe=recipe)
+    if policy.kind is PolicyKind.LANGUAGE:
+        raise Invalid("language policies do not learn in this version: what is said is kept", code="not_available")
+    if policy.frozen:
         raise Conflict(f"policy {name!r} is frozen: POST /v1/policies/{name}/unfreeze first")
     job = await asyncio.to_thread(request_job, call.hub.control, call.tenant, name, recipe=recipe)
     return answer({"job": job.id}, 202)
 
 
 async def dream(call: Call) -> Response:
-    """Rehearsal for rankers is not built yet: said plainly."""
-    call.hub.of(call.tenant, call.path("name"))
-    raise Invalid("dreaming is not available for rankers in this version: use /learn", code="not_available")
+    """Rehearsal is not built yet: said plainly."""
+    call.hub.declared(call.tenant, call.path("name"))
+    raise Invalid("dreaming is not available in this version: use /learn", code="not_available")
 
 
 async def read_job(call: Call) -> Response:
@@ -153,7 +171,7 @@ async def read_job(call: Call) -> Response:
 async def rollback(call: Call) -> Response:
     """Put an earlier version back in one row; the withdrawn one is never promoted by itself again."""
     name, control = call.path("name"), call.hub.control
-    call.hub.of(call.tenant, name)
+    call.hub.declared(call.tenant, name)
     request = parse(RollbackRequest, call.body)
     pointers = control.pointers(call.tenant, name)
     evidence = {"key_id": call.principal.key_id}
@@ -169,7 +187,7 @@ async def rollback(call: Call) -> Response:
 async def promote(call: Call) -> Response:
     """Override the gate by hand; recorded as such, with the reason."""
     name, control = call.path("name"), call.hub.control
-    call.hub.of(call.tenant, name)
+    call.hub.declared(call.tenant, name)
     request = parse(PromoteRequest, call.body)
     pointers = control.pointers(call.tenant, name)
     version = control.version(call.tenant, name, request.version)
@@ -196,7 +214,7 @@ async def unfreeze(call: Call) -> Response:
 
 async def _set_frozen(call: Call, frozen: str) -> Response:
     name = call.path("name")
-    call.hub.of(call.tenant, name)
+    call.hub.declared(call.tenant, name)
     await asyncio.to_thread(lambda: call.hub.control.move(call.tenant, name, change={"frozen": frozen}))
     await asyncio.to_thread(call.hub.refresh)
     return answer(policy_view(call.hub, call.tenant, name))
@@ -205,7 +223,7 @@ async def _set_frozen(call: Call, frozen: str) -> Response:
 async def report(call: Call) -> Response:
     """What the record says: feedback, bias, ceiling, learning, gate, drift."""
     name, control = call.path("name"), call.hub.control
-    call.hub.of(call.tenant, name)
+    call.hub.declared(call.tenant, name)
     found = await asyncio.to_thread(control.state, call.tenant, name, "report")
     body: dict[str, Any] = EMPTY_REPORT | (found or {})
     made_ms = body.pop("made_ms", None)

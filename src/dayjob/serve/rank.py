@@ -14,7 +14,7 @@ from dayjob.serve.call import Call, answer
 from dayjob.serve.decide import Asker, Shares, body_digest, decide, new_id, question, seed_of
 from dayjob.serve.wire import RankRequest, parse
 
-NEW_ID = "send a new id, or the first body again"
+OTHER_BODY = "this id was used with another body, or by somebody else: send a new id, or the first body again"
 # The best order is the champion's own: only the journal says that it was asked for without exploring.
 ROLE = {role: role.value for role in Role} | {Role.BEST: Role.CHAMPION.value}
 
@@ -24,6 +24,7 @@ async def rank(call: Call) -> Response:
     request = parse(RankRequest, call.body)
     hub, service = call.hub, call.service
     user = speaks_for(call.principal, request.user)
+    await hub.heed(call.tenant, user)
     live = hub.of(call.tenant, request.policy)
     serving = live.serving
     digest = body_digest(request)
@@ -31,7 +32,7 @@ async def rank(call: Call) -> Response:
         asked = question(request, serving, max_candidates=service.settings.max_candidates)
     except DayjobError:
         # A retry gets its first answer although the catalog was replaced since.
-        first = await _first(call, request, digest)
+        first = await _first(call, request, digest, user=user)
         if first is None:
             raise
         return answer(rank_answer(call, first))
@@ -60,8 +61,8 @@ async def rank(call: Call) -> Response:
         ),
     )
     written = await hub.store.asubmit(lambda tx: append_decision(tx, decision, asked.blobs))
-    if written.receipt is Receipt.CONFLICT:
-        raise Conflict(f"{written.message}: {NEW_ID}")
+    if written.receipt is Receipt.CONFLICT or (written.first is not None and written.first.user != user):
+        raise Conflict(OTHER_BODY)
     if written.receipt is Receipt.ERASED:
         raise Erased(written.message)
     if written.first is None:
@@ -69,13 +70,14 @@ async def rank(call: Call) -> Response:
     return answer(rank_answer(call, written.first or decision))
 
 
-async def _first(call: Call, request: RankRequest, digest: bytes) -> Decision | None:
-    """The decision that this very request made before, if it did. Raises Conflict where another request did."""
+async def _first(call: Call, request: RankRequest, digest: bytes, *, user: str | None) -> Decision | None:
+    """The decision that this very request made before, if it did. Raises Conflict where another request did, or
+    another person's: a key that speaks for one person must not get what another was answered."""
     if request.id is None:
         return None
     stored = await asyncio.to_thread(call.hub.reader.decision, call.tenant, str(request.id))
-    if stored is not None and stored.record.body_digest != digest:
-        raise Conflict(f"this id was used with another body: {NEW_ID}")
+    if stored is not None and (stored.record.body_digest, stored.record.user) != (digest, user):
+        raise Conflict(OTHER_BODY)
     return None if stored is None else stored.record
 
 

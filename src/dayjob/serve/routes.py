@@ -3,7 +3,7 @@
 A route without a declared access does not exist: the table is the only way in.
 """
 
-from dayjob.serve import answers, feedback, ops, pages, people, policies, rank, wire
+from dayjob.serve import answers, chat, chat_wire, feedback, notes, ops, pages, people, policies, rank, wire
 from dayjob.serve.auth import Scope
 from dayjob.serve.call import JSON, NDJSON
 from dayjob.serve.route import LARGE, Route
@@ -72,6 +72,15 @@ ROUTES: tuple[Route, ...] = (
         answer=answers.JobView,
     ),
     Route(
+        method="POST", path="/v1/chat/completions", handler=chat.chat, scope=INFER,
+        summary="Answer as a language policy, whole or as a stream", answer=chat_wire.ChatAnswer,
+        body=chat_wire.ChatRequest, body_type=JSON,
+    ),
+    Route(
+        method="GET", path="/v1/models", handler=chat.models, scope=INFER,
+        summary="What a chat may name as its model", answer=chat_wire.ModelList,
+    ),
+    Route(
         method="POST", path="/v1/rank", handler=rank.rank, scope=INFER, summary="Order candidates",
         answer=answers.RankResponse, body=wire.RankRequest, body_type=JSON,
     ),
@@ -79,6 +88,19 @@ ROUTES: tuple[Route, ...] = (
         method="POST", path="/v1/feedback", handler=feedback.feedback, scope=FEEDBACK,
         summary="Say what came of a decision", answer=answers.FeedbackAnswer, statuses=(200, 201, 202),
         body=(wire.FeedbackItem, wire.FeedbackBatch), body_type=JSON, token_opens=True,
+    ),
+    Route(
+        method="GET", path="/v1/notes", handler=notes.list_notes, scope=FEEDBACK, summary="What was remembered",
+        answer=notes.NoteList, query=(("user", False), ("session", False), ("policy", False)),
+    ),
+    Route(
+        method="PATCH", path="/v1/notes/{id}", handler=notes.patch_note, scope=ADMIN,
+        summary="Make a note the tenant's, or its owner's again", answer=notes.NoteView, body=notes.NotePatch,
+        body_type=JSON,
+    ),
+    Route(
+        method="DELETE", path="/v1/notes/{id}", handler=notes.delete_note, scope=FEEDBACK, summary="Forget a note",
+        answer=notes.DeletedNote,
     ),
     Route(
         method="GET", path="/v1/export", handler=people.export, scope=ADMIN, summary="Export as NDJSON",

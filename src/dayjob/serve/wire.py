@@ -16,9 +16,13 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter, V
 
 from dayjob.endings import Invalid, OutcomeKind, PolicyKind
 from dayjob.serve.fields import (
-    B64_REMEDY,
+    AT_REMEDY,
+    FEEDBACK_KINDS,
     MAX_DIM,
     MAX_SAFE_INTEGER,
+    OBJECTS,
+    REMEDIES,
+    TAG_FAULTS,
     Dim,
     Finite,
     Matrix,
@@ -34,7 +38,6 @@ from dayjob.serve.fields import (
 )
 
 MAX_FEEDBACK_ITEMS: Final = 1_000
-_AT_REMEDY: Final = "send ISO 8601 with a time zone, as in 2026-11-20T09:00:00Z"
 _MAX_PARAM_CHARS: Final = 200
 _VALUE_REMEDY: Final = (
     'a thumb takes 1 or -1, a reward a finite number, a truth {"relevance": {item: number}}, '
@@ -200,7 +203,7 @@ def _subject_fault(item: FeedbackItem) -> str:
     if item.decision is None and item.session is None and item.kind is not OutcomeKind.RETRACT:
         return "send the decision (or the session) that this speaks of"
     if item.at is not None and not 1970 <= item.at.year < 9999:
-        return f"at lies outside 1970 to 9998; {_AT_REMEDY}"
+        return f"at lies outside 1970 to 9998; {AT_REMEDY}"
     return ""
 
 
@@ -282,18 +285,6 @@ class UserPatch(Asked):
 
 PolicySpec = Annotated[RankerSpec | LanguageSpec, Field(discriminator="kind")]
 Body = TypeVar("Body", bound=Asked)
-_REMEDIES: Final = {
-    "union_tag_not_found": "send kind: ranker or language",
-    "union_tag_invalid": "send kind: ranker or language",
-    "string_pattern_mismatch": "names of policies are letters, digits, dot, dash and underscore, "
-    "other names hold no control characters",
-    "bytes_invalid_encoding": B64_REMEDY,
-    "datetime_parsing": _AT_REMEDY,
-    "datetime_from_date_parsing": _AT_REMEDY,
-    "timezone_aware": _AT_REMEDY,
-    "uuid_parsing": "send a UUID, or leave id out and the server makes one",
-    "model_type": "send one JSON object",
-}
 _SPECS: Final[dict[str, type[Asked]]] = {PolicyKind.RANKER: RankerSpec, PolicyKind.LANGUAGE: LanguageSpec}
 _NESTED: Final[dict[str, type[Asked]]] = {
     "context": Context,
@@ -389,9 +380,15 @@ def _refusal(error: ValidationError, known: Sequence[str]) -> Invalid:
         close = difflib.get_close_matches(path[-1], names, n=1)
         remedy = f"did you mean {close[0]}?" if close else "leave it out"
         return Invalid(f"{param} is not a field here; {remedy}", param=param, code="unknown_field")
+    if kind in TAG_FAULTS:
+        return Invalid(TAG_FAULTS[kind], param="kind", code="missing" if "not_found" in kind else "invalid")
+    if kind == "enum" and path == ["kind"]:
+        return Invalid(f"kind does not fit; {FEEDBACK_KINDS}", param="kind")
+    if kind == "model_type" and path and path[0] in OBJECTS:
+        return Invalid(f"{param} is no object; {OBJECTS[path[0]]}", param=param)
     if path and path[0] == "value":
         return Invalid(f"value does not fit; {_VALUE_REMEDY}", param="value")
     message = fault["msg"].removeprefix("Value error, ")
-    if kind in _REMEDIES:
-        message = f"{message}; {_REMEDIES[kind]}"
+    if kind in REMEDIES:
+        message = f"{message}; {REMEDIES[kind]}"
     return Invalid(f"{param}: {message}" if param else message, param=param or None)

@@ -4,6 +4,7 @@
     clickmodels  position-based model and trust bias by EM; perplexity
     choice       the mixture "pulled by the position, or chosen by relevance", relevance a function of scores
     intervene    what randomised positions prove: AllPairs, the uniform draw at position 1, intervals
+    orders       the same mixture told apart by lists that chance moved, pooled over the orders that served
     bias         the pull of each position with intervals, or why it is unidentifiable
     features     what is known of a candidate before the click: crowding, small models learned on the past
     dependence   permutation tests: do clicks, or rewards, depend on the items, given the position?

@@ -33,6 +33,10 @@ class ClickLog:
     ``feature_BKF``    further numbers about the item at that position (F may be 0): anything that was known before the
                        click, such as ``features.crowding_BK`` or the score of a version that learned from earlier
                        clicks
+    ``order_B``        which order served the list (a version, or a comparison of two), -1 unknown: scores of two orders
+                       are no one scale
+    ``rival_B``        where a comparison put the first choices of two orders at positions 1 and 2 by a fair coin: that
+                       of the other order; -1 elsewhere
     """
 
     item_BK: I64
@@ -45,6 +49,8 @@ class ClickLog:
     truth_B: I64
     reward_B: F64
     feature_BKF: F64
+    order_B: I64
+    rival_B: I64
 
     def __post_init__(self) -> None:
         if self.item_BK.ndim != 2:
@@ -52,7 +58,7 @@ class ClickLog:
         rows, shape = self.item_BK.shape[:1], self.item_BK.shape
         for name in ("click_BK", "propensity_BK", "score_BK"):
             _same_shape(name, getattr(self, name), shape)
-        for name in ("intervened_B", "first_B", "user_B", "truth_B", "reward_B"):
+        for name in ("intervened_B", "first_B", "user_B", "truth_B", "reward_B", "order_B", "rival_B"):
             _same_shape(name, getattr(self, name), rows)
         if self.feature_BKF.ndim != 3 or self.feature_BKF.shape[:2] != shape:
             raise ValueError(f"feature_BKF has shape {self.feature_BKF.shape}; its first two axes must be {shape}.")
@@ -96,6 +102,8 @@ class ClickLog:
             truth_B=np.full(rows, FILLER, np.int64),
             reward_B=np.full(rows, np.nan),
             feature_BKF=np.zeros((*items.shape, 0)),
+            order_B=np.full(rows, FILLER, np.int64),
+            rival_B=np.full(rows, FILLER, np.int64),
         )
 
     def __len__(self) -> int:
@@ -145,6 +153,8 @@ class ClickLog:
             truth_B=self.truth_B[index],
             reward_B=self.reward_B[index],
             feature_BKF=self.feature_BKF[index],
+            order_B=self.order_B[index],
+            rival_B=self.rival_B[index],
         )
 
 

@@ -67,8 +67,9 @@ class Feedback:
     """What a policy's clicks can teach: the report's ``feedback``.
 
     ``share_at`` is the share of clicks at each position; ``informative_share`` the upper bound of the share of clicks
-    that depend on the item (nan when nothing bounds it); ``p_value`` of the hypothesis that only the position matters.
-    Where rewards are judged, ``clicks`` counts them, and ``share_at`` says where they were given.
+    that depend on the item where no dependence is shown (nan else, and when nothing bounds it: how many do is for
+    ``bias.chosen_share`` to say); ``p_value`` of the hypothesis that only the position matters. Where rewards are
+    judged, ``clicks`` counts them, and ``share_at`` says where they were given.
     """
 
     state: FeedbackState
@@ -276,7 +277,7 @@ def _say(facts: _Facts, state: FeedbackState, reason: str, *, needed: int | None
         reason=reason,
         share_at=tuple(float(s) for s in facts.share_at),
         needed=needed,
-        informative_share=float(facts.bound),
+        informative_share=float("nan") if state is FeedbackState.INFORMATIVE else float(facts.bound),
         p_value=float(facts.p_value),
         clicks=facts.clicks,
         changed=facts.changed,

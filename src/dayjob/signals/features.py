@@ -66,7 +66,6 @@ def learned_score(feature_BKF: F64, click_B: I64, *, shown_BK: Bool, block: int 
     x_BKF = standardise(feature_BKF, shown_BK)
     rows, width, columns = x_BKF.shape
     out_BK, weight = np.zeros((rows, width)), np.zeros(columns + width)
-    place_KK = np.eye(width)
     stop = 0
     while stop < rows:
         now = slice(stop, stop + max(block, int(GROWTH * stop)))
@@ -75,8 +74,7 @@ def learned_score(feature_BKF: F64, click_B: I64, *, shown_BK: Bool, block: int 
         seen = np.flatnonzero(click_B[:stop] >= 0)
         if len(seen) == 0:
             continue
-        design = np.concatenate([x_BKF[seen], np.broadcast_to(place_KK, (len(seen), width, width))], axis=2)
-        weight = _newton(design, click_B[seen], shown_BK[seen], weight, ridge)
+        weight = _newton(x_BKF[seen], click_B[seen], shown_BK[seen], weight, ridge)
     return out_BK
 
 
@@ -105,15 +103,23 @@ def reputation(log: ClickLog, *, block: int = 250) -> F64:
     return out_BK
 
 
-def _newton(design_BKP: F64, click_B: I64, shown_BK: Bool, weight_P: F64, ridge: float) -> F64:
-    logit = np.where(shown_BK, design_BKP @ weight_P, -np.inf)
+def _newton(x_BKF: F64, click_B: I64, shown_BK: Bool, weight_P: F64, ridge: float) -> F64:
+    """One step of (w, b): F weights of columns, then K intercepts of positions, whose design is never written out."""
+    width, columns = x_BKF.shape[1:]
+    logit = np.where(shown_BK, x_BKF @ weight_P[:columns] + weight_P[columns:], -np.inf)
     p_BK = np.exp(logit - logit.max(axis=1, keepdims=True))
     p_BK /= p_BK.sum(axis=1, keepdims=True)
-    mean_BP = np.einsum("bk,bkp->bp", p_BK, design_BKP)
-    gradient = (design_BKP[np.arange(len(click_B)), click_B] - mean_BP).sum(axis=0) - ridge * weight_P
-    weighted = design_BKP * p_BK[..., None]
-    flat = design_BKP.reshape(-1, design_BKP.shape[2])
-    hessian = weighted.reshape(flat.shape).T @ flat - mean_BP.T @ mean_BP + ridge * np.eye(len(weight_P))
+    mean_BF = np.einsum("bk,bkf->bf", p_BK, x_BKF)
+    own = (x_BKF[np.arange(len(click_B)), click_B] - mean_BF).sum(axis=0)
+    placed = np.bincount(click_B, minlength=width) - p_BK.sum(axis=0)
+    gradient = np.concatenate([own, placed]) - ridge * weight_P
+    heavy = (x_BKF * p_BK[..., None]).reshape(-1, columns)
+    cross_FK = np.einsum("bk,bkf->fk", p_BK, x_BKF) - mean_BF.T @ p_BK
+    hessian = ridge * np.eye(len(weight_P))
+    hessian[:columns, :columns] += heavy.T @ x_BKF.reshape(-1, columns) - mean_BF.T @ mean_BF
+    hessian[:columns, columns:] += cross_FK
+    hessian[columns:, :columns] += cross_FK.T
+    hessian[columns:, columns:] += np.diag(p_BK.sum(axis=0)) - p_BK.T @ p_BK
     return np.asarray(weight_P + np.linalg.solve(hessian, gradient))
 
 

@@ -7,9 +7,12 @@
 ``clicked``: an id of the list, several ids, a position counted from 1 (where ids are strings), or null. Optional are
 ``user``,
 ``scores``, ``propensity`` (a number for each position), ``explored`` (true where position 1 was drawn uniformly),
-``first`` (the id the policy would have placed first), ``query`` (relevance then belongs to query and item), ``truth``
+``first`` (the id the policy would have placed first), ``version`` (whose order it is), ``rival`` (in a comparison by a
+coin, what the other order puts first), ``query`` (relevance then belongs to query and item), ``truth``
 (the right id),
 ``reward`` and ``at``.
+
+What `dayjob export POLICY` writes is read too.
 
 **CSV** with a header, one impression a row: ``list_id,item,position,clicked`` and optionally ``user``, ``score``,
 ``propensity``, ``explored``, ``first``, ``query``, ``truth``, ``reward``, ``at``. Rows of one list need not be
@@ -34,6 +37,7 @@ import orjson
 
 from dayjob.endings import Invalid
 from dayjob.signals.clicklog import F64, FILLER, I64, Bool, ClickLog
+from dayjob.signals.exported import as_log_line
 
 SYNONYMS: Mapping[str, tuple[str, ...]] = {
     "list": ("list_id", "list", "session_id", "session", "impression_id", "request_id", "decision", "decision_id"),
@@ -46,6 +50,8 @@ SYNONYMS: Mapping[str, tuple[str, ...]] = {
     "propensity": ("propensity", "propensities", "propensity_score", "probability"),
     "explored": ("explored", "intervened", "randomised", "randomized"),
     "first": ("first", "first_choice"),
+    "version": ("version", "ranker"),
+    "rival": ("rival",),
     "query": ("query", "query_id", "qid"),
     "truth": ("truth", "label"),
     "reward": ("reward",),
@@ -106,6 +112,7 @@ def _read_jsonl(first: bytes, lines: Iterator[bytes], builder: "_Builder") -> No
             raise Invalid(f"line {number} is no JSON ({error}): write one object a line.") from None
         if not isinstance(row, dict):
             raise Invalid(f'line {number} is no object: write {{"shown": [...], "clicked": ...}}.')
+        row = as_log_line(row, number)
         _add_list({name: row[key] for name, keys in SYNONYMS.items() for key in keys if key in row}, number, builder)
 
 
@@ -228,7 +235,9 @@ class _Facts:
     user: str
     query: str
     first: str
+    rival: str
     truth: str
+    version: str
     reward: float
     explored: bool
     at: float
@@ -239,7 +248,9 @@ class _Facts:
             user=_text(row.get("user")),
             query=_text(row.get("query")),
             first=_text(row.get("first")),
+            rival=_text(row.get("rival")),
             truth=_text(row.get("truth")),
+            version=_text(row.get("version")),
             reward=_number(row.get("reward", ""), "reward", number),
             explored=_mark(row.get("explored", ""), "explored", number),
             at=_when(row.get("at", ""), number),
@@ -253,7 +264,9 @@ class _Builder:
         self._lists: dict[Any, int] = {}
         self._items: dict[tuple[str, str], int] = {}
         self._users: dict[str, int] = {}
-        self._names: list[tuple[str, str, str]] = []  # query, first and truth of each list
+        self._names: list[tuple[str, str, str, str]] = []  # query, first, rival and truth of each list
+        self._versions: dict[str, int] = {}
+        self._version_B = array("q")
         self._list_I, self._item_I, self._position_I = array("q"), array("q"), array("q")
         self._click_I, self._score_I, self._propensity_I = array("b"), array("d"), array("d")
         self._user_B, self._reward_B, self._explored_B, self._at_B = array("q"), array("d"), array("b"), array("d")
@@ -272,7 +285,8 @@ class _Builder:
         self._reward_B.append(facts.reward)
         self._explored_B.append(facts.explored)
         self._at_B.append(facts.at)
-        self._names.append((facts.query, facts.first, facts.truth))
+        self._version_B.append(self._versions.setdefault(facts.version, len(self._versions)))
+        self._names.append((facts.query, facts.first, facts.rival, facts.truth))
         return row
 
     def add(self, row: int, item: str, *, position: int, clicked: bool, score: float, propensity: float) -> None:
@@ -310,7 +324,12 @@ class _Builder:
             propensity_BK=propensity_BK,
             intervened_B=np.array(self._explored_B, dtype=bool),
             reward_B=np.array(self._reward_B),
+            rival_B=np.array(
+                [self._items.get((q, r), FILLER) if r else FILLER for q, _, r, _ in self._names], np.int64
+            ),
         )
+        # A comparison is an order of its own: two numbers for each version.
+        log = replace(log, order_B=2 * np.array(self._version_B) + (log.rival_B != FILLER))
         log = replace(log, first_B=self._first(log), truth_B=self._truth(log))
         at_B = np.array(self._at_B)
         order = np.argsort(at_B, kind="stable") if np.isfinite(at_B).all() else np.arange(len(log))
@@ -318,7 +337,7 @@ class _Builder:
         return LogFile(log=log.rows(order), days=days if days > 0 else nan, notes=tuple(self._notes))
 
     def _first(self, log: ClickLog) -> I64:
-        given = np.array([self._items.get((q, f), FILLER) if f else FILLER for q, f, _ in self._names], np.int64)
+        given = np.array([self._items.get((q, f), FILLER) if f else FILLER for q, f, *_ in self._names], np.int64)
         if (given != FILLER).any() or not np.isfinite(log.score_BK).any():
             return given
         self.note("The policy's first choice is taken to be the item of the highest score.")
@@ -328,7 +347,7 @@ class _Builder:
 
     def _truth(self, log: ClickLog) -> I64:
         given = np.array(
-            [self._items.get((q, t), FILLER - 1) if t else FILLER - 1 for q, _, t in self._names], np.int64
+            [self._items.get((q, t), FILLER - 1) if t else FILLER - 1 for q, *_, t in self._names], np.int64
         )
         there = log.item_BK == given[:, None]
         return np.where(there.any(axis=1), there.argmax(axis=1), FILLER).astype(np.int64)

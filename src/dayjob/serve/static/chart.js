@@ -42,7 +42,7 @@ export function axis({ say = short, label = "", ...rest } = {}) {
 }
 
 /** The x axis of whole numbers: interactions, decisions, positions. */
-export const along = (label, rest = {}) => axis({ label, size: 30, space: 70, grid: { show: false }, say: (value) => short(value), ...rest });
+export const along = (label, rest = {}) => axis({ label, size: 30, space: (u, at, min, max, size) => Math.min(70, size / 4), grid: { show: false }, say: (value) => short(value), ...rest });
 
 class Chart {
   constructor(place) {

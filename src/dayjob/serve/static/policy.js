@@ -14,10 +14,10 @@ everyLook(async () => {
   const [report, found] = await Promise.all([read(`${base}/report`), read(`${base}/series`)]);
   if (!report || !found) return;
   position(report);
-  shares((found.series.position ?? []).filter((one) => one.share_at?.length));
+  shares((found.series.position ?? []).filter((one) => one.share_at?.some((share) => share > 0)));
   trial(found.series.trial ?? []);
   versions(found.series.versions ?? []);
-  learning(found.series.learning ?? []);
+  learning((found.series.learning ?? []).filter((one) => Number.isFinite(one.kl) || Number.isFinite(one.reward)));
 });
 
 async function read(address) {
@@ -34,7 +34,7 @@ function position(report) {
   const label = predicted ? "click model" : "pull of the position (β)";
   const bars = uPlot.paths.bars({ size: [0.62, 72], radius: 0.12 });
   const options = () => ({
-    scales: { x: { ...x, range: [0.4, share.length + 0.6] }, y: { range: (u, min, max) => [0, Math.max(0.1, max * 1.08)] } },
+    scales: { x: { ...x, range: [0.4, share.length + 0.6] }, y: { range: (u, min, max) => [-0.05 * Math.max(0.1, max), Math.max(0.1, max * 1.08)] } },
     axes: [along("position", { splits: () => share.map((_, at) => at + 1) }), axis({ say: percent, size: 56 })],
     series: [
       { label: "position", value: (u, value, at, index) => (index === null ? "" : short(value)) },
@@ -53,9 +53,9 @@ function shares(points) {
   const places = points.at(-1).share_at.slice(0, 3).map((_, at) => at);
   const options = () => ({
     scales: { x, y: { range: (u, min, max) => [0, Math.max(0.1, max * 1.08)] } },
-    axes: [along("number in the journal"), axis({ say: percent, size: 56 })],
+    axes: [along("journal row"), axis({ say: percent, size: 56 })],
     series: [
-      { label: "at", value: (u, value, at, index) => short(index === null ? u.data[0].at(-1) : value) },
+      { label: "row", value: (u, value, at, index) => short(index === null ? u.data[0].at(-1) : value) },
       ...places.map((at) => line(`position ${at + 1}`, LINES[at], { say: percent })),
     ],
   });
@@ -121,9 +121,9 @@ function versions(points) {
     const few = points.length < 3;
     const options = () => ({
       scales: { x },
-      axes: [along("number in the journal"), axis({ size: 56, say })],
+      axes: [along("journal row"), axis({ size: 56, say })],
       series: [
-        { label: "at", value: (u, value, at, index) => short(index === null ? u.data[0].at(-1) : value) },
+        { label: "row", value: (u, value, at, index) => short(index === null ? u.data[0].at(-1) : value) },
         ...names.map((name, at) => line(name, stroke(name, at), { say, points: { show: few, size: 8 } })),
       ],
     });
@@ -139,9 +139,9 @@ function learning(points) {
   const column = (name) => points.map((one) => one[name] ?? null);
   const options = () => ({
     scales: { x, y: { range: (u, min, max) => [0, Math.max(STILL, 1.1 * max)] }, reward: {} },
-    axes: [along("number in the journal"), axis({ size: 56, label: "KL, nats" }), axis({ scale: "reward", side: 1, size: 50, label: "reward", grid: { show: false } })],
+    axes: [along("journal row"), axis({ size: 56, label: "KL, nats" }), axis({ scale: "reward", side: 1, size: 50, label: "reward", grid: { show: false } })],
     series: [
-      { label: "at", value: (u, value, at, index) => short(index === null ? u.data[0].at(-1) : value) },
+      { label: "row", value: (u, value, at, index) => short(index === null ? u.data[0].at(-1) : value) },
       line("KL moved", "v2"),
       line("reward", "v1", { scale: "reward" }),
     ],

@@ -1,0 +1,86 @@
+"""Opening the base models of the configuration: from a folder, or from the Hugging Face hub into its cache.
+
+A base opens whole or not at all, before the server answers anybody: a model that is missing, broken, not there in full,
+or too short for its settings stops the start with what to do about it.
+"""
+
+import importlib.util
+import logging
+from pathlib import Path
+
+from dayjob.config import Base
+from dayjob.endings import Invalid
+from dayjob.journal.versions import find_files
+from dayjob.policies.engine_protocol import VersionRef
+from dayjob.serve.models import OpenBase
+
+NEEDED = ("torch", "transformers")
+NEEDS_LANGUAGE = "a language policy needs {missing}, which is not installed: pip install 'dayjob[language]'"
+# What a model is made of; never a pickle, never a program.
+FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
+TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "tekken.json")
+log = logging.getLogger("dayjob.serve")
+
+
+def open_bases(bases: tuple[Base, ...]) -> dict[str, OpenBase]:
+    """Every base, open. Raises Invalid, naming the base and the remedy, for the first that cannot be."""
+    for package in NEEDED if bases else ():
+        if importlib.util.find_spec(package) is None:
+            raise Invalid(NEEDS_LANGUAGE.format(missing=package), param="bases")
+    return {base.name: open_base(base) for base in bases}
+
+
+def open_base(base: Base) -> OpenBase:
+    """One base on an engine of its own. Raises Invalid as `open_bases` does."""
+    import torch
+    from transformers.utils.logging import disable_progress_bar
+
+    from dayjob.policies.engine_jobs import EngineLimits
+    from dayjob.policies.engine_transformers import TransformersEngine, load_model, longest_context
+    from dayjob.policies.tokens import Tokens
+
+    if base.device != "cpu" and not torch.cuda.is_available():
+        raise Invalid(f'bases.{base.name}: this machine has no {base.device}: set device = "cpu"', param="bases")
+    disable_progress_bar()
+    try:
+        folder = _folder(base)
+        if not any((folder / name).exists() for name in TOKENIZERS):  # else an empty one would be made up
+            raise Invalid(f"{folder} holds no tokenizer: save it there with tokenizer.save_pretrained")
+        tokens = Tokens.open(folder)
+        model = load_model(folder, dtype=getattr(torch, base.dtype), device=base.device)
+        context_tokens = min(base.context_tokens, longest_context(model.config) or base.context_tokens)
+        limits = EngineLimits(slots=base.slots, context_tokens=context_tokens)
+        engine = TransformersEngine(model, tokens, limits=limits)
+    except Invalid as error:
+        raise Invalid(f"bases.{base.name}: {error}", param="bases", code=error.code) from error
+    log.info("base %s is open: %s", base.name, folder)
+    return OpenBase(name=base.name, engine=engine, tokens=tokens, context_tokens=context_tokens)
+
+
+def _folder(base: Base) -> Path:
+    """Where the model lies. Raises Invalid where it cannot be had."""
+    if Path(base.path).is_absolute():
+        if not (Path(base.path) / "config.json").is_file():
+            raise Invalid(
+                f"{base.path} is no model's folder (it has no config.json): name one that save_pretrained wrote, or "
+                "OWNER/NAME of a model on the hub"
+            )
+        return Path(base.path)
+    import httpx
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(base.path, allow_patterns=FILES))
+    except (OSError, ValueError, httpx.HTTPError) as error:
+        reason = str(error).strip().splitlines()
+        raise Invalid(
+            f"there is no folder {base.path}, and the model of that name could not be had from the Hugging Face hub "
+            f"({reason[0] if reason else type(error).__name__}): check the name and the network (HF_TOKEN for a gated "
+            "model), or download it elsewhere with `hf download` and name its folder"
+        ) from error
+
+
+def find_adapter(root: Path, tenant: str, policy: str, version: str, digest: str) -> VersionRef:
+    """Where a version of a language policy lies, as its engine knows it. Raises NotFound or Damaged."""
+    folder, files = find_files(root, tenant, policy, version, digest=digest)
+    return VersionRef(name=f"{tenant}/{policy}/{version}", digest=digest, folder=folder, files=files)

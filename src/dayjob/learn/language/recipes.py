@@ -1,0 +1,92 @@
+"""What may be done with a night's lessons, and the settings of each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Literal
+
+from dayjob.endings import Invalid
+from dayjob.objectives.language.divergence import FORWARD, Divergence
+from dayjob.policies.language_train import LoraShape
+
+_SHAPE = LoraShape()
+Method = Literal["consolidate", "sft-answers", "accept-reject", "preferences", "published-sft", "published-grpo"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class NightRecipe:
+    """A method and its settings. The defaults are those of ``consolidate``; see ``RECIPES`` for the others'.
+
+    A step is one update. Its lessons and its anchor rows are drawn anew, and cut into microbatches of ``microbatch``
+    rows whatever their number: memory grows with the microbatch, not with the step.
+    """
+
+    method: Method
+    lora: LoraShape = _SHAPE
+    learning_rates: tuple[float, ...] = (2e-3,)  # several: each is tried, the stop split chooses
+    steps: int = 100
+    warmup: int = 10  # steps in which the learning rate rises
+    max_gradient: float = 1.0  # L2 norm
+    lessons: int = 32  # a step
+    microbatch: int = 32  # rows
+    answer_tokens: int = 64  # at most, of what is written at night
+    context_tokens: int = 2048  # of a prompt and its answer; lessons that are longer are left out, and said
+
+    divergence: Divergence = FORWARD  # of self-distillation
+    refine: bool = True  # where a correction marks an error, the teacher rewrites from there on
+    error_ratio: float = 0.1  # a token is an error that the teacher gives less than this times its best token's chance
+
+    anchor: float = 5.0  # weight of KL(base || new) against the lessons; 0: no anchor
+    anchor_rows: int = 64  # a step
+    self_written: int = 512  # prompts that the base model writes itself; 0: none
+    question_tokens: int = 64  # at most, of a prompt that it writes itself
+    conflict: float = 0.5  # nats: a rehearsal whose answer the notes change by more than this on any token is no anchor
+    own_words: float = 0.5  # weight of such rehearsals as lessons of self-distillation; 0: they are dropped
+    own_words_from: float = 3.0  # nats: from here on they are surely about the lesson; below they are only dropped
+    kl_budget: float = 0.1  # nats a token on the anchor's rows, over which everything else learns less
+
+    preference_beta: float = 0.1
+    accept_threshold: float = 0.25  # p*: act exactly when acceptance is more probable than this
+
+    stop_every: int = 10  # steps between looks at the stop split; 0: none, every step is taken
+    save_every: int = 25  # steps between checkpoints
+    patience: int = 4  # looks without a better score after which the night ends
+
+    def __post_init__(self) -> None:
+        if not self.learning_rates or min(self.learning_rates) <= 0:
+            message = f"learning_rates is {self.learning_rates}: give at least one number above 0"
+            raise Invalid(message, param="learning_rates")
+        for name in ("steps", "lessons", "microbatch", "answer_tokens", "question_tokens", "patience", "save_every"):
+            if getattr(self, name) < 1:
+                raise Invalid(f"{name} is {getattr(self, name)}: at least 1", param=name)
+        for name in (
+            "anchor",
+            "self_written",
+            "anchor_rows",
+            "conflict",
+            "own_words",
+            "own_words_from",
+            "warmup",
+            "stop_every",
+        ):
+            if getattr(self, name) < 0:
+                raise Invalid(f"{name} is {getattr(self, name)}: 0 or more", param=name)
+        if self.anchor and not self.anchor_rows:
+            raise Invalid("an anchor without rows: give anchor_rows, or an anchor of 0", param="anchor_rows")
+
+
+_ANCHORED = NightRecipe(method="consolidate")
+_PUBLISHED = replace(_ANCHORED, anchor=0.0, self_written=0, stop_every=0)
+
+RECIPES: Mapping[str, NightRecipe] = MappingProxyType(
+    {
+        "consolidate": _ANCHORED,
+        "sft-answers": replace(_ANCHORED, method="sft-answers"),
+        "accept-reject": replace(_ANCHORED, method="accept-reject", learning_rates=(5e-4,)),
+        "preferences": replace(_ANCHORED, method="preferences", learning_rates=(1e-3,)),
+        "published-sft": replace(_PUBLISHED, method="published-sft", learning_rates=(1e-3,)),
+        "published-grpo": replace(_PUBLISHED, method="published-grpo", learning_rates=(1e-3,)),
+    }
+)

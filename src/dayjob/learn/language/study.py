@@ -1,0 +1,127 @@
+"""The model that learns: a base, an adapter on it that can be switched off, and the hidden states of given rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dayjob.endings import Invalid
+from dayjob.learn.language.recipes import NightRecipe
+from dayjob.learn.language.writing import Writer
+from dayjob.objectives.language.logits import token_logprobs
+from dayjob.policies.engine_batch import Batch
+from dayjob.policies.engine_transformers import load_model
+from dayjob.policies.language_train import TrainableLora
+from dayjob.policies.tokens import Tokens
+
+Ids = tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rows:
+    """Completions behind prompts, padded on the right: a causal model sees nothing of what follows a token, so the
+    numbers of a row are those it has alone. Shapes in ``objectives.language``; L is prompt and completion."""
+
+    ids_BL: Tensor
+    place_BT: Tensor  # of the hidden state that predicts each token of the completion
+    token_BT: Tensor
+    mask_BT: Tensor
+
+    @staticmethod
+    def of(prompts: Sequence[Ids], completions: Sequence[Ids], *, device: torch.device) -> Rows:
+        """A row each; a completion may be empty (it counts nowhere), a prompt may not."""
+        pairs = list(zip(prompts, completions, strict=True))
+        longest = max(len(prompt) + len(completion) for prompt, completion in pairs)
+        most = max(1, max(len(completion) for completion in completions))
+        ids = [[*prompt, *completion, *[0] * (longest - len(prompt) - len(completion))] for prompt, completion in pairs]
+        token = [[*completion, *[0] * (most - len(completion))] for completion in completions]
+        length_B1 = torch.tensor([len(completion) for completion in completions], device=device)[:, None]
+        start_B1 = torch.tensor([len(prompt) for prompt in prompts], device=device)[:, None]
+        step_T = torch.arange(most, device=device)
+        return Rows(
+            ids_BL=torch.tensor(ids, device=device),
+            place_BT=(start_B1 - 1 + step_T).clamp_max(longest - 1),
+            token_BT=torch.tensor(token, device=device),
+            mask_BT=step_T < length_B1,
+        )
+
+    def __len__(self) -> int:
+        return len(self.ids_BL)
+
+    def cut(self, part: slice) -> Rows:
+        """Some of the rows."""
+        return Rows(
+            ids_BL=self.ids_BL[part],
+            place_BT=self.place_BT[part],
+            token_BT=self.token_BT[part],
+            mask_BT=self.mask_BT[part],
+        )
+
+
+class Study:
+    """One model from a folder, with its adapter in training."""
+
+    def __init__(self, folder: Path, recipe: NightRecipe, *, seed: int, device: str = "cpu") -> None:
+        """Raises Invalid when the folder holds no model that this engine serves exactly: what could not be served is
+        not trained."""
+        self.tokens = Tokens.open(folder)
+        model: Any = load_model(folder, device=device)
+        self.vocabulary_VD: Tensor = model.get_output_embeddings().weight
+        if model.get_output_embeddings().bias is not None:
+            raise Invalid("the model's output layer has a bias, which the objectives leave out: take another base")
+        slots = recipe.microbatch
+        context = min(recipe.context_tokens, getattr(model.config, "max_position_embeddings", recipe.context_tokens))
+        self._body = model.get_decoder()
+        self.device: torch.device = model.device
+        batch = Batch(model, slots=slots, max_tokens=context)
+        self.writer = Writer(batch, end_ids=self.tokens.end_ids, slots=slots, context_tokens=context)
+        self.lora = TrainableLora(model, head=model.get_output_embeddings(), shape=recipe.lora, seed=seed)
+        self.vocabulary_VD.requires_grad_(False)
+
+    def rows(self, prompts: Sequence[Ids], completions: Sequence[Ids]) -> Rows:
+        """:meth:`Rows.of` on this model's device."""
+        return Rows.of(prompts, completions, device=self.device)
+
+    def hidden(self, rows: Rows) -> Tensor:
+        """(B, T, D): the last hidden state that predicts each token of the completions."""
+        hidden_BLD: Tensor = self._body(input_ids=rows.ids_BL, use_cache=False).last_hidden_state
+        return hidden_BLD.gather(1, rows.place_BT[:, :, None].expand(-1, -1, hidden_BLD.shape[2]))
+
+    def logprobs(self, rows: Rows, *, temperature: float = 1.0) -> Tensor:
+        """(B, T): of each token of the completions, 0 behind their ends."""
+        return token_logprobs(
+            self.hidden(rows),
+            self.vocabulary_VD,
+            token_BT=rows.token_BT,
+            mask_BT=rows.mask_BT,
+            temperature=temperature,
+        )
+
+    @torch.no_grad()
+    def base_hidden(self, rows: Rows) -> Tensor:
+        """:meth:`hidden` of the model with its adapter off."""
+        with self.lora.off():
+            return self.hidden(rows)
+
+    @torch.no_grad()
+    def base_logprobs(self, rows: Rows) -> Tensor:
+        """:meth:`logprobs` of the model with its adapter off."""
+        with self.lora.off():
+            return self.logprobs(rows)
+
+    @contextmanager
+    def base(self) -> Iterator[Writer]:
+        """The writer, with the adapter off: the teacher, or the base model itself."""
+        with self.lora.off():
+            yield self.writer
+
+
+def slices(count: int, size: int) -> Iterator[slice]:
+    """Of at most ``size``, covering ``count`` rows."""
+    return (slice(first, min(first + size, count)) for first in range(0, count, size))

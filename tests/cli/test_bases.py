@@ -1,0 +1,106 @@
+"""A base model opens whole or not at all, and says what to do about it."""
+
+import asyncio
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+
+from dayjob.cli.bases import open_bases
+from dayjob.config import Base
+from dayjob.endings import Invalid
+from tests.serve.chatting import CONTEXT, save_tiny
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return save_tiny(tmp_path / "model")
+
+
+def refused(base: Base) -> str:
+    with pytest.raises(Invalid) as refusal:
+        open_bases((base,))
+    assert f"bases.{base.name}" in str(refusal.value)
+    return str(refusal.value)
+
+
+def lose_a_tensor(folder: Path) -> None:
+    weights = safetensors.torch.load_file(folder / "model.safetensors")
+    del weights["model.layers.1.mlp.up_proj.weight"]
+    safetensors.torch.save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def reshape_a_tensor(folder: Path) -> None:
+    weights = safetensors.torch.load_file(folder / "model.safetensors")
+    weights["model.layers.1.mlp.up_proj.weight"] = torch.zeros(3, 3)
+    safetensors.torch.save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def cut_the_weights(folder: Path) -> None:
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def only_a_pickle(folder: Path) -> None:
+    weights = safetensors.torch.load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    torch.save(weights, folder / "pytorch_model.bin")
+
+
+def an_unknown_shape(folder: Path) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"model_type": "abacus", "architectures": ["Abacus"]}))
+
+
+def no_tokenizer(folder: Path) -> None:
+    for path in folder.glob("*token*"):
+        path.unlink()
+
+
+@pytest.mark.parametrize(
+    ("damage", "remedy"),
+    [
+        (lose_a_tensor, "lacks model.layers.1.mlp.up_proj.weight"),
+        (reshape_a_tensor, "save_pretrained"),
+        (cut_the_weights, "save_pretrained"),
+        (only_a_pickle, "save_pretrained"),
+        (an_unknown_shape, "abacus"),
+        (no_tokenizer, "tokenizer.save_pretrained"),
+        (lambda folder: (folder / "config.json").write_text("{"), "save_pretrained"),
+        (lambda folder: (folder / "config.json").unlink(), "config.json"),
+    ],
+)
+def test_a_broken_folder_does_not_open(folder: Path, damage: Callable[[Path], object], remedy: str) -> None:
+    damage(folder)
+    assert remedy in refused(Base(name="broken", path=str(folder)))
+
+
+def test_a_folder_that_is_not_there_and_a_device_that_is_not_here_are_said(tmp_path: Path, folder: Path) -> None:
+    assert "save_pretrained" in refused(Base(name="x", path=str(tmp_path / "none")))
+    if not torch.cuda.is_available():
+        assert 'device = "cpu"' in refused(Base(name="x", path=str(folder), device="cuda"))
+
+
+def test_a_base_reads_no_more_than_its_model_does(folder: Path) -> None:
+    for asked, served in ((4_096, CONTEXT), (64, 64)):
+        base = open_bases((Base(name="tiny", path=str(folder), context_tokens=asked),))["tiny"]
+        assert base.context_tokens == served
+        asyncio.run(base.engine.close())
+
+
+def test_a_hub_that_cannot_be_reached_stops_the_start_with_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "dayjob.toml").write_text('[bases.clerk]\npath = "nobody/nothing"\n')
+    environ = {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path / "hub"), "PATH": "/usr/bin:/bin"}
+    command = [sys.executable, "-m", "dayjob", "serve", "--data", "data", "--port", "0"]
+    ended = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True, timeout=120)
+    assert ended.returncode == 2, ended.stderr
+    told = " ".join(ended.stderr.split())
+    for words in ("bases.clerk", "nobody/nothing", "hf download", "the network"):
+        assert words in told
+    assert "Traceback" not in told
+    assert not (tmp_path / "data" / "journal.db").exists(), "nothing is half-open"
