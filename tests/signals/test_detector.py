@@ -34,6 +34,7 @@ def test_any_position_pattern_is_uninformative_within_two_thousand_where_feature
     assert found["informative"] == 0.0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pattern", [STEEP, GENTLE, SLIPPING])
 def test_a_score_alone_seldom_tells_a_position_pattern_from_a_few_who_look(pattern: tuple[float, ...]) -> None:
     blind, looked = (states(Crowd(blind=share, pattern=pattern)) for share in (1.0, 0.95))

@@ -29,7 +29,7 @@ from dayjob.records import Job, Json, Policy, Version
 
 log = logging.getLogger("dayjob.learner")
 LEASE_S = 30.0
-DEATHS = 2  # of learners over one job, after which it is given up
+DEATHS = 5  # of learners over one job, after which it is given up; kills from outside should not use them up
 RETRY_S = 60.0  # between two tries to rebuild a champion that must go
 ABANDONED_S = 3600.0  # no write of a version takes so long: what is older was left behind by a killed learner
 NOTHING_LEFT = "nothing is left to learn from: the baseline serves"
