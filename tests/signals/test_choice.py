@@ -52,7 +52,7 @@ def test_newton_step_is_the_gradient_of_the_weighted_likelihood() -> None:
         step = 1e-5 * np.eye(3)
         return np.array([(value(w + s) - value(w - s)) / 2e-5 for s in step])
 
-    moved = choice._step(x, choice._choice(x, shown, weight), label, looked, weight, ridge)
+    moved = choice._step(choice._design(x), choice._choice(x, shown, weight), label, looked, weight, ridge)
     hessian = np.stack([(slope(weight + s) - slope(weight - s)) / 2e-4 for s in 1e-4 * np.eye(3)])
     assert moved == pytest.approx(weight - np.linalg.solve(hessian, slope(weight)), rel=1e-4)
 

@@ -19,6 +19,7 @@ from dayjob.signals.detector import Feedback, feedback
 from dayjob.signals.features import learned_score
 
 QUIET_S = 5.0
+REST = 20.0  # times as long as the last look took: telling people costs at most a twentieth of a core
 FEEDBACK_EVERY = 250  # closed decisions at least between two looks at what the clicks can teach
 LOOK_SHARE = 4  # and a quarter of those on the desk: looking costs in proportion to them
 DRIFT_WINDOW = 100  # uniform draws at position 1 in a window
@@ -37,10 +38,11 @@ def read_feedback(desk: Desk) -> Feedback:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Analysis:
-    """The slow part of a report: of how many closed decisions, when, and what it said."""
+    """The slow part of a report: of how many closed decisions, when, how long it took, and what it said."""
 
     closed: int
     at_s: float
+    took_s: float
     bias: Bias | None
     body: Json
 
@@ -51,12 +53,13 @@ def is_due(analysis: Analysis, desk: Desk, *, now_s: float, lag: int = 0) -> boo
     ``lag``: closed decisions that are not on the desk, since an older one is open.
     """
     new = desk.closed + lag - analysis.closed
-    return new >= max(FEEDBACK_EVERY, len(desk.lines) // LOOK_SHARE) or (new > 0 and now_s - analysis.at_s >= QUIET_S)
+    quiet_s = max(QUIET_S, REST * analysis.took_s)
+    return new >= max(FEEDBACK_EVERY, len(desk.lines) // LOOK_SHARE) or (new > 0 and now_s - analysis.at_s >= quiet_s)
 
 
 def analyse(desk: Desk, said: Feedback, *, spec: Json, now_s: float) -> Analysis:
     """Everything in a report but the gate's own part."""
-    log, lines = desk.log(), list(desk.lines)
+    began_s, log, lines = time.monotonic(), desk.log(), list(desk.lines)
     bias = estimate_bias(log, found=said) if len(log) else None
     body = {
         "feedback": {
@@ -78,7 +81,8 @@ def analyse(desk: Desk, said: Feedback, *, spec: Json, now_s: float) -> Analysis
         },
         "made_ms": int(time.time() * 1000),
     }
-    return Analysis(closed=desk.closed, at_s=now_s, bias=bias, body=body)
+    took_s = time.monotonic() - began_s
+    return Analysis(closed=desk.closed, at_s=now_s, took_s=took_s, bias=bias, body=body)
 
 
 def _chosen(log: ClickLog, said: Feedback, *, bias: Bias | None) -> Json:

@@ -95,7 +95,7 @@ def fit_choice(log: ClickLog, columns_BKF: F64, *, config: ChoiceConfig | None =
     weight = np.zeros(x_BKF.shape[2] + 1)
     if frequency_L[-1] > 0:
         weight[-1] = np.log(frequency_L[-1] / (1 - frequency_L[-1]) * log.width)
-    last, index = -np.inf, np.arange(len(rows))
+    last, index, design_BLP = -np.inf, np.arange(len(rows)), _design(x_BKF)
     for _ in range(config.iterations):
         rho_BL = _choice(x_BKF, shown_BK, weight)
         by_look, by_pull = look * rho_BL[index, label_B], pull_L[label_B]
@@ -107,7 +107,7 @@ def fit_choice(log: ClickLog, columns_BKF: F64, *, config: ChoiceConfig | None =
         looked_B = by_look / total
         pull_L = np.bincount(label_B, weights=1 - looked_B, minlength=log.width + 1) / len(label_B)
         look = float(looked_B.mean())
-        weight = _step(x_BKF, rho_BL, label_B, looked_B, weight, config.ridge)
+        weight = _step(design_BLP, rho_BL, label_B, looked_B, weight, config.ridge)
     error_L, look_error = _errors(x_BKF, shown_BK, label_B, log.user_B[rows], (pull_L, look, weight))
     used = frequency_L[frequency_L > 0]
     return ChoiceModel(
@@ -139,12 +139,11 @@ def _design(x_BKF: F64) -> F64:
     return design
 
 
-def _step(x_BKF: F64, rho_BL: F64, label_B: I64, looked_B: F64, weight: F64, ridge: float) -> F64:
+def _step(design_BLP: F64, rho_BL: F64, label_B: I64, looked_B: F64, weight: F64, ridge: float) -> F64:
     """One Newton step of the weighted conditional logit."""
-    design = _design(x_BKF)
-    mean_BP = np.einsum("bl,blp->bp", rho_BL, design)
-    gradient = looked_B @ (design[np.arange(len(label_B)), label_B] - mean_BP) - ridge * weight
-    flat = design.reshape(-1, design.shape[2])
+    mean_BP = (rho_BL[:, None, :] @ design_BLP)[:, 0]
+    gradient = looked_B @ (design_BLP[np.arange(len(label_B)), label_B] - mean_BP) - ridge * weight
+    flat = design_BLP.reshape(-1, design_BLP.shape[2])
     scaled = flat * (rho_BL * looked_B[:, None]).reshape(-1, 1)
     hessian = scaled.T @ flat - (mean_BP * looked_B[:, None]).T @ mean_BP + ridge * np.eye(len(weight))
     step = np.linalg.solve(hessian, gradient)
