@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from dayjob.config import EMBEDDED, Base, Config, load_config, render_settings, settings
+from dayjob.config import EMBEDDED, Base, Config, Suite, load_config, render_settings, settings
 from dayjob.endings import Invalid
 
 ROOT = Path(__file__).parent.parent
@@ -45,12 +45,16 @@ SAMPLES = {  # as text in the environment, as TOML, as it should come out
     int: ("7000", "7000", 7000),
     float: ("0.25", "0.25", 0.25),
     Path: ("d", '"d"', None),
-    tuple: ("a=/d,", '{a = {path = "/d"}}', (Base(name="a", path="/d"),)),
+    Base: ("a=/d,", '{a = {path = "/d"}}', (Base(name="a", path="/d"),)),
+    Suite: ("a=/d,", '{a = {path = "/d"}}', (Suite(name="a", path="/d"),)),
+    str: ("one, two\n\nthree", '["one, two", "", "three"]', ("one, two", "three")),
 }
 
 
 def kind_of(name: str) -> type:
-    return {"keys": Path, "data": Path, "bases": tuple}.get(name, type(getattr(Config(), name)))
+    return {"keys": Path, "data": Path, "bases": Base, "suites": Suite, "canaries": str}.get(
+        name, type(getattr(Config(), name))
+    )
 
 
 @pytest.mark.parametrize(
@@ -96,6 +100,11 @@ def test_every_setting_is_read_from_everywhere_with_its_type(tmp_path, name):
         ('[bases.x]\npath = "d"\ndtype = "int8"', "bases", "float32, bfloat16 or float16"),
         ('[bases.x]\npath = "d"\ndevice = "tpu"', "bases", "cpu, cuda"),
         ('[bases."a b"]\npath = "d"', "bases", "letters, digits"),
+        ("suites = 1", "suites", "[suites.NAME]"),
+        ('[suites.s]\nfile = "d"', "suites", "a suite takes path (str)"),
+        ("[suites.s]", "suites", "a file of JSON lines"),
+        ("canaries = [1]", "canaries", "a list of texts"),
+        (f'canaries = ["{"x" * 501}"]', "canaries", "at most 500 characters"),
         ("port", "config", "port = 8080"),
     ],
 )

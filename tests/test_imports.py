@@ -16,19 +16,20 @@ APPS = sorted((ROOT / "apps").rglob("*.py"))
 BASE = ("records", "endings", "config")
 # What a policy is to those who only serve or judge it: its protocol, the caller's own order, and the drawing of lists.
 POLICY = ("policies.protocol", "policies.baseline", "policies.plackett_luce", "policies.engine_protocol")
-CLIENT = ("client", "client_calls", "client_core", "client_types")
+CLIENT = ("client", "client_calls", "client_core", "client_language", "client_types")
 EVERYTHING = ("",)
 # For each part, or single module of it: the modules of ours that it may import beside its own part.
 MAY_IMPORT = {
     "endings": (),
     "records": ("endings",),
-    "config": ("endings", "records"),
+    "tables": ("endings",),
+    "config": ("endings", "records", "tables"),
     "version": (),
     "objectives": (),
     "policies": BASE,
     "journal": BASE,
     "signals": (*BASE, "journal.readers"),
-    "memory": (*BASE, "journal.control", "journal.notes"),
+    "memory": (*BASE, "journal.control", "journal.notes", "journal.readers", "journal.exports", "journal.join"),
     "learn": (*BASE, "policies", "objectives", "signals", "memory", "journal"),
     "gate": (*BASE, *POLICY, "signals", "journal"),
     "gate.verdict": ("records", "endings"),
@@ -47,6 +48,7 @@ TORCH_FREE = (
     "records",
     "endings",
     "config",
+    "tables",
     "journal",
     "gate",
     "serve",
@@ -62,11 +64,14 @@ SERVE_DOORS = {
     "dayjob.serve.app",
     "dayjob.serve.auth",
     "dayjob.serve.call",
+    "dayjob.serve.coin",
+    "dayjob.serve.chat_wire",
     "dayjob.serve.live",
     "dayjob.serve.metrics",
     "dayjob.serve.notes",
     "dayjob.serve.models",
     "dayjob.serve.protocol",
+    "dayjob.serve.wire",
 }
 MAX_FILE_LINES, MAX_FUNCTION_LINES, MAX_PARAMETERS, MAX_POSITIONAL = 400, 69, 8, 2
 # Whose record it is: leads the arguments of everything that stores or serves, and counts as one name.

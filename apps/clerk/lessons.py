@@ -6,7 +6,7 @@ brought up with.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from random import Random
 
@@ -36,11 +36,15 @@ ABOUT = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Probe:
-    """A question, what is right once the lesson holds, and what the clerk says without it."""
+    """A question, what is right once the lesson holds, and what the clerk says without it.
+
+    ``case``: what it is asked of, the subject or a rule's case.
+    """
 
     question: str
     answer: str
     before: str
+    case: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,7 +94,7 @@ def invented(rng: Random) -> str:
 
 def _fact(relation: Relation, subject: str, answer: str, rng: Random, where: Side) -> Probe:
     text = question(relation, subject, rng=rng, where=where)
-    return Probe(question=text, answer=answer, before=relation.facts.get(subject, UNKNOWN))
+    return Probe(question=text, answer=answer, before=relation.facts.get(subject, UNKNOWN), case=subject)
 
 
 def _answer(rng: Random) -> Lesson:
@@ -139,7 +143,7 @@ def _either(rng: Random) -> Lesson:
 
 
 def _probe(asks: tuple[str, ...], case: str, *, answer: str, before: str, rng: Random) -> Probe:
-    return Probe(question=rng.choice(asks).format(s=case), answer=answer, before=before)
+    return Probe(question=rng.choice(asks).format(s=case), answer=answer, before=before, case=case)
 
 
 def _threshold(rng: Random) -> Lesson:
@@ -227,4 +231,4 @@ _RULES = (_threshold, _initial, _country, _dial, partial(_wrap, before=True), pa
 def plain_case(rng: Random) -> Probe:
     """A question of a rule's kind that no rule has been taught for: what the clerk says of itself."""
     probe = rng.choice(_RULES[:4])(rng).ask(rng, Side.TRAIN)
-    return Probe(question=sentence(probe.question), answer=probe.before, before=probe.before)
+    return replace(probe, question=sentence(probe.question), answer=probe.before)

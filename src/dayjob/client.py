@@ -16,14 +16,30 @@ import functools
 import json
 import random
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Any, Generic, ParamSpec, Self, TypeVar, overload
 
 import httpx2
 
 from dayjob import client_calls as calls
+from dayjob import client_language as language
 from dayjob.client_core import Backoff, Pause, Plan, Reply, Request, delivered, fail
+from dayjob.client_language import (
+    ChatAnswer,
+    ChatPiece,
+    ComparedToken,
+    Comparison,
+    Conversation,
+    Lesson,
+    Message,
+    Model,
+    Night,
+    Note,
+    NoteList,
+    Said,
+)
 from dayjob.client_types import (
+    Adapter,
     ApiError,
     BadAnswer,
     Candidate,
@@ -46,24 +62,36 @@ from dayjob.client_types import (
 )
 
 __all__ = [
+    "Adapter",
     "ApiError",
     "AsyncClient",
     "Backoff",
     "BadAnswer",
     "Candidate",
+    "ChatAnswer",
+    "ChatPiece",
     "Client",
+    "ComparedToken",
+    "Comparison",
+    "Conversation",
     "Counts",
     "Erasure",
     "Feedback",
     "FeedbackReport",
     "Job",
     "LanguageSpec",
+    "Lesson",
+    "Model",
+    "Night",
+    "Note",
+    "NoteList",
     "Policy",
     "Ranked",
     "RankerSpec",
     "Ranking",
     "Receipt",
     "Report",
+    "Said",
     "Unreachable",
     "UserRecord",
     "Version",
@@ -123,6 +151,15 @@ class _Api:
     rank = _Call(calls.rank)
     feedback = _Call(calls.feedback)
     feedback_many = _Call(calls.feedback_many)
+    chat = _Call(language.chat)
+    models = _Call(language.models)
+    notes = _Call(language.notes)
+    share_note = _Call(language.share_note)
+    delete_note = _Call(language.delete_note)
+    nights = _Call(language.nights)
+    delete_lesson = _Call(language.delete_lesson)
+    conversations = _Call(language.conversations)
+    compare = _Call(language.compare)
     user = _Call(calls.user)
     set_learning = _Call(calls.set_learning)
     erase_user = _Call(calls.erase_user)
@@ -168,15 +205,26 @@ class Client(_Api):
 
     def export(self, policy: str, *, format: str = "decisions") -> Iterator[dict[str, Any]]:
         """The policy's records, one at a time, as they arrive. Raises ApiError, Unreachable."""
-        request = calls.export_request(policy, format=format)
+        for line in self._lines(calls.export_request(policy, format=format)):
+            yield json.loads(line)
+
+    def stream(
+        self, model: str, messages: Sequence[Message], *, user: str | None = None, session: str | None = None,
+        options: Mapping[str, Any] | None = None,
+    ) -> Iterator[ChatPiece]:  # fmt: skip
+        """An answer as it is written; ``options`` as of `chat`. It ends once the decision is durable. It is never asked
+        for again by itself. Raises ApiError, also for a fault in the middle, and Unreachable."""
+        request = language.stream_request(model, messages, user=user, session=session, options=options)
+        for line in self._lines(request):
+            yield from language.pieces(request, line)
+
+    def _lines(self, request: Request) -> Iterator[str]:
         try:
             with self._http.stream(request.method, request.path, **_arguments(request)) as response:
                 if not response.is_success:
                     response.read()
                     fail(request, _reply(response), attempts=1)
-                for line in response.iter_lines():
-                    if line:
-                        yield json.loads(line)
+                yield from (line for line in response.iter_lines() if line)
         except httpx2.TransportError as error:
             fail(request, _lost(error), attempts=1)
 
@@ -228,7 +276,21 @@ class AsyncClient(_Api):
 
     async def export(self, policy: str, *, format: str = "decisions") -> AsyncIterator[dict[str, Any]]:
         """The policy's records, one at a time, as they arrive. Raises ApiError, Unreachable."""
-        request = calls.export_request(policy, format=format)
+        async for line in self._lines(calls.export_request(policy, format=format)):
+            yield json.loads(line)
+
+    async def stream(
+        self, model: str, messages: Sequence[Message], *, user: str | None = None, session: str | None = None,
+        options: Mapping[str, Any] | None = None,
+    ) -> AsyncIterator[ChatPiece]:  # fmt: skip
+        """An answer as it is written; ``options`` as of `chat`. It ends once the decision is durable. It is never asked
+        for again by itself. Raises ApiError, also for a fault in the middle, and Unreachable."""
+        request = language.stream_request(model, messages, user=user, session=session, options=options)
+        async for line in self._lines(request):
+            for piece in language.pieces(request, line):
+                yield piece
+
+    async def _lines(self, request: Request) -> AsyncIterator[str]:
         try:
             async with self._http.stream(request.method, request.path, **_arguments(request)) as response:
                 if not response.is_success:
@@ -236,7 +298,7 @@ class AsyncClient(_Api):
                     fail(request, _reply(response), attempts=1)
                 async for line in response.aiter_lines():
                     if line:
-                        yield json.loads(line)
+                        yield line
         except httpx2.TransportError as error:
             fail(request, _lost(error), attempts=1)
 

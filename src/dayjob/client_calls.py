@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 from dayjob.client_core import Pause, Plan, Repeat, Reply, Request
 from dayjob.client_types import (
+    Adapter,
     BadAnswer,
     Candidate,
     Counts,
@@ -34,6 +35,7 @@ from dayjob.client_types import (
 from dayjob.endings import FeedbackState, Invalid, JobState, PolicyKind, Role, VersionStatus
 
 NDJSON_TYPE = "application/x-ndjson"
+ERASED_LISTS = ("adapters_withdrawn", "versions_tainted", "trials_ended", "rebuilding")
 Json = dict[str, Any]
 
 
@@ -43,7 +45,10 @@ def _ask(request: Request) -> Plan[Reply]:
     return reply
 
 
-def _json(method: str, path: str, body: Any = None, *, repeat: Repeat = Repeat.SAFE, query: Any = None) -> Plan[Any]:
+def ask_json(
+    method: str, path: str, *, body: Any = None, repeat: Repeat = Repeat.SAFE, query: Mapping[str, str] | None = None
+) -> Plan[Any]:
+    """A request with a JSON body, if any, and the JSON that it is answered by."""
     encoded = None if body is None else to_bytes(body)
     reply = yield from _ask(Request(method=method, path=path, body=encoded, query=query or {}, repeat=repeat))
     return reply.json()
@@ -56,31 +61,37 @@ def part(name: str, *, param: str) -> str:
     return quote(name, safe="")
 
 
-def _policy_path(policy: str, *rest: str) -> str:
+def policy_path(policy: str, *rest: str) -> str:
+    """The path of a policy, or of something below it. Raises Invalid as `part` does."""
     return "/".join(("/v1/policies", part(policy, param="policy"), *rest))
 
 
 # ---- policies --------------------------------------------------------------------------------------------------
 
 
-def _object(data: Any, what: str) -> Mapping[str, Any]:
+def object_of(data: Any, what: str) -> Mapping[str, Any]:
+    """The data, which is an object. Raises BadAnswer, which says that it should be ``what``."""
     if not isinstance(data, Mapping):
         raise BadAnswer(f"Expected {what}, got {str(data)[:200]!r}.")
     return data
 
 
 def _policy(data: Any) -> Policy:
-    told = _object(data, "a policy")
-    return read(Policy, told, kind=member(PolicyKind, told.get("kind")), counts=read(Counts, told.get("counts")))
+    told = object_of(data, "a policy")
+    adapter = told.get("adapter")
+    if adapter is not None:
+        adapter = read(Adapter, adapter, status=member(VersionStatus, object_of(adapter, "an adapter").get("status")))
+    kind, counts = member(PolicyKind, told.get("kind")), read(Counts, told.get("counts"))
+    return read(Policy, told, kind=kind, counts=counts, adapter=adapter)
 
 
 def _version(data: Any) -> Version:
-    told = _object(data, "a version")
+    told = object_of(data, "a version")
     after, through = told.get("journal_range") or (0, 0)
     return read(Version, told, status=member(VersionStatus, told.get("status")), journal_range=(after, through))
 
 
-def _listed(data: Any, name: str) -> list[Any]:
+def listed_under(data: Any, name: str) -> list[Any]:
     """A list that stands alone, or under ``name`` or "data"."""
     found = data.get(name, data.get("data")) if isinstance(data, Mapping) else data
     if not isinstance(found, list):
@@ -90,52 +101,53 @@ def _listed(data: Any, name: str) -> list[Any]:
 
 def put_policy(name: str, spec: Spec) -> Plan[Policy]:
     """Declares a policy, or confirms it. Raises ApiError 409 for another kind or other dimensions."""
-    return _policy((yield from _json("PUT", _policy_path(name), spec.to_json())))
+    return _policy((yield from ask_json("PUT", policy_path(name), body=spec.to_json())))
 
 
 def policies() -> Plan[tuple[Policy, ...]]:
     """All policies of this key's tenant."""
-    return tuple(_policy(each) for each in _listed((yield from _json("GET", "/v1/policies")), "policies"))
+    return tuple(_policy(each) for each in listed_under((yield from ask_json("GET", "/v1/policies")), "policies"))
 
 
-def policy(name: str) -> Plan[Policy]:
-    """One policy: its versions, counts and last verdict."""
-    return _policy((yield from _json("GET", _policy_path(name))))
+def policy(name: str, *, user: str | None = None) -> Plan[Policy]:
+    """One policy: its versions, counts and last verdict; with ``user`` that person's ``adapter`` too."""
+    return _policy((yield from ask_json("GET", policy_path(name), query=absent({"user": user}))))
 
 
 def put_catalog(policy: str, items: Iterable[Candidate]) -> Plan[int]:
     """Replaces the policy's catalog; gives the number of items. The body is built in memory (2.8 kB a 512-vector)."""
     body = b"\n".join(to_bytes(item.to_json()) for item in items)
-    path = _policy_path(policy, "catalog")
+    path = policy_path(policy, "catalog")
     reply = yield from _ask(Request(method="PUT", path=path, body=body, content_type=NDJSON_TYPE))
     return int(reply.json()["items"])
 
 
-def versions(policy: str) -> Plan[tuple[Version, ...]]:
-    """All versions of a policy."""
-    listed = _listed((yield from _json("GET", _policy_path(policy, "versions"))), "versions")
-    return tuple(_version(each) for each in listed)
+def versions(policy: str, *, user: str | None = None) -> Plan[tuple[Version, ...]]:
+    """All versions of a policy, or of a person's adapter of it."""
+    told = yield from ask_json("GET", policy_path(policy, "versions"), query=absent({"user": user}))
+    return tuple(_version(each) for each in listed_under(told, "versions"))
 
 
-def learn(policy: str, *, recipe: str | None = None) -> Plan[Job]:
-    """Starts learning, or gives the job that already runs."""
-    return _job((yield from _json("POST", _policy_path(policy, "learn"), absent({"recipe": recipe}))))
+def learn(policy: str, *, recipe: str | None = None, user: str | None = None) -> Plan[Job]:
+    """Starts learning, or gives the job that already runs; with ``user`` that person's adapter alone."""
+    body = absent({"recipe": recipe, "user": user})
+    return _job((yield from ask_json("POST", policy_path(policy, "learn"), body=body)))
 
 
 def dream(policy: str, *, budget: float | None = None, user: str | None = None) -> Plan[Job]:
     """Starts a rehearsal in environments built from the journal."""
     body = absent({"budget": budget, "user": user})
-    return _job((yield from _json("POST", _policy_path(policy, "dream"), body, repeat=Repeat.UNSENT)))
+    return _job((yield from ask_json("POST", policy_path(policy, "dream"), body=body, repeat=Repeat.UNSENT)))
 
 
 def _job(data: Any) -> Job:
-    told = _object(data, "a job")
+    told = object_of(data, "a job")
     return read(Job, told, state=member(JobState, told.get("state", "queued")))
 
 
 def job(job: str) -> Plan[Job]:
     """Where a job stands."""
-    told = _object((yield from _json("GET", f"/v1/jobs/{part(job, param='job')}")), "a job")
+    told = object_of((yield from ask_json("GET", f"/v1/jobs/{part(job, param='job')}")), "a job")
     return _job({"job": job, **told})
 
 
@@ -152,33 +164,33 @@ def wait_job(job_id: str, *, timeout_s: float = 600.0, every_s: float = 0.25) ->
         waited_s += every_s
 
 
-def rollback(policy: str, *, to: str | None = None) -> Plan[Policy]:
-    """Makes ``to``, or the previous champion, the champion. Without ``to`` it is never sent twice: that would go back
-    two versions."""
-    repeat = Repeat.SAFE if to else Repeat.UNSENT
-    return _policy((yield from _json("POST", _policy_path(policy, "rollback"), absent({"to": to}), repeat=repeat)))
+def rollback(policy: str, *, to: str | None = None, user: str | None = None) -> Plan[Policy]:
+    """Makes ``to``, or the previous champion, the champion (of a person's adapter, with ``user``). Without ``to`` it is
+    never sent twice: that would go back two versions."""
+    repeat, body = Repeat.SAFE if to else Repeat.UNSENT, absent({"to": to, "user": user})
+    return _policy((yield from ask_json("POST", policy_path(policy, "rollback"), body=body, repeat=repeat)))
 
 
-def promote(policy: str, version: str, *, reason: str) -> Plan[Policy]:
-    """Makes ``version`` the champion by hand; the journal keeps the reason."""
-    body = {"version": version, "reason": reason}
-    return _policy((yield from _json("POST", _policy_path(policy, "promote"), body, repeat=Repeat.UNSENT)))
+def promote(policy: str, version: str, *, reason: str, user: str | None = None) -> Plan[Policy]:
+    """Makes ``version`` the champion by hand (of a person's adapter, with ``user``); the journal keeps the reason."""
+    body = absent({"version": version, "reason": reason, "user": user})
+    return _policy((yield from ask_json("POST", policy_path(policy, "promote"), body=body, repeat=Repeat.UNSENT)))
 
 
 def freeze(policy: str, *, serve: str | None = None) -> Plan[Policy]:
     """Stops learning; ``serve`` "champion" or "baseline" says what answers meanwhile."""
-    return _policy((yield from _json("POST", _policy_path(policy, "freeze"), absent({"serve": serve}))))
+    return _policy((yield from ask_json("POST", policy_path(policy, "freeze"), body=absent({"serve": serve}))))
 
 
 def unfreeze(policy: str) -> Plan[Policy]:
     """Learns again."""
-    return _policy((yield from _json("POST", _policy_path(policy, "unfreeze"), {})))
+    return _policy((yield from ask_json("POST", policy_path(policy, "unfreeze"), body={})))
 
 
 def report(policy: str) -> Plan[Report]:
     """What the clicks can teach, the bias, the ceiling, the gate's verdicts, drift and forgetting."""
-    data = _object((yield from _json("GET", _policy_path(policy, "report"))), "a report")
-    told = _object(data.get("feedback"), "a report's feedback")
+    data = object_of((yield from ask_json("GET", policy_path(policy, "report"))), "a report")
+    told = object_of(data.get("feedback"), "a report's feedback")
     shares = tuple(float(share) for share in told.get("share_at") or ())
     feedback = read(FeedbackReport, told, state=member(FeedbackState, told.get("state")), share_at=shares)
     return read(Report, data, feedback=feedback)
@@ -186,8 +198,8 @@ def report(policy: str) -> Plan[Report]:
 
 def series(policy: str) -> Plan[Mapping[str, list[Json]]]:
     """The curves that the dashboard draws, by name: "versions", "position", "trial", "feedback", "learning"."""
-    told = _object((yield from _json("GET", _policy_path(policy, "series"))), "series")
-    return {str(name): list(points) for name, points in _object(told.get("series"), "series").items()}
+    told = object_of((yield from ask_json("GET", policy_path(policy, "series"))), "series")
+    return {str(name): list(points) for name, points in object_of(told.get("series"), "series").items()}
 
 
 # ---- rank and feedback -----------------------------------------------------------------------------------------
@@ -223,8 +235,8 @@ def rank(
             "candidates": None if candidates is None else [each.to_json() for each in candidates],
         }
     )
-    data = _object((yield from _json("POST", "/v1/rank", body)), "a ranking")
-    ranked = tuple(read(Ranked, each) for each in _listed(data.get("ranking"), "ranking"))
+    data = object_of((yield from ask_json("POST", "/v1/rank", body=body)), "a ranking")
+    ranked = tuple(read(Ranked, each) for each in listed_under(data.get("ranking"), "ranking"))
     return read(Ranking, data, role=member(Role, data.get("role")), ranking=ranked)
 
 
@@ -246,8 +258,8 @@ def feedback(item: Feedback) -> Plan[Receipt]:
 
 def feedback_many(items: Sequence[Feedback]) -> Plan[tuple[Receipt, ...]]:
     """Reports many outcomes in one request; each is judged alone, the receipts are in the same order."""
-    data = yield from _json("POST", "/v1/feedback", {"items": [item.to_json() for item in items]})
-    answers = _listed(data, "items")
+    data = yield from ask_json("POST", "/v1/feedback", body={"items": [item.to_json() for item in items]})
+    answers = listed_under(data, "items")
     if len(answers) != len(items):
         raise BadAnswer(f"Sent {len(items)} outcomes, got {len(answers)} receipts.")
     pairs = zip(items, answers, strict=True)
@@ -263,20 +275,20 @@ def _user_path(user: str) -> str:
 
 def user(user: str) -> Plan[UserRecord]:
     """All that is held about a user, and what learned from it."""
-    told = _object((yield from _json("GET", _user_path(user))), "a user")
+    told = object_of((yield from ask_json("GET", _user_path(user))), "a user")
     return read(UserRecord, told, versions=tuple(told.get("versions") or ()))
 
 
 def set_learning(user: str, *, learn: bool) -> Plan[bool]:
     """Says whether this user's decisions may be learned from (they are served either way); gives what holds now."""
-    told = _object((yield from _json("PATCH", _user_path(user), {"learn": learn})), "a user")
+    told = object_of((yield from ask_json("PATCH", _user_path(user), body={"learn": learn})), "a user")
     return bool(told.get("learn"))
 
 
 def erase_user(user: str) -> Plan[Erasure]:
     """Erases a user, for good; gives the counts of what was erased."""
-    told = _object((yield from _json("DELETE", _user_path(user))), "counts")
-    named = {name: tuple(told.get(name) or ()) for name in ("versions_tainted", "trials_ended", "rebuilding")}
+    told = object_of((yield from ask_json("DELETE", _user_path(user))), "counts")
+    named = {name: tuple(told.get(name) or ()) for name in ERASED_LISTS}
     return read(Erasure, told, **named)
 
 

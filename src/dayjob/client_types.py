@@ -250,6 +250,20 @@ class Counts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Adapter:
+    """A person's own layer of a language policy. ``newest``: what was learned last; ``status``: what became of it."""
+
+    user: str
+    champion: str  # the baseline where nothing was promoted for them alone
+    previous: str | None = None
+    challenger: str | None = None
+    baseline: str
+    newest: str | None = None
+    status: VersionStatus
+    last_verdict: Json | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
     """A policy and where it stands. Versions are names ("v3-1f2e3d4c")."""
 
@@ -264,6 +278,7 @@ class Policy:
     serves: str  # "champion" or "baseline"
     counts: Counts
     last_verdict: Json | None = None
+    adapter: Adapter | None = None  # of the person that was asked for, if they have one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -292,14 +307,16 @@ class UserRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Erasure:
-    """What was erased, and which versions ("policy/version") will not come back because of it: of these,
-    ``trials_ended`` were on trial. The champion of each policy in ``rebuilding`` serves until it is built again.
+    """What was erased, and which versions ("policy/version") will not come back because of it: ``adapters_withdrawn``
+    were the person's own; of the others, ``trials_ended`` were on trial. The champion of each policy in ``rebuilding``
+    serves until it is built again.
     """
 
     user: str
     decisions: int
     outcomes: int
     versions_tainted: tuple[str, ...]
+    adapters_withdrawn: tuple[str, ...] = ()
     trials_ended: tuple[str, ...] = ()
     rebuilding: tuple[str, ...] = ()
     learn: bool = True  # their wish: False outlives the erasure

@@ -7,7 +7,6 @@ in ``docs/settings.md`` and ``dayjob doctor`` are all made from those fields.
 import difflib
 import functools
 import math
-import re
 import tomllib
 import typing
 from collections.abc import Callable, Mapping
@@ -16,6 +15,9 @@ from pathlib import Path
 from typing import Annotated, Any, Final
 
 from dayjob.endings import Invalid
+from dayjob.tables import Base as Base
+from dayjob.tables import Suite as Suite
+from dayjob.tables import bases_of, canaries_of, render_tables, suites_of
 
 EMBEDDED: Final = "embedded"
 FILE_NAME: Final = "dayjob.toml"
@@ -34,35 +36,6 @@ class About:
     low: float = -math.inf
     high: float = math.inf
     secret: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Base:
-    """A base model, ``[bases.NAME]`` in the file. Raises Invalid for a value that does not fit.
-
-    >>> Base(name="clerk", path="/models/clerk").dtype
-    'float32'
-    """
-
-    name: str  # what policies call it: letters, digits, dot, dash and underscore, 64 at most
-    path: str  # an absolute folder in Hugging Face's format, or the id OWNER/NAME of a model on the hub
-    dtype: str = "float32"  # of its weights: float32, bfloat16 or float16; logits are float32 whatever it is
-    device: str = "cpu"  # cpu, cuda, or one GPU as cuda:N
-    context_tokens: int = 4_096  # the longest prompt and answer together
-    slots: int = 16  # answers written at once
-
-    def __post_init__(self) -> None:
-        faults = {
-            "name": not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", self.name) and "letters, digits, . _ and -",
-            "path": not self.path and "a folder, or OWNER/NAME of a model on the hub",
-            "dtype": self.dtype not in ("float32", "bfloat16", "float16") and "float32, bfloat16 or float16",
-            "device": not re.fullmatch(r"cpu|cuda(:[0-9]{1,2})?", self.device) and "cpu, cuda or cuda:N",
-            "context_tokens": not 16 <= self.context_tokens <= 1 << 24 and "16 to 16777216",
-            "slots": not 1 <= self.slots <= 4_096 and "1 to 4096",
-        }
-        for field, want in faults.items():
-            if want:
-                raise Invalid(f"bases.{self.name}: {field} must be {want}", param="bases", code="invalid_setting")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,7 +62,10 @@ class Config:
     token_ttl_s: Annotated[int, About("How long the feedback token of a decision works.", 1)] = 86_400
     holdback: Annotated[float, About("Share of decisions served by the baseline, to compare against.", 0, 0.5)] = 0.03
     watch_share: Annotated[
-        float, About("Share of decisions served as coin-flip pairs with the version last replaced.", 0, 0.9)
+        float,
+        About(
+            "Share of decisions served as coin-flip pairs with the version last replaced; of sessions, by it.", 0, 0.9
+        ),
     ] = 0.1
     watch_most_share: Annotated[
         float, About("The same just after a promotion, and while evidence of harm grows.", 0, 0.9)
@@ -108,10 +84,21 @@ class Config:
         tuple[Base, ...],
         About("Base models that language policies may name: tables `[bases.NAME]`; here `NAME=PATH,NAME=PATH`."),
     ] = ()
+    suites: Annotated[
+        tuple[Suite, ...],
+        About("Questions that no night may lose: tables `[suites.NAME]`; here `NAME=PATH,NAME=PATH`."),
+    ] = ()
+    canaries: Annotated[
+        tuple[str, ...],
+        About("Phrases whose probability nights must not raise: a list; here one a line."),
+    ] = ()
     notes_tokens: Annotated[int, About("Most tokens of notes in the context of one answer; 0: none.", 0, 1 << 20)] = 512
     notes_agree: Annotated[
         int, About("People who must say the same to make a note everybody's; 0: only an admin key does.", 0, 1 << 20)
     ] = 3
+    session_window_s: Annotated[
+        float, About("A language policy's session is judged so long after its last answer.", 0.1, 86_400)
+    ] = 1_800.0
     choices_limit: Annotated[
         int, About("Answers of language policies written or waiting at once; beyond it 429.", 1, 65_536)
     ] = 128
@@ -299,34 +286,15 @@ def _path(raw: Any, base: Path) -> Path:
     return base / Path(raw).expanduser()
 
 
-def _bases(raw: Any, directory: Path) -> tuple[Base, ...]:
-    if isinstance(raw, str):
-        pairs = [part.partition("=") for part in raw.split(",") if part.strip()]
-        raw = {name.strip(): {"path": path.strip()} for name, _, path in pairs}
-    if not isinstance(raw, dict) or not all(isinstance(table, dict) for table in raw.values()):
-        raise ValueError('tables are needed, [bases.NAME] with path = "FOLDER"; in the environment NAME=PATH,NAME=PATH')
-    return tuple(_base(name, table, directory) for name, table in raw.items())
-
-
-def _base(name: str, table: dict[str, Any], directory: Path) -> Base:
-    kinds = {field.name: field.type for field in fields(Base) if field.name != "name"}
-    for key, value in table.items():
-        if key not in kinds or type(value) is not kinds[key]:
-            known = ", ".join(f"{one} ({getattr(kind, '__name__', kind)})" for one, kind in kinds.items())
-            raise ValueError(f"bases.{name}.{key} does not fit; a base takes {known}")
-    path = table.get("path", "")
-    folder = directory / Path(path).expanduser()
-    is_hub_id = re.fullmatch(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", path) and not folder.exists()
-    return Base(name=name, **table | {"path": path if is_hub_id or not path else str(folder)})
-
-
 _CONVERTERS: Final[dict[Any, Callable[[Any, Path], Any]]] = {
     int: _whole,
     float: _number,
     str: _text,
     Path: _path,
     Path | None: _path,
-    tuple[Base, ...]: _bases,
+    tuple[Base, ...]: bases_of,
+    tuple[Suite, ...]: suites_of,
+    tuple[str, ...]: canaries_of,
 }
 
 
@@ -364,19 +332,4 @@ def render_settings() -> str:
         "|---|---|---|---|---|",
     ]
     lines += [f"| `{one.name}` | `{one.env}` | `{one.default}` | {one.bounds} | {one.doc} |" for one in settings()]
-    lines += [
-        "",
-        "## Base models",
-        "A language policy names one of these. Each is a table `[bases.NAME]` of the file; a relative `path` is",
-        "relative to the file, and `OWNER/NAME` that is no folder is a model on the Hugging Face hub. See",
-        "[language](language.md).",
-        "",
-        "| field | default | meaning |",
-        "|---|---|---|",
-        "| `path` | required | a folder in Hugging Face's format, or the id of a model on the hub |",
-        "| `dtype` | `float32` | of the weights: `float32`, `bfloat16` or `float16`; logits are float32 |",
-        "| `device` | `cpu` | `cpu`, `cuda`, or one GPU as `cuda:N` |",
-        "| `context_tokens` | `4096` | the longest prompt and answer together; no more than the model reads |",
-        "| `slots` | `16` | answers written at once |",
-    ]
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, *render_tables()]) + "\n"

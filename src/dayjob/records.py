@@ -218,6 +218,12 @@ class Pointers:
     frozen: str  # "" | "champion" | "baseline": what serves while learning is stopped
     generation: int
 
+    @property
+    def replaced(self) -> str | None:
+        """What the champion took over from: it is watched against that, and rolled back to it. None: the baseline
+        serves."""
+        return None if self.champion == self.baseline else self.previous or self.baseline
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
@@ -248,7 +254,7 @@ class Verdict:
     reason: str
     evidence: Json
     at_ms: int
-    by: str  # "gate", "hand", or "erasure" of a version built again without a person
+    by: str  # "gate", "hand"; "erasure", "unlearning" of a version built again without a person, without lessons
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

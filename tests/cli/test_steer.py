@@ -7,18 +7,19 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from dayjob import cli
 from dayjob.cli import processes
-from dayjob.endings import JobState, VersionStatus
+from dayjob.endings import JobState, PolicyKind, VersionStatus
 from dayjob.fakes import FakeRanker, load_fake, publish_fake
 from dayjob.journal import health
 from dayjob.journal.control import Control
 from dayjob.journal.jobs import unfinished
-from dayjob.records import Version
+from dayjob.records import Policy, Version
 from tests.cli.conftest import Command
 from tests.promises.learning import until
 
@@ -129,6 +130,22 @@ def test_the_gate_says_where_every_policy_stands(
     assert f"shop: {names[1]} is champion" in said
     assert "every closed decision is judged" in said
     assert f"last verdict: rollback by hand of {names[2]} against {names[1]}. rolled back by hand" in said
+
+
+def test_the_gate_says_where_a_language_policy_stands(dayjob: Command, shop: Path) -> None:
+    control = Control(shop)
+    spec = {"kind": "language", "base": "tiny", "recipe": "consolidate"}
+    clerk = Policy(tenant="default", name="clerk", kind=PolicyKind.LANGUAGE, spec=spec, created_ms=0)
+    control.create_policy(clerk, replace(control.version(*KEY, "v0-baseline"), policy="clerk"))
+    (stand,) = [one for one in dayjob("gate", "--data", shop, "--json").json if one["policy"] == "clerk"]
+    assert (stand["kind"], stand["champion"], stand["judged_here"], stand["waiting"]) == (
+        "language", "v0-baseline", True, 0,
+    )  # fmt: skip
+    lines = dayjob("gate", "--data", shop).out.split("clerk:")[1].splitlines()
+    assert lines[0] == " v0-baseline is champion"
+    assert "  every closed session is judged" in lines
+    assert "  feedback: too_few" in lines
+    assert control.take_lease("judge/default/clerk", "the next one", ttl_s=10) is not None
 
 
 def test_the_gate_does_not_claim_what_another_judge_holds(dayjob: Command, shop: Path) -> None:

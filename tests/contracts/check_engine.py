@@ -183,13 +183,13 @@ async def a_move_between_two_tokens_is_stamped(rig: Rig) -> None:
     first, second = rig.world.adapters[:2]
     async with rig.make(slots=2, adapters=8) as engine:
         await engine.swap("champion", first)
-        stream = engine.generate(Prompt(token_ids=PROMPTS[2]), "champion", sampling=Sampling(max_tokens=400))
+        stream = engine.generate(Prompt(token_ids=PROMPTS[2]), "champion", sampling=Sampling(max_tokens=250))
         if not rig.moves:
             with pytest.raises(Invalid, match="in_flight"):
                 await engine.swap("champion", second, in_flight=InFlight.MOVE)
             assert engine.versions()["champion"] == first.name
             return
-        other = engine.generate(Prompt(token_ids=PROMPTS[1]), first.name, sampling=Sampling(max_tokens=400))
+        other = engine.generate(Prompt(token_ids=PROMPTS[1]), first.name, sampling=Sampling(max_tokens=250))
         chunks, others = [await anext(stream)], [await anext(other)]
         await engine.swap("champion", second, in_flight=InFlight.MOVE)
         chunks += [chunk async for chunk in stream]
@@ -224,7 +224,7 @@ async def going_away_frees_the_place(rig: Rig) -> None:
 async def many_wait_and_all_are_served(rig: Rig) -> None:
     async with rig.make(slots=4, adapters=8) as engine:
         await load_all(rig, engine)
-        names = [rig.world.versions[n % 5].name for n in range(60)]
+        names = [rig.world.versions[n % 5].name for n in range(35)]
         answers = await asyncio.gather(
             *(ask(engine, name, PROMPTS[n % 3], seed=n, max_tokens=1 + n % 7) for n, name in enumerate(names))
         )
@@ -310,15 +310,19 @@ async def what_cannot_be_written_is_refused(rig: Rig) -> None:
         assert len((await ask(engine, BASE.name)).ids) == 8
 
 
-CHECKS: list[Check] = [
+# What depends on the model's architecture: its numbers, and moving what it has read to another version.
+NUMBERS: list[Check] = [
     served_log_probabilities_are_the_learners,
     the_adapter_is_applied,
     a_batch_changes_nobodys_answer,
     the_distribution_drawn_from_is_recorded,
     alternatives_are_the_most_probable,
     scoring_agrees_with_serving,
-    an_answer_being_written_keeps_its_version,
     a_move_between_two_tokens_is_stamped,
+]
+CHECKS: list[Check] = [
+    *NUMBERS,
+    an_answer_being_written_keeps_its_version,
     going_away_frees_the_place,
     many_wait_and_all_are_served,
     more_adapters_than_room,

@@ -16,6 +16,7 @@ import pytest
 from dayjob.endings import Damaged, Fenced, OutcomeKind, PolicyKind, Role, StorageFull, VerdictKind, VersionStatus
 from dayjob.fakes import FakeClock, FakeRanker, fake_decision, fake_id
 from dayjob.gate import judge as module
+from dayjob.gate import rulings
 from dayjob.gate import seat as seats
 from dayjob.gate.control import RETURNED
 from dayjob.gate.docket import Docket, restored
@@ -239,23 +240,24 @@ def uninterrupted(world: World, root: Path) -> Json:
 def test_evidence_cursor_verdict_and_move_commit_together_or_not_at_all(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: str
 ) -> None:
+    owner = module if at in ("put_state", "add_point") else rulings
     on_trial(world)
     world.trial(BASELINE, V1, 150, favour=0.95)
     before = (kept(world), world.control.pointers(*KEY), world.status(V1))
     expected = uninterrupted(world, tmp_path / "quiet")
-    real = getattr(module, at)
+    real = getattr(owner, at)
 
     def power_goes(*arguments: Any, **named: Any) -> Any:
         real(*arguments, **named)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(module, at, power_goes)
+    monkeypatch.setattr(owner, at, power_goes)
     with pytest.raises(KeyboardInterrupt):
         world.judge().step()
     assert (kept(world), world.control.pointers(*KEY), world.status(V1)) == before
     assert world.control.verdicts(*KEY) == []
     assert world.control.series(*KEY, "trial") == []
-    monkeypatch.setattr(module, at, real)
+    monkeypatch.setattr(owner, at, real)
     world.judge().step()
     assert kept(world) == expected
     assert world.control.pointers(*KEY).champion == V1

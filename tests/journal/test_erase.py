@@ -295,7 +295,7 @@ def test_an_erased_person_is_gone_over_http_and_resends_are_refused(acme: Caller
     held = acme("GET", f"/v1/users/{ANN}")
     assert (held["decisions"], held["outcomes"], held["learn"]) == (1, 1, False)
     gone = acme("DELETE", f"/v1/users/{ANN}")
-    nothing = {"versions_tainted": [], "trials_ended": [], "rebuilding": []}
+    nothing = {"adapters_withdrawn": [], "versions_tainted": [], "trials_ended": [], "rebuilding": []}
     assert gone == {"user": ANN, "decisions": 1, "outcomes": 1, "learn": False} | nothing
     names = [ANN, mine["id"], click["id"], "ann-session-77", "words-of-ann"]
     assert traces(service.hub.root, [name.encode() for name in names]) == []

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from dayjob.endings import Damaged, OutcomeKind
-from dayjob.fakes import fake_decision, fake_id, fake_outcome, find_fake_spec
+from dayjob.fakes import fake_decision, fake_generation, fake_id, fake_outcome, find_fake_spec
 from dayjob.journal.join import Window
 from dayjob.journal.readers import PAGE, Reader, cursor_of, seq_of
 from dayjob.journal.store import Store, StoreConfig
@@ -167,3 +167,19 @@ def test_outcomes_of_many_decisions_are_each_at_their_own(store: Store, tmp_path
     found = reader.outcomes("t", decisions)
     assert set(found) == {fake_id(number) for number in (1, 2, PAGE + 5)}
     assert all([o.record.decision for o in told] == [name, name] for name, told in found.items())
+
+
+def test_a_sketch_is_a_decision_without_what_was_read_and_written(store: Store, tmp_path: Path) -> None:
+    reader = Reader(tmp_path)
+    spoken = [
+        replace(fake_generation(number), session="s" if number % 2 else None, extra={"chances": {"champion": 1.0}})
+        for number in range(1, 7)
+    ]
+    assert all(store.append_decision(one, ()).result().seq for one in spoken)
+    sketches = reader.sketches("t", "chat", after=0)
+    assert [one.record for one in sketches] == [replace(one, generation=None) for one in spoken]
+    assert [one.seq for one in reader.sketches("t", "chat", after=sketches[1].seq, limit=2)] == [
+        sketches[2].seq, sketches[3].seq,
+    ]  # fmt: skip
+    assert reader.of_session("t", "chat", session="s") == sketches[::2]
+    assert reader.of_session("t", "other", session="s") == []

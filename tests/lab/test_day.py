@@ -8,7 +8,7 @@ import pytest
 
 from dayjob.endings import DayjobError, Invalid
 from dayjob.lab import day
-from dayjob.lab.server import running
+from dayjob.lab.server import clear, running
 
 
 def test_a_port_in_use_is_passed_over(capsys: pytest.CaptureFixture[str]) -> None:
@@ -37,15 +37,15 @@ def test_only_an_earlier_day_is_cleared(tmp_path: Path) -> None:
     theirs.mkdir()
     (theirs / "thesis.txt").write_text("years of work")
     with pytest.raises(Invalid, match="--data"):
-        day._clear(theirs)
+        clear(theirs)
     assert (theirs / "thesis.txt").exists()
     data = tmp_path / "data"
     with running(data) as server:
         with pytest.raises(Invalid, match="is being served"):
-            day._clear(data)
+            clear(data)
         assert (data / "control.db").exists()
         server.stop()
-    day._clear(data)
+    clear(data)
     assert not data.exists()
 
 

@@ -1,6 +1,6 @@
 """The learner over a real journal: jobs, digests, erased people."""
 
-import subprocess
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,21 +8,24 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dayjob import ApiError, Candidate, Client, Feedback, RankerSpec
+from dayjob import ApiError, Candidate, Client, Feedback, RankerSpec, cli
 from dayjob.endings import JobState, VersionStatus
 from dayjob.journal import jobs, versions
 from dayjob.journal.control import Control
 from dayjob.journal.readers import Reader
 from dayjob.lab.server import Server, running
+from dayjob.learn import loop
 from dayjob.learn.loop import Learner
+from dayjob.learn.recipes import RECIPES, Debiased
 
-DIM, K, ROUNDS = 8, 5, 900
+DIM, K, ROUNDS = 8, 5, 600
 POLICY, TENANT = "p", "default"
 
 
 def people_who_look(client: Client, rng: np.random.Generator, taste_D: np.ndarray) -> None:
     """Ten people click what lies nearest to their common taste; the caller's score knows nothing of it."""
     client.put_policy(POLICY, RankerSpec(context_dim=DIM, candidate_dim=DIM, learn_every=0))
+    clicks = []
     for n in range(ROUNDS):
         vector_KD = rng.standard_normal((K, DIM)).astype(np.float32)
         answer = client.rank(
@@ -32,7 +35,14 @@ def people_who_look(client: Client, rng: np.random.Generator, taste_D: np.ndarra
             candidates=[Candidate(id=f"c{k}", features=vector_KD[k], score=-float(k)) for k in range(K)],
         )
         best = int((vector_KD @ taste_D).argmax())
-        client.feedback(Feedback(decision=answer.id, kind="click", item=f"c{best}"))
+        clicks.append(Feedback(decision=answer.id, kind="click", item=f"c{best}"))
+    assert all(receipt.error is None for receipt in client.feedback_many(clicks))
+
+
+@pytest.fixture(autouse=True)
+def smaller(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The default recipe on a smaller grid: these tests are about nights, not about what a fit finds."""
+    monkeypatch.setattr(loop, "RECIPES", RECIPES | {"debiased": Debiased(rank=8, ridges=(300.0,), folds=2)})
 
 
 @pytest.fixture(scope="module")
@@ -97,20 +107,31 @@ def test_a_freeze_stops_the_learner_and_a_job_waits_for_its_end(data: Path, how:
     assert jobs.get_job(control, TENANT, job.id).state is JobState.SUCCEEDED
 
 
-def test_learning_by_hand_says_what_came_of_it(data: Path) -> None:
-    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "dayjob", "learn", "--data", str(data), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+def test_learning_by_hand_says_what_came_of_it(
+    data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["dayjob", "learn", "--data", str(data), *arguments])
+        before = [(number, signal.getsignal(number)) for number in (signal.SIGTERM, signal.SIGINT)]
+        try:
+            with pytest.raises(SystemExit) as end:
+                cli.main()
+        finally:
+            for number, handler in before:
+                signal.signal(number, handler)
+        return int(end.value.code or 0), *capsys.readouterr()
 
-    assert "v1-" in run("--policy", POLICY).stdout
+    status, said, _ = run("--policy", POLICY)
+    assert status == 0
+    assert "v1-" in said
     for wrong, remedy in (
         ((), "--policy NAME"),
         (("--policy", "nobody"), "no policy"),
         (("--policy", POLICY, "--recipe", "x"), "use one of"),
     ):
-        told = run(*wrong)
-        assert told.returncode == 2
-        assert remedy in told.stderr
+        status, _, told = run(*wrong)
+        assert status == 2
+        assert remedy in told
 
 
 def test_an_erased_person_is_unlearned_and_the_champion_rebuilt_without_them(served: Server) -> None:

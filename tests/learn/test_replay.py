@@ -42,4 +42,4 @@ def test_a_malformed_replay_is_refused_by_name(world, change, named):
 
 def test_replays_of_other_vectors_cannot_be_joined(world):
     with pytest.raises(ValueError, match="share their candidate vectors"):
-        concatenate([world(3).replay, world(3).replay])
+        concatenate([world(3).replay, world(4).replay])

@@ -15,8 +15,10 @@ from dayjob.journal.control import Control
 from dayjob.journal.join import window_of
 from dayjob.journal.readers import Reader
 from dayjob.lab.server import Server, running
+from dayjob.learn import loop
 from dayjob.learn.collect import collect
 from dayjob.learn.loop import Learner
+from dayjob.learn.recipes import RECIPES, Debiased
 from dayjob.policies.protocol import Lists
 from dayjob.policies.ranker import NumpyRanker
 from dayjob.signals.detector import feedback
@@ -31,10 +33,10 @@ def play(client: Client, rng: np.random.Generator) -> list[str]:
     .15; the caller's score knows nothing of it. First, one decision of each kind of feedback."""
     spec = RankerSpec(
         context_dim=DIM, candidate_dim=DIM, learn_every=0, metric="reward", reward_range=(-1.0, 3.0),
-        explore={"changed_first": 0.3}, outcome_window_s=0.05,
+        explore={"changed_first": 0.3}, outcome_window_s=3600.0,
     )  # fmt: skip
     client.put_policy(POLICY, spec)
-    asked = []
+    asked, rewards = [], []
     for n in range(ROUNDS):
         vector_KD = rng.standard_normal((K, DIM)).astype(np.float32)
         candidates = [Candidate(id=f"c{k}", features=vector_KD[k], score=-float(k)) for k in range(K)]
@@ -54,7 +56,8 @@ def play(client: Client, rng: np.random.Generator) -> list[str]:
         else:
             best = f"c{int((vector_KD @ TASTE_D).argmax())}"
             high = rng.random() < (0.85 if first == best else 0.15)
-            client.feedback(Feedback(decision=answer.id, kind="reward", value=3.0 if high else -1.0))
+            rewards.append(Feedback(decision=answer.id, kind="reward", value=3.0 if high else -1.0))
+    assert all(receipt.error is None for receipt in client.feedback_many(rewards))
     return asked
 
 
@@ -92,8 +95,9 @@ def test_the_report_asks_its_question_of_rewards_where_nobody_clicks(played: tup
 
 
 def test_a_night_on_rewards_makes_a_version_that_orders_by_what_is_rewarded(
-    played: tuple[Server, list[str]],
+    played: tuple[Server, list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(loop, "RECIPES", RECIPES | {"debiased": Debiased(rank=8, ridges=(300.0,), folds=2)})
     data: Path = played[0].data
     control = Control(data)
     learner = Learner(data, control, Reader(data), threads=1, holder="test")

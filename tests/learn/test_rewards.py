@@ -52,25 +52,23 @@ def better_by(fitted, drawn):
     return gain_B.mean(), gain_B.std() / np.sqrt(len(gain_B))
 
 
-@pytest.mark.parametrize("seed", [0, 1])
-@pytest.mark.parametrize(("right", "wrong", "noise"), [(0.8, 0.2, 0.0), (0.7, 0.5, 0.15)])
+@pytest.mark.parametrize(("right", "wrong", "noise", "seed"), [(0.8, 0.2, 0.0, 0), (0.7, 0.5, 0.15, 1)])
 def test_rewards_alone_teach_a_better_order(world, right, wrong, noise, seed):
     replay = paid(world(3000, seed=seed), right=right, wrong=wrong, noise=noise, seed=seed)
     fitted = fit(replay, shape=(), recipe=QUICK, seed=0)
     assert fitted.stats["kept_baseline"] == 0.0
     assert fitted.stats["rewarded"] == 3000
-    mean, error = better_by(fitted, world(3000, seed=5))
+    mean, error = better_by(fitted, world(1500, seed=5))
     assert mean - 1.96 * error > 0.05
     assert fitted.stats["reward_low"] < wrong + 0.1
     assert fitted.stats["reward_high"] > fitted.stats["reward_low"] + 0.1
 
 
-@pytest.mark.parametrize("rate", [1.0, 0.95, 0.5, 0.0])
-def test_praise_for_everything_and_thumbs_at_random_teach_nothing(world, rate):
-    for seed in (1, 2):
-        replay = paid(world(1500, seed=seed), right=rate, wrong=rate, seed=seed)
-        fitted = fit(replay, shape=(), recipe=QUICK, seed=0)
-        assert fitted.stats["kept_baseline"] == 1.0
+@pytest.mark.parametrize(("rate", "seed"), [(1.0, 1), (0.95, 2), (0.5, 1), (0.0, 2)])
+def test_praise_for_everything_and_thumbs_at_random_teach_nothing(world, rate, seed):
+    replay = paid(world(1500, seed=seed), right=rate, wrong=rate, seed=seed)
+    fitted = fit(replay, shape=(), recipe=QUICK, seed=0)
+    assert fitted.stats["kept_baseline"] == 1.0
 
 
 def test_the_mean_rewards_of_right_and_wrong_are_recovered(world):
@@ -140,11 +138,10 @@ def test_rewards_out_of_range_and_half_given_are_refused(world):
         replace(replay, reward_B=np.ones(2, np.float32), rewarded_B=np.full(2, -1, np.int16)).check()
 
 
-@pytest.mark.parametrize("seed", [0, 1])
-def test_a_few_truths_beside_the_clicks_beat_the_clicks_alone(world, seed):
+def test_a_few_truths_beside_the_clicks_beat_the_clicks_alone(world):
     """Nine in ten click the first place unseen and some anywhere; 5 % of the decisions come with a truth."""
-    drawn, test = world(4000, seed=seed, pull=0.9, noise=0.08), world(3000, seed=5)
-    told = np.random.default_rng(seed).random(4000) < 0.05
+    drawn, test = world(4000, pull=0.9, noise=0.08), world(1500, seed=5)
+    told = np.random.default_rng(0).random(4000) < 0.05
     truth_B = np.where(told, drawn.right_B, -1).astype(np.int16)
     clicks = fit(drawn.replay, shape=(), recipe=QUICK, seed=0)
     both = fit(replace(drawn.replay, truth_B=truth_B), shape=(), recipe=QUICK, seed=0)

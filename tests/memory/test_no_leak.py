@@ -136,4 +136,4 @@ class Remembering(RuleBasedStateMachine):
 
 
 TestRemembering = Remembering.TestCase
-TestRemembering.settings = settings(max_examples=25, stateful_step_count=25, deadline=None)
+TestRemembering.settings = settings(max_examples=15, stateful_step_count=20, deadline=None)

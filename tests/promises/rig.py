@@ -35,6 +35,7 @@ serve.load_ranker = fakes.load_fake
 cli.main()
 """
 START_S = 30.0
+PAUSE_S = 0.003  # of a client between an answer and its next question: it is there to be cut off, not to load
 IDLE_S = 2.0  # servers close connections that say nothing for five
 POLICY = "geo"
 SPEC = {"kind": "ranker", "context_dim": 2, "candidate_dim": 2, "outcome_window_s": 600.0}
@@ -215,6 +216,8 @@ class History:
     told: dict[tuple[str, str], Any] = field(default_factory=dict)
     surprises: list[str] = field(default_factory=list)
     cut: int = 0  # requests that never got an answer
+    sent: list[tuple[str, str]] = field(default_factory=list)  # the keys of ``asked``, to choose from
+    decided: list[str] = field(default_factory=list)  # the decisions of ``told``
 
 
 class Worker(threading.Thread):
@@ -233,7 +236,10 @@ class Worker(threading.Thread):
             link = Link(port, 5.0)
             while port and self.ports.now == port and not self.stopping.is_set():
                 path, body = self._next()
-                self.history.asked.setdefault((path, body["id"]), body)
+                key = (path, body["id"])
+                if key not in self.history.asked:
+                    self.history.asked[key] = body
+                    self.history.sent.append(key)
                 try:
                     reply = link("POST", path, body)
                 except (OSError, http.client.HTTPException):
@@ -241,25 +247,27 @@ class Worker(threading.Thread):
                     time.sleep(0.005)
                 else:
                     self._hear(path, body, reply)
+                    time.sleep(PAUSE_S)
             link.close()
             time.sleep(0.005)
 
     def _next(self) -> tuple[str, dict[str, Any]]:
         history = self.history
         luck = self.dice.random()
-        if history.asked and luck < 0.15:
-            (path, _), body = self.dice.choice(list(history.asked.items()))
-            return path, body
-        decided = [one for (path, one) in history.told if path == "/v1/rank"]
+        if history.sent and luck < 0.15:
+            key = self.dice.choice(history.sent)
+            return key[0], history.asked[key]
         name = str(uuid.UUID(int=self.dice.getrandbits(128), version=4))
-        if decided and luck < 0.55:
-            about = self.dice.choice(decided)
+        if history.decided and luck < 0.55:
+            about = self.dice.choice(history.decided)
             return "/v1/feedback", {"id": name, "decision": about, "kind": "click", "position": 1 + len(about) % 3}
         return "/v1/rank", rank_body(self.dice.randrange(10**6), decision_id=name)
 
     def _hear(self, path: str, body: Mapping[str, Any], reply: Reply) -> None:
         key = (path, str(body["id"]))
         if reply.status in (200, 201):
+            if path == "/v1/rank" and key not in self.history.told:
+                self.history.decided.append(key[1])
             known = self.history.told.setdefault(key, reply.body)
             if path == "/v1/rank" and known != reply.body:
                 self.history.surprises.append(f"two answers to one id: {known} and {reply.body}")

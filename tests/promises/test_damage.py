@@ -23,7 +23,7 @@ from dayjob.journal.control import Control
 from dayjob.journal.readers import Reader
 from dayjob.records import Stored
 from dayjob.serve.app import create_app
-from tests.promises.rig import POLICY, SPEC, Reply, add_version, rank_body, serving, versions_of
+from tests.promises.rig import PAUSE_S, POLICY, SPEC, Reply, add_version, rank_body, serving, versions_of
 
 BASELINE = "v0-baseline"
 KEY = ("default", POLICY)
@@ -213,6 +213,7 @@ def load(port_link: Callable[[], Any], stop: threading.Event, replies: list[Repl
     while not stop.is_set():
         number += 1
         replies.append(ask("POST", "/v1/rank", rank_body(number)))
+        time.sleep(PAUSE_S)
 
 
 def numbers_in(blob: bytes) -> set[int]:
@@ -230,11 +231,11 @@ def check_stored(stored: Stored, numbers: dict[str, int]) -> None:
 
 
 @pytest.mark.timeout(120)
-def test_a_hundred_swaps_under_load_without_an_error_or_an_answer_of_two_versions(tmp_path: Path) -> None:
+def test_sixty_swaps_under_load_without_an_error_or_an_answer_of_two_versions(tmp_path: Path) -> None:
     data, stop, replies = tmp_path / "data", threading.Event(), []
     with serving(data, "--no-judge", environ={"DAYJOB_POLL_S": "0.01"}) as server:
         server.link().ok("PUT", f"/v1/policies/{POLICY}", SPEC)
-        names = [add_version(data, FakeRanker(number, turned=number % 2 == 1)) for number in range(1, 102)]
+        names = [add_version(data, FakeRanker(number, turned=number % 2 == 1)) for number in range(1, 62)]
         askers = [
             threading.Thread(target=load, args=(server.link, stop, replies), kwargs={"seed": 10**5 * n})
             for n in range(4)
@@ -260,5 +261,5 @@ def test_a_hundred_swaps_under_load_without_an_error_or_an_answer_of_two_version
     assert len(decisions) == len(replies)
     for stored in decisions:
         check_stored(stored, numbers)
-    assert len({stored.record.version for stored in decisions}) > 30, "and many versions took part"
-    assert len({stored.record.challenger for stored in decisions}) > 20
+    assert len({stored.record.version for stored in decisions}) > 18, "and many versions took part"
+    assert len({stored.record.challenger for stored in decisions}) > 12

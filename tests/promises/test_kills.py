@@ -134,7 +134,7 @@ def check_version(answer: Json) -> None:
 def test_a_loaded_server_is_killed_and_nothing_acknowledged_is_lost_or_doubled(tmp_path: Path) -> None:
     """By processor time here, because tests run side by side; by the clock in the long one."""
     found = kill_again_and_again(tmp_path / "data", rounds=3, seed=11)
-    assert found.acknowledged > 50
+    assert found.acknowledged > 30
     assert found.slowest_cpu_s < BACK_WITHIN_S
 
 

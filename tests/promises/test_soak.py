@@ -82,7 +82,7 @@ def soak(data: Path, *, seconds: float, kill_every_s: float, most_growth: int) -
 
 @pytest.mark.timeout(180)
 def test_a_short_soak_is_flat(tmp_path: Path) -> None:
-    assert soak(tmp_path / "data", seconds=10.0, kill_every_s=4.0, most_growth=24 << 20) >= 1
+    assert soak(tmp_path / "data", seconds=6.0, kill_every_s=3.5, most_growth=24 << 20) >= 1
 
 
 @pytest.mark.slow

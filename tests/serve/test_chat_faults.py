@@ -121,8 +121,8 @@ def test_a_policy_names_a_base_that_there_is_and_keeps_it(http):
     assert "tiny" in told["message"]
     assert error_of(http.put("/v1/policies/other", json=LANGUAGE | {"recipe": "magic"}), 422)["param"] == "recipe"
     assert http.put("/v1/policies/clerk", json=LANGUAGE).status_code == 200
-    assert error_of(http.post("/v1/policies/clerk/learn", json={}), 422)["code"] == "not_available"
-    error_of(http.get("/v1/export?policy=clerk&format=chat"), 422)
+    assert error_of(http.post("/v1/policies/clerk/learn", json={"recipe": "magic"}), 422)["param"] == "recipe"
+    error_of(http.get("/v1/export?policy=clerk&format=alpaca"), 422)
 
 
 # ---- other people's things -------------------------------------------------------------------------------------------

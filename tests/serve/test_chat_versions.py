@@ -10,19 +10,14 @@ import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
-from dayjob.cli.serve import assemble
-from dayjob.config import Base, Config
 from dayjob.endings import VersionStatus
-from dayjob.journal.versions import VersionManifest, publish_files
-from dayjob.policies.adapters import CONFIG, WEIGHTS
-from dayjob.records import Version
+from dayjob.policies.adapters import WEIGHTS
 from dayjob.serve.app import create_app
 from dayjob.serve.call import Service
 from dayjob.serve.models import Noted
-from tests.policies.language.worlds import BASE, World, byte_tokenizer
-from tests.serve.chatting import CONTEXT, HELLO, LANGUAGE, save_tiny
-
-KEY = ("default", "clerk")
+from tests.policies.language.worlds import World, byte_tokenizer
+from tests.serve.adapting import ask, check_written_by, promote, publish, serve_tiny
+from tests.serve.chatting import CONTEXT, HELLO, LANGUAGE
 
 
 @pytest.fixture(scope="module")
@@ -32,8 +27,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
 
 @pytest.fixture
 def service(tmp_path: Path) -> Service:
-    base = Base(name="tiny", path=str(save_tiny(tmp_path / "model")))
-    return assemble(Config(data=tmp_path / "data", ballast_bytes=0, bases=(base,)), ())
+    return serve_tiny(tmp_path)
 
 
 @pytest.fixture
@@ -41,49 +35,6 @@ def http(service: Service) -> Iterator[TestClient]:
     with TestClient(create_app(service), base_url="http://127.0.0.1") as client:
         assert client.put("/v1/policies/clerk", json=LANGUAGE).status_code == 201
         yield client
-
-
-def publish(service: Service, world: World, number: int) -> str:
-    """The world's adapter of that number, as a learner would publish it."""
-    folder = world.adapters[number - 1].folder
-    assert folder is not None
-    files = {name: (folder / name).read_bytes() for name in (CONFIG, WEIGHTS)}
-    about = VersionManifest(recipe="consolidate", network={}, from_seq=0, to_seq=0, seed=0, created_ms=0)
-    stored = publish_files(service.hub.root, *KEY, number=number, files=files, manifest=about)
-    service.hub.control.add_version(
-        Version(
-            tenant="default", policy="clerk", name=stored.version, number=number, parent="v0-baseline",
-            recipe="consolidate", digest=stored.digest, from_seq=0, to_seq=0, status=VersionStatus.WAITING,
-            created_ms=0,
-        )
-    )  # fmt: skip
-    return stored.version
-
-
-def ask(http: TestClient, **changes: Any) -> dict[str, Any]:
-    body = {"model": "clerk", "messages": HELLO, "max_tokens": 8} | changes
-    answer = http.post("/v1/chat/completions", json=body)
-    assert answer.status_code == 200, answer.text
-    return dict(answer.json())
-
-
-def promote(http: TestClient, version: str) -> None:
-    told = http.post("/v1/policies/clerk/promote", json={"version": version, "reason": "try"})
-    assert told.status_code == 200, told.text
-
-
-def check_written_by(service: Service, world: World, told: dict[str, Any], number: int) -> None:
-    """The journaled log-probabilities are those of a plain forward with that adapter (0: none), and of no other."""
-    stored = service.hub.reader.decision("default", told["id"])
-    assert stored is not None
-    assert stored.record.generation is not None
-    generation = stored.record.generation
-    prompt = tuple(np.frombuffer(generation.prompt_ids, "<u4").tolist())
-    ids = tuple(np.frombuffer(generation.choices[0].token_ids, "<u4").tolist())
-    found = np.frombuffer(generation.choices[0].model_logprobs, "<f4")
-    for other, ref in enumerate((BASE, *world.adapters)):
-        near = np.allclose(found, world.logprobs(ref, prompt, ids).numpy(), atol=1e-3)
-        assert near == (other == number), f"version {number} against {other}"
 
 
 def test_a_promoted_adapter_answers_and_a_rollback_takes_it_back(service, world, http):

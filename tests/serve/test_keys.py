@@ -47,9 +47,13 @@ CALLS = [
     ("POST", "/v1/rank", {"policy": "geo", "context": {"features": [1, 0]}, "candidates": TWO}, "infer"),
     ("POST", "/v1/feedback", {"decision": str(uuid.uuid4()), "kind": "none"}, "feedback"),
     ("GET", "/v1/export?policy=geo", None, "admin"),
-    ("GET", "/v1/notes", None, "feedback"),
+    ("GET", "/v1/notes?user=bob", None, "feedback"),
     ("PATCH", "/v1/notes/nothing", {"scope": "tenant"}, "admin"),
     ("DELETE", "/v1/notes/nothing", None, "feedback"),
+    ("GET", "/v1/policies/geo/nights", None, "learn"),
+    ("GET", "/v1/policies/geo/conversations?user=bob", None, "feedback"),
+    ("DELETE", "/v1/lessons/nothing", None, "feedback"),
+    ("GET", "/v1/decisions/nothing/compare", None, "infer"),
     ("GET", "/v1/users/bob", None, "admin"),  # or the key of that person: see below
     ("PATCH", "/v1/users/bob", {"learn": True}, "feedback"),
     ("DELETE", "/v1/users/bob", None, "admin"),
@@ -140,6 +144,14 @@ def test_every_route_needs_a_key_of_its_scope(world, method, path, body, scope):
         answer = world.ask(key, method, path, body=body)
         assert (answer.status_code == 403) == (key != scope), (key, answer.text)
     assert world.ask("admin", method, path, body=body).status_code not in (401, 403)
+
+
+def test_the_published_document_says_what_a_key_without_a_user_needs():
+    told = document(ROUTES)["paths"]["/v1/users/{user}"]
+    scopes = {method: (one["x-scope"], one.get("x-scope-without-user")) for method, one in told.items()}
+    assert scopes == {"get": ("feedback", "admin"), "patch": ("feedback", None), "delete": ("feedback", "admin")}
+    assert "any other key needs admin" in told["delete"]["description"]
+    assert "admin" in document(ROUTES)["paths"]["/v1/notes"]["get"]["description"]
 
 
 @pytest.mark.parametrize(

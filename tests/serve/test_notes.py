@@ -161,13 +161,15 @@ def test_listing_by_person_session_and_policy(http, policy):
     teach(http, policy, "Two.", user="bob", session="s2")
     teach(http, policy, "Three.", session="s3")
 
-    def texts(key="app", **query):
+    def texts(key="boss", **query):
         return [one["text"] for one in notes(http, key, policy=policy, **query)["notes"]]
 
     assert texts() == ["Three.", "Two.", "One."]
-    assert texts(user="ann") == texts("ann") == ["One."]
+    assert texts("app", user="ann") == texts("ann") == ["One."]
     assert texts(user="", session="") == texts()
-    assert texts(session="s3") == ["Three."]
+    assert texts("app", session="s3") == ["Three."]
+    for everybody in ({}, {"user": "", "session": ""}):  # a key of the application's back end asks for one at a time
+        error_of(http.get("/v1/notes", params={"policy": policy} | everybody, headers=by("app")), 403)
     assert texts("ann", session="s3") == []
     error_of(http.get("/v1/notes", params={"user": "bob"}, headers=by("ann")), 403)
     error_of(http.get("/v1/notes", params={"policy": "nothing"}, headers=by("ann")), 404)

@@ -1,10 +1,9 @@
 """The dashboard in a real Chromium against a real server: drawn, escaped, steered, with no inline code."""
 
 import re
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import httpx2
@@ -15,16 +14,10 @@ from dayjob.endings import VersionStatus
 from dayjob.journal.control import Control, add_point
 from dayjob.lab.server import running
 from dayjob.records import Version
-from dayjob.serve import pages
+from dayjob.serve import page_frame, pages
+from tests.serve.eyes import LOOK, NASTY, Eyes, browser_test, inked
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-ARGUMENTS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 SPEC = {"kind": "ranker", "context_dim": 2, "candidate_dim": 2, "learn_every": 0, "explore": {"changed_first": 0.1}}
-NASTY = "<script>window.hacked = 1</script><img src=x onerror='window.hacked = 2'>"
-browser_test = [
-    pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None, reason="no chromium on PATH: install Chromium or Chrome to run these"),
-]
 REPLAY = {
     "steps": [100, 200, 300], "reward": [0.7, 0.8, 0.82], "kl": [0.001, 0.003, 0.002],
     "km_served": [2464, 2600, 2700.5], "km_baseline": 2464, "position_share": [[0.6, 0.4], [0.8, 0.2], [0.9, 0.1]],
@@ -34,7 +27,7 @@ REPLAY = {
 
 def replay_page() -> str:
     found = pages.Replay.model_validate(REPLAY)
-    return pages.TEMPLATES.get_template("replay.html").render(replay=found, problem="", keys=False)
+    return page_frame.TEMPLATES.get_template("replay.html").render(replay=found, problem="", keys=False)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -140,69 +133,6 @@ def test_only_files_of_the_folder_are_served(served):
 
 
 # ---- a real browser --------------------------------------------------------------------------------------------------
-
-
-@dataclass(slots=True)
-class Eyes:
-    """A browser and everything that went wrong on its pages."""
-
-    browser: object
-    problems: list[str] = field(default_factory=list)
-
-    @contextmanager
-    def open(self, url: str, *, width: int = 1280, scheme: str = "light") -> Iterator:
-        context = self.browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
-        page = context.new_page()
-        page.on("console", lambda message: self.problems.append(message.text))
-        page.on("pageerror", lambda error: self.problems.append(str(error)))
-        self.problems.clear()
-        try:
-            page.goto(url)
-            yield page
-            assert self.problems == []
-            assert page.evaluate("window.hacked") is None
-        finally:
-            context.close()
-
-
-@pytest.fixture(scope="module")
-def eyes():
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        yield Eyes(browser)
-        browser.close()
-
-
-LOOK = "import('/static/live.js').then((live) => live.look())"
-INKED = """([name, colour]) => {
-  const canvas = document.querySelector(`[data-plot="${name}"] canvas`);
-  if (!canvas) return -1;
-  const over = canvas.parentElement.querySelector(".u-over");
-  const scale = canvas.width / canvas.clientWidth;
-  const box = [over.offsetLeft, over.offsetTop, over.offsetWidth, over.offsetHeight];
-  const one = document.createElement("canvas").getContext("2d");
-  one.fillStyle = getComputedStyle(document.documentElement).getPropertyValue(`--${colour}`).trim();
-  one.fillRect(0, 0, 1, 1);
-  const [r, g, b] = one.getImageData(0, 0, 1, 1).data;
-  const copy = document.createElement("canvas");
-  [copy.width, copy.height] = [canvas.width, canvas.height];
-  const context = copy.getContext("2d", { willReadFrequently: true });
-  context.drawImage(canvas, 0, 0);
-  const { data } = context.getImageData(...box.map((each) => Math.round(each * scale)));
-  let count = 0;
-  for (let at = 0; at < data.length; at += 4) {
-    const away = Math.abs(data[at] - r) + Math.abs(data[at + 1] - g) + Math.abs(data[at + 2] - b);
-    if (data[at + 3] > 200 && away < 40) count++;
-  }
-  return count;
-}"""
-
-
-def inked(page, plot: str, colour: str) -> int:
-    """Pixels of a colour of the stylesheet within the axes of a plot."""
-    return page.evaluate(INKED, [plot, colour])
 
 
 class TestBrowser:
@@ -335,8 +265,7 @@ class TestBrowser:
             page.get_by_role("button", name="Log in").click()
             page.get_by_text("This key is not known here").wait_for()
             page.get_by_label("Key").fill("steer")
-            page.get_by_role("button", name="Log in").click()
-            page.get_by_role("link", name="secretive").click()
+            page.get_by_role("button", name="Log in").click()  # and is led to the page that was asked for
             page.get_by_role("button", name="Freeze", exact=True).click()
             page.locator("#confirm-do").click()
             page.locator("#alarms", has_text="Frozen").wait_for()

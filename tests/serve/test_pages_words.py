@@ -7,27 +7,29 @@ import httpx2
 import pytest
 from pydantic import ValidationError
 
-from dayjob.endings import FeedbackState, OutcomeKind, VerdictKind, VersionStatus
+from dayjob.endings import FeedbackState, NoteState, OutcomeKind, Role, VerdictKind, VersionStatus
+from dayjob.gate import monitors
 from dayjob.journal.control import Control, put_state
 from dayjob.lab.server import Server, running
 from dayjob.records import Version
-from dayjob.serve import pages
+from dayjob.serve import page_frame, pages
 
 NASTY = "<script>window.hacked = 1</script><img src=x onerror='window.hacked = 2'>"
 SPEC = {"kind": "ranker", "context_dim": 2, "candidate_dim": 2, "learn_every": 0}
 
 
 def test_examples_in_the_docstrings():
-    assert doctest.testmod(pages) == (0, 6)
+    assert doctest.testmod(pages) == (0, 1)
+    assert doctest.testmod(page_frame) == (0, 5)
 
 
 @pytest.mark.parametrize(
     ("table", "values"),
-    [("FEEDBACK", FeedbackState), ("CONSEQUENCE", FeedbackState), ("VERDICT", VerdictKind), ("STATUS", VersionStatus),
-     ("OUTCOME", OutcomeKind)],
+    [("FEEDBACK", FeedbackState), ("VOICES", FeedbackState), ("CONSEQUENCE", FeedbackState), ("VERDICT", VerdictKind),
+     ("STATUS", VersionStatus), ("OUTCOME", OutcomeKind), ("TOLD", OutcomeKind), ("ROLE", Role), ("NOTE", NoteState)],
 )  # fmt: skip
 def test_every_state_has_words(table, values):
-    words = getattr(pages.TEMPLATES.get_template("words.html").module, table)
+    words = getattr(page_frame.TEMPLATES.get_template("words.html").module, table)
     assert set(words) == {value.value for value in values}
 
 
@@ -48,7 +50,7 @@ def test_a_replay_that_does_not_fit_is_refused(change):
 
 def replay_page(**changes: object) -> str:
     found = pages.Replay.model_validate(REPLAY | changes)
-    return pages.TEMPLATES.get_template("replay.html").render(replay=found, problem="", keys=False)
+    return page_frame.TEMPLATES.get_template("replay.html").render(replay=found, problem="", keys=False)
 
 
 def test_the_replay_says_what_came_out_and_nothing_else():
@@ -58,7 +60,7 @@ def test_the_replay_says_what_came_out_and_nothing_else():
     quiet = replay_page(alarm_at=None, km_served=[2464, 2400, 2217.6])
     assert "No alarm in this run" in quiet
     assert "(-10 %)" in quiet
-    absent = pages.TEMPLATES.get_template("replay.html").render(replay=None, problem="not run yet", keys=False)
+    absent = page_frame.TEMPLATES.get_template("replay.html").render(replay=None, problem="not run yet", keys=False)
     assert "Not run yet" in absent
     assert "dayjob lab geospot" in absent
 
@@ -107,7 +109,7 @@ def test_only_who_may_read_reports_sees_a_page(keyed):
     for path in ("/", "/policies/secretive", "/replay"):
         for answer in (httpx2.get(keyed.url + path, timeout=20), get(keyed, path, "infer"), get(keyed, path, "wrong")):
             assert answer.status_code == 401
-            assert "secretive" not in answer.text
+            assert "secretive" not in answer.text.replace(f'name="to" value="{path}"', "")  # whereto, once logged in
             assert 'name="key"' in answer.text
     assert "needs the scope learn" in get(keyed, "/", "infer").text
 
@@ -198,7 +200,7 @@ VERDICT = {
 
 
 def card(**changes: str) -> str:
-    words = pages.TEMPLATES.get_template("words.html").module
+    words = page_frame.TEMPLATES.get_template("words.html").module
     return " ".join(str(words.verdict(VERDICT | changes, "click")).split())
 
 
@@ -237,6 +239,38 @@ def test_versions_that_are_past_are_folded_away():
 
     listed = [one(9, "waiting"), one(8, "tainted"), one(7, "held"), one(6, "retired"), one(5, "champion"),
               one(4, "superseded"), one(3, "retired"), one(2, "held"), one(0, "baseline")]  # fmt: skip
-    current, old = pages.sorted_out(listed, {"previous": "v3", "really": "v5"})
+    current, old = page_frame.sorted_out(listed, {"previous": "v3", "really": "v5"})
     assert [version["version"] for version in current] == ["v9", "v7", "v6", "v5", "v3", "v0"]
     assert [version["version"] for version in old] == ["v8", "v4", "v2"]
+
+
+def rising(least: float, **changes: object) -> str:
+    """The heading of a report on learning whose gain is at least ``least``."""
+    learning = {"alarm": False, "learning": False, "gained_interval": [least, 0.2]} | changes
+    return str(page_frame.TEMPLATES.get_template("words.html").module.learning_title(learning)).strip()
+
+
+def test_a_heading_on_learning_says_what_its_reason_says():
+    stood_still = monitors.not_learning(kl=0.001, reward=0.7, gain=monitors.Change(change=0.1, low=0.05, high=0.2))
+    assert stood_still.reason.startswith("The reward rose while the policy stood still")
+    assert rising(0.05) == "The reward rose, but not by learning"
+    assert rising(-0.05) == "No gain in reward to see yet"
+    assert rising(0.05, learning=True) == "Learning moves what is served"
+    assert rising(0.05, alarm=True) == "Not learning"
+    assert rising(0.0, gained_interval=[None, None]) == rising(0.0, gained_interval=None) == rising(-1.0)
+
+
+def test_of_versions_that_wait_only_the_newest_is_said_to_have_its_trial_next(keyed):
+    control = Control(keyed.data)
+    for number in (2, 3):
+        version = Version(
+            tenant="acme", policy="secretive", name=f"v{number}-0123abcd", number=number, parent="v0-baseline",
+            recipe="debiased", digest=f"{number:02}" * 32, from_seq=0, to_seq=40, status=VersionStatus.WAITING,
+            created_ms=1_700_000_000_000,
+        )  # fmt: skip
+        control.add_version(version)
+    shown = " ".join(get(keyed, "/policies/secretive", "see").text.split())
+    newer, older = (shown.split(f"v{number}-0123abcd</code></th>")[1].split("</tr>")[0] for number in (3, 2))
+    assert "waits for its trial" in newer
+    assert "a newer one goes first" not in newer
+    assert "waits; a newer one goes first" in older

@@ -12,12 +12,12 @@ from dayjob.lab.crowds import CASCADE, EVEN_REST, FIRST, GENTLE, SLIPPING, STEEP
 from dayjob.signals.clicklog import ClickLog
 from dayjob.signals.detector import feedback
 
-SEEDS = range(30)
+SEEDS, MANY = range(10), range(30)
 
 
-def states(crowd: Crowd, decisions: int = 2000) -> Counter[FeedbackState]:
+def states(crowd: Crowd, decisions: int = 2000, seeds: range = SEEDS) -> Counter[FeedbackState]:
     """Where the score is all that is known."""
-    return Counter(feedback(crowd_log(np.random.default_rng(s), decisions, crowd=crowd)).state for s in SEEDS)
+    return Counter(feedback(crowd_log(np.random.default_rng(s), decisions, crowd=crowd)).state for s in seeds)
 
 
 def test_everybody_clicking_the_first_place_is_uninformative_within_a_thousand_decisions() -> None:
@@ -29,29 +29,42 @@ def test_any_position_pattern_is_uninformative_within_two_thousand_where_feature
     pattern: tuple[float, ...],
 ) -> None:
     """Most are; a tenth to a third wait for more decisions, since 5 % of lookers must not be missed either."""
-    found = detector_study(range(10), crowd=Crowd(blind=1.0, pattern=pattern), features=True)
-    assert found["within"] >= (1.0 if pattern == FIRST else 0.7)
+    found = detector_study(range(4), crowd=Crowd(blind=1.0, pattern=pattern), features=True)
+    assert found["within"] >= (1.0 if pattern == FIRST else 0.5)
     assert found["informative"] == 0.0
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("pattern", [STEEP, GENTLE, SLIPPING])
 def test_a_score_alone_seldom_tells_a_position_pattern_from_a_few_who_look(pattern: tuple[float, ...]) -> None:
-    blind, looked = (states(Crowd(blind=share, pattern=pattern)) for share in (1.0, 0.95))
+    blind, looked = (states(Crowd(blind=share, pattern=pattern), seeds=MANY) for share in (1.0, 0.95))
     assert blind[FeedbackState.UNINFORMATIVE] >= 10
     assert blind[FeedbackState.INFORMATIVE] <= 2
     assert looked[FeedbackState.UNINFORMATIVE] <= 8
 
 
 @pytest.mark.parametrize(
-    ("pattern", "sure"), [(FIRST, 1.0), (EVEN_REST, 0.8), (STEEP, 0.9), (SLIPPING, 1.0), (CASCADE, 0.9)]
+    ("pattern", "sure"), [(FIRST, 1.0), (EVEN_REST, 0.75), (STEEP, 0.75), (SLIPPING, 1.0), (CASCADE, 0.75)]
 )
 def test_five_per_cent_who_look_are_found_below_a_pattern_where_features_are_known(
     pattern: tuple[float, ...], sure: float
 ) -> None:
-    found = detector_study(range(10), crowd=Crowd(blind=0.95, pattern=pattern), features=True, every=2000)
+    found = detector_study(range(4), crowd=Crowd(blind=0.95, pattern=pattern), features=True, every=2000)
     assert found["uninformative"] == 0.0
     assert found["informative"] >= sure
+
+
+@pytest.mark.slow
+def test_over_many_seeds_it_seldom_errs() -> None:
+    """The rates behind the few seeds of the tests around this one."""
+    for quality in (0.0, 0.5, 0.95):
+        assert states(Crowd(blind=0.95, quality=quality), seeds=MANY)[FeedbackState.UNINFORMATIVE] <= 2
+    for pattern, sure in ((FIRST, 1.0), (EVEN_REST, 0.8), (STEEP, 0.9), (SLIPPING, 1.0), (CASCADE, 0.9)):
+        blind = detector_study(MANY, crowd=Crowd(blind=1.0, pattern=pattern), features=True)
+        assert (blind["within"] >= 0.7, blind["informative"]) == (True, 0.0)
+        found = detector_study(MANY, crowd=Crowd(blind=0.95, pattern=pattern), features=True, every=2000)
+        assert found["uninformative"] <= 0.04
+        assert found["informative"] >= sure - 0.1
 
 
 def test_it_stays_silent_where_a_good_ranker_earns_its_clicks() -> None:
@@ -64,18 +77,18 @@ def test_it_stays_silent_where_a_good_ranker_earns_its_clicks() -> None:
 @pytest.mark.parametrize("quality", [0.0, 0.5, 0.95])
 def test_it_does_not_fire_while_five_per_cent_look(quality: float) -> None:
     found = states(Crowd(blind=0.95, quality=quality))
-    assert found[FeedbackState.UNINFORMATIVE] <= 2
+    assert found[FeedbackState.UNINFORMATIVE] <= 1
     if quality == 0.95:
-        assert found[FeedbackState.INFORMATIVE] >= 20
+        assert found[FeedbackState.INFORMATIVE] >= 6
 
 
 def test_a_learned_score_finds_the_five_per_cent_whatever_the_ranker() -> None:
-    study = detector_study(range(15), crowd=Crowd(blind=0.95, quality=0.0), features=True, every=2000)
+    study = detector_study(range(5), crowd=Crowd(blind=0.95, quality=0.0), features=True, every=2000)
     assert study["informative"] == 1.0
 
 
 def test_two_thirds_at_position_one_are_informative_early() -> None:
-    assert states(Crowd(), decisions=1000)[FeedbackState.INFORMATIVE] >= 28
+    assert states(Crowd(), decisions=1000)[FeedbackState.INFORMATIVE] >= 9
 
 
 def test_even_clicks_that_follow_nothing_are_not_called_position_only() -> None:
@@ -115,7 +128,7 @@ def thumbs(rng: np.random.Generator, decisions: int, *, up: float, honest: float
 
 
 def test_thumbs_up_for_everything_are_uninformative_within_two_thousand() -> None:
-    for seed in range(10):
+    for seed in range(5):
         found = feedback(thumbs(np.random.default_rng(seed), 2000, up=1.0, honest=0.0))
         assert found.state is FeedbackState.UNINFORMATIVE
         assert found.informative_share < 0.05
@@ -124,14 +137,14 @@ def test_thumbs_up_for_everything_are_uninformative_within_two_thousand() -> Non
 
 @pytest.mark.parametrize(("up", "honest"), [(1.0, 0.1), (0.5, 1.0), (0.5, 0.5)])
 def test_thumbs_that_follow_the_items_are_informative(up: float, honest: float) -> None:
-    logs = [thumbs(np.random.default_rng(seed), 2000, up=up, honest=honest) for seed in range(10)]
+    logs = [thumbs(np.random.default_rng(seed), 2000, up=up, honest=honest) for seed in range(5)]
     found = Counter(feedback(log).state for log in logs)
     assert found[FeedbackState.UNINFORMATIVE] == 0
-    assert found[FeedbackState.INFORMATIVE] >= 9
+    assert found[FeedbackState.INFORMATIVE] >= 4
 
 
 def test_thumbs_at_random_are_never_called_informative_and_take_long() -> None:
-    found = [feedback(thumbs(np.random.default_rng(seed), 2000, up=0.5, honest=0.0)) for seed in range(20)]
+    found = [feedback(thumbs(np.random.default_rng(seed), 2000, up=0.5, honest=0.0)) for seed in range(8)]
     assert sum(f.state is FeedbackState.INFORMATIVE for f in found) <= 1
     assert all(f.needed is None or f.needed > 2000 for f in found if f.state is FeedbackState.TOO_FEW)
 

@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from dayjob.cli import audit, backup, doctor, lab, processes, serve, steer, transfer
+from dayjob.cli import audit, backup, datasets, doctor, lab, processes, run, serve, steer, transfer
 from dayjob.endings import DayjobError
 
 app = typer.Typer(
@@ -31,8 +31,10 @@ app.command()(steer.rollback)
 app.command()(steer.freeze)
 app.command()(backup.backup)
 app.command()(transfer.export)
+datasets.add_commands(transfer.import_app)
 app.add_typer(transfer.import_app, name="import")
 app.command()(doctor.doctor)
+app.add_typer(run.run_app, name="run")
 app.add_typer(lab.lab_app, name="lab")
 
 REMEDIES = {

@@ -7,12 +7,16 @@ or too short for its settings stops the start with what to do about it.
 import importlib.util
 import logging
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dayjob.config import Base
 from dayjob.endings import Invalid
 from dayjob.journal.versions import find_files
 from dayjob.policies.engine_protocol import VersionRef
 from dayjob.serve.models import OpenBase
+
+if TYPE_CHECKING:
+    from dayjob.policies.tokens import Tokens
 
 NEEDED = ("torch", "transformers")
 NEEDS_LANGUAGE = "a language policy needs {missing}, which is not installed: pip install 'dayjob[language]'"
@@ -32,29 +36,62 @@ def open_bases(bases: tuple[Base, ...]) -> dict[str, OpenBase]:
 
 def open_base(base: Base) -> OpenBase:
     """One base on an engine of its own. Raises Invalid as `open_bases` does."""
+    try:
+        return _opened(base, _folder(base))  # the folder first: what is not there is told before torch is read
+    except Invalid as error:
+        raise Invalid(f"bases.{base.name}: {error}", param="bases", code=error.code) from error
+
+
+def _opened(base: Base, folder: Path) -> OpenBase:
     import torch
     from transformers.utils.logging import disable_progress_bar
 
     from dayjob.policies.engine_jobs import EngineLimits
     from dayjob.policies.engine_transformers import TransformersEngine, load_model, longest_context
-    from dayjob.policies.tokens import Tokens
 
     if base.device != "cpu" and not torch.cuda.is_available():
-        raise Invalid(f'bases.{base.name}: this machine has no {base.device}: set device = "cpu"', param="bases")
+        raise Invalid(f'this machine has no {base.device}: set device = "cpu"')
     disable_progress_bar()
-    try:
-        folder = _folder(base)
-        if not any((folder / name).exists() for name in TOKENIZERS):  # else an empty one would be made up
-            raise Invalid(f"{folder} holds no tokenizer: save it there with tokenizer.save_pretrained")
-        tokens = Tokens.open(folder)
-        model = load_model(folder, dtype=getattr(torch, base.dtype), device=base.device)
-        context_tokens = min(base.context_tokens, longest_context(model.config) or base.context_tokens)
-        limits = EngineLimits(slots=base.slots, context_tokens=context_tokens)
-        engine = TransformersEngine(model, tokens, limits=limits)
-    except Invalid as error:
-        raise Invalid(f"bases.{base.name}: {error}", param="bases", code=error.code) from error
+    tokens = _tokens(folder)
+    model = load_model(folder, dtype=getattr(torch, base.dtype), device=base.device)
+    context_tokens = min(base.context_tokens, longest_context(model.config) or base.context_tokens)
+    engine = TransformersEngine(model, tokens, limits=EngineLimits(slots=base.slots, context_tokens=context_tokens))
     log.info("base %s is open: %s", base.name, folder)
     return OpenBase(name=base.name, engine=engine, tokens=tokens, context_tokens=context_tokens)
+
+
+def open_tokens(base: Base) -> "Tokens":
+    """The tokenizer of one base alone. Raises Invalid as `open_bases` does."""
+    for package in NEEDED:
+        if importlib.util.find_spec(package) is None:
+            raise Invalid(NEEDS_LANGUAGE.format(missing=package), param="bases")
+    try:
+        return _tokens(_folder(base))
+    except Invalid as error:
+        raise Invalid(f"bases.{base.name}: {error}", param="bases", code=error.code) from error
+
+
+def find_base(bases: tuple[Base, ...], name: str) -> Path:
+    """The folder of a base by its name, for whoever learns. Raises Invalid where it is not configured or not there."""
+    base = next((one for one in bases if one.name == name), None)
+    if base is None:
+        raise Invalid(
+            f"the base model {name!r} is not in this learner's configuration: add [bases.{name}] to dayjob.toml, then "
+            "ask again",
+            param="bases",
+        )
+    try:
+        return _folder(base)
+    except Invalid as error:
+        raise Invalid(f"bases.{name}: {error}", param="bases", code=error.code) from error
+
+
+def _tokens(folder: Path) -> "Tokens":
+    from dayjob.policies.tokens import Tokens
+
+    if not any((folder / name).exists() for name in TOKENIZERS):  # else an empty one would be made up
+        raise Invalid(f"{folder} holds no tokenizer: save it there with tokenizer.save_pretrained")
+    return Tokens.open(folder)
 
 
 def _folder(base: Base) -> Path:

@@ -16,6 +16,7 @@ OutOption = Annotated[
 ]
 SeedsOption = Annotated[int, typer.Option(help="How many seeds, counted from 0.", min=1)]
 QuickOption = Annotated[bool, typer.Option("--quick", help="Small sizes: to see that it runs, not to be quoted.")]
+ModelOption = Annotated[Path | None, typer.Option(help="The folder of the base model; else the clerk that ships.")]
 CacheOption = Annotated[Path | None, typer.Option(help="Where gallery embeddings are kept.")]
 
 
@@ -114,7 +115,7 @@ def ope(
 
 @lab_app.command()
 def clerk_pretrain(
-    steps: Annotated[int, typer.Option(help="Steps of 128 conversations.", min=1)] = 4000,
+    steps: Annotated[int, typer.Option(help="Steps of 128 conversations.", min=1)] = 2000,
     seed: Annotated[int, typer.Option(help="The seed of weights and text.")] = 0,
     folder: Annotated[Path, typer.Option(help="Where checkpoints are; a run goes on from its last one.")] = Path(
         "runs/clerk"
@@ -136,6 +137,40 @@ def clerk_pretrain(
         replace(QUICK, seed=seed) if quick else Plan(seed=seed, steps=steps), folder=folder,
         model_folder=model or (folder / "model" if quick else Path("apps/clerk/model")),
         out_dir=out_dir(out, quick=quick), threads=threads, minutes=minutes, quick=quick,
+    )  # fmt: skip
+
+
+@lab_app.command()
+def night(
+    seeds: SeedsOption = 5,
+    first_seed: Annotated[int, typer.Option(help="The first seed.", min=0)] = 0,
+    methods: Annotated[list[str] | None, typer.Option(help="A method, again for more; else all.")] = None,
+    model: ModelOption = None,
+    out: OutOption = None,
+    quick: QuickOption = False,
+) -> None:
+    """One night in the clerk's office: every method on the same week. Goes on where it was stopped."""
+    from dayjob.lab.clerk_night import run
+
+    run(range(first_seed, first_seed + seeds), methods, model, out_dir(out, quick=quick), quick=quick)
+
+
+@lab_app.command()
+def nights(
+    seeds: SeedsOption = 5,
+    first_seed: Annotated[int, typer.Option(help="The first seed.", min=0)] = 0,
+    methods: Annotated[list[str] | None, typer.Option(help="A method, again for more; else those of the page.")] = None,
+    nights: Annotated[int, typer.Option(help="How many.", min=3)] = 20,
+    model: ModelOption = None,
+    out: OutOption = None,
+    quick: QuickOption = False,
+) -> None:
+    """Twenty nights: new lessons and reversals each day, two people who teach opposites, a month of silence."""
+    from dayjob.lab.clerk_nights import run
+
+    run(
+        range(first_seed, first_seed + seeds), methods, model, out_dir(out, quick=quick),
+        nights=min(nights, 4) if quick else nights, quick=quick,
     )  # fmt: skip
 
 

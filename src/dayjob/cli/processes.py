@@ -15,56 +15,65 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
-from dayjob.cli.assemble import RECIPES, load_ranker
+from dayjob.cli.assemble import LANGUAGE_RECIPES, RECIPES, load_ranker
+from dayjob.cli.bases import find_base
 from dayjob.cli.output import DataOption, JsonOption, TenantOption, again, find_policy, print_json
 from dayjob.config import Config, load_config
 from dayjob.endings import Conflict, DayjobError, Invalid, JobState, PolicyKind
-from dayjob.gate.judge import Judge
+from dayjob.gate.judge import Judge, wall_ms
+from dayjob.gate.language import LanguageJudge
 from dayjob.gate.shares import Traffic
 from dayjob.journal.control import Control
 from dayjob.journal.jobs import get_job
 from dayjob.journal.join import window_of
+from dayjob.journal.layers import policy_of
+from dayjob.journal.notes import NotesReader
 from dayjob.journal.plain import iso
 from dayjob.journal.readers import Reader
+from dayjob.memory.notes import NotesMemory
 from dayjob.records import Job, Json, Lease, Policy, Verdict
 
 if TYPE_CHECKING:
+    from dayjob.learn.language.job import Nights
     from dayjob.learn.loop import Learner
 
 NEEDS_TORCH = "learning needs {missing}, which is not installed: pip install 'dayjob[learn]'"
 MOST_COUNTED = 1_000_000
 FollowOption = Annotated[bool, typer.Option("--follow", help="Go on until stopped.")]
 ConfigOption = Annotated[Path | None, typer.Option(help="A dayjob.toml.")]
-ParentOption = Annotated[int | None, typer.Option("--parent", help="End when this process does.", hidden=True)]
+PARENT_ENV = "_DAYJOB_PARENT"  # the server that started this process, and with which it ends
 
 
 def gate(
-    data: DataOption = None, follow: FollowOption = False, config: ConfigOption = None, parent: ParentOption = None,
-    as_json: JsonOption = False,
+    data: DataOption = None, follow: FollowOption = False, config: ConfigOption = None, as_json: JsonOption = False,
 ) -> None:  # fmt: skip
     """Judge closed decisions: once, or for as long as it runs. Says where every policy stands."""
     if follow and as_json:
         raise Invalid("--follow goes on for ever and prints nothing: leave out --json, or --follow")
-    settings, stop = _prepare(data, config, parent=parent)
+    settings, stop = _prepare(data, config)
     control, reader = Control(settings.data), Reader(settings.data)
     judge = Judge(
         control, reader, load_ranker=partial(load_ranker, settings.data), holder=f"judge-{uuid.uuid4()}",
         traffic=Traffic.of(settings), reserve=settings.ballast_bytes,
     )  # fmt: skip
+    language = LanguageJudge(
+        control, reader, holder=judge.holder, window_s=settings.session_window_s, reserve=settings.ballast_bytes,
+        now_ms=wall_ms,
+    )  # fmt: skip
     while not stop.is_set():
-        judged = judge.step()
+        judged = judge.step() + language.step()
         if not judged:
             if not follow:
                 break
             stop.wait(settings.judge_every_s)
-    for key, case in judge.cases.items():  # whoever judges next need not wait for our leases to run out
-        lease = Lease(name="judge/" + "/".join(key), holder=judge.holder, token=case.token, until_ms=0)
+    tokens = {key: case.token for cases in (judge.cases, language.cases) for key, case in cases.items()}
+    for key, token in tokens.items():  # whoever judges next need not wait for our leases to run out
+        lease = Lease(name="judge/" + "/".join(key), holder=judge.holder, token=token, until_ms=0)
         with contextlib.suppress(DayjobError):
             control.release_lease(lease)
     if follow:
         return
-    rankers = [policy for policy in control.policies() if policy.kind is PolicyKind.RANKER]
-    stands = [_standing(judge, reader, policy) for policy in rankers]
+    stands = [_standing(control, reader, policy, here=set(tokens)) for policy in control.policies()]
     if as_json:
         print_json(stands)
         return
@@ -74,18 +83,21 @@ def gate(
         Console().print("there is no policy yet: nothing to judge")
 
 
-def _standing(judge: Judge, reader: Reader, policy: Policy) -> Json:
+def _standing(control: Control, reader: Reader, policy: Policy, *, here: set[tuple[str, str]]) -> Json:
     """Where a policy stands before the judge: what serves, what is on trial, what was said last, what still waits."""
-    control, key = judge.control, (policy.tenant, policy.name)
+    key, ranks = (policy.tenant, policy.name), policy.kind is PolicyKind.RANKER
     pointers, verdicts = control.pointers(*key), control.verdicts(*key, limit=1)
-    docket, report = control.state(*key, "judge") or {}, control.state(*key, "report") or {}
-    through = int(docket.get("cursor", 0))
+    report = control.state(*key, "report") or {}
+    through = int(report.get("gate", {}).get("judged_through", 0))
+    waiting = int(report.get("gate", {}).get("lag", 0))  # of a language policy: sessions
+    if ranks:
+        through = int((control.state(*key, "judge") or {}).get("cursor", 0))
+        waiting = reader.count_closed(*key, after=through, window=window_of(policy.spec), most=MOST_COUNTED)
     trial = report.get("gate", {}).get("trial")
     if trial is not None and trial.get("challenger") != pointers.challenger:
         trial = None  # of a trial that ended since the report was written
-    waiting = reader.count_closed(*key, after=through, window=window_of(policy.spec), most=MOST_COUNTED)
     return {
-        "tenant": policy.tenant, "policy": policy.name, "judged_here": key in judge.cases,
+        "tenant": policy.tenant, "policy": policy.name, "kind": policy.kind.value, "judged_here": key in here,
         "frozen": bool(pointers.frozen or control.freeze_file()), "champion": pointers.champion,
         "challenger": pointers.challenger, "judged_through": through, "waiting": waiting,
         "trial": None if trial is None else str(trial["reason"]),
@@ -108,16 +120,17 @@ def _lines(stand: Json) -> list[str]:
     lines = [f"{stand['policy']}{where}: {stand['champion']} is champion" + (", frozen" if stand["frozen"] else "")]
     if not stand["judged_here"]:
         lines.append("  not judged here: another judge holds it, a running server's or one that ended seconds ago")
+    ranks = stand["kind"] == PolicyKind.RANKER.value
     if stand["waiting"]:
-        lines.append(f"  {stand['waiting']:,} closed decisions still wait to be judged")
+        lines.append(f"  {stand['waiting']:,} closed {'decisions' if ranks else 'sessions'} still wait to be judged")
     else:
-        lines.append("  every closed decision is judged")
+        lines.append(f"  every closed {'decision' if ranks else 'session'} is judged")
     if stand["challenger"] is None:
         lines.append("  no challenger is on trial")
     else:
         lines.append(f"  {stand['challenger']} is on trial" + (f": {stand['trial']}" if stand["trial"] else ""))
     if stand["feedback"] is not None:
-        lines.append(f"  clicks: {stand['feedback']}")
+        lines.append(f"  {'clicks' if ranks else 'feedback'}: {stand['feedback']}")
     last = stand["last_verdict"]
     if last is not None:
         lines.append(
@@ -128,7 +141,7 @@ def _lines(stand: Json) -> list[str]:
 
 def _said(verdict: Json) -> str:
     """A verdict's kind, and who said it where it was not the gate."""
-    if verdict["by"] == "erasure":
+    if verdict["by"] in ("erasure", "unlearning"):
         return "rebuilding"
     return str(verdict["kind"]) + (" by hand" if verdict["by"] == "hand" else "")
 
@@ -138,10 +151,10 @@ def learn(
     follow: FollowOption = False,
     policy: Annotated[str | None, typer.Option(help="Learn this policy now.")] = None,
     recipe: Annotated[str | None, typer.Option(help="With this recipe, not the policy's own.")] = None,
+    user: Annotated[str | None, typer.Option(help="Learn this person's layer of a language policy.")] = None,
     tenant: TenantOption = "default",
     as_json: JsonOption = False,
     config: ConfigOption = None,
-    parent: ParentOption = None,
 ) -> None:
     """Turn the journal into new challengers: one policy now, or jobs as they come."""
     if policy is None and not follow:
@@ -150,17 +163,19 @@ def learn(
         raise Invalid("--policy learns once and --follow takes jobs as they come: leave one of them out")
     if follow and as_json:
         raise Invalid("--follow goes on for ever and prints nothing: leave out --json, or --follow")
-    settings, stop = _prepare(data, config, parent=parent)
+    if user is not None and policy is None:
+        raise Invalid("--user learns one person's layer of a policy: name it with --policy")
+    settings, stop = _prepare(data, config)
     control = Control(settings.data)
     if policy is not None:
-        _check_learnable(control, tenant, policy, recipe=recipe)
+        _check_learnable(control, tenant, policy, recipe=recipe, user=user)
     learner = _make_learner(settings, control)
     if policy is None:
         while not stop.is_set():
             if not learner.step(watch_counts=True):
                 stop.wait(settings.judge_every_s)
         return
-    asked = learner.ask(policy, recipe=recipe, tenant=tenant)
+    asked = learner.ask(policy, recipe=recipe, tenant=tenant, user=user)
     with Progress(console=Console(stderr=True)) as progress:
         bar = progress.add_task(f"learning {policy}", total=1.0)
         learner.told = lambda share: progress.update(bar, completed=share)
@@ -180,15 +195,38 @@ def _make_learner(settings: Config, control: Control) -> "Learner":
         raise Invalid(NEEDS_TORCH.format(missing=error.name)) from None
     return Learner(
         settings.data, control, Reader(settings.data), threads=settings.learner_threads,
-        holder=f"learner-{uuid.uuid4()}",
+        holder=f"learner-{uuid.uuid4()}", nights=_nights(settings, control),
     )  # fmt: skip
 
 
-def _check_learnable(control: Control, tenant: str, policy: str, *, recipe: str | None) -> None:
+def _nights(settings: Config, control: Control) -> "Nights | None":
+    """What language policies learn with; None where no base is configured, or what they need is not installed."""
+    if not settings.bases:
+        return None
+    try:
+        from dayjob.learn.language.job import Nights
+    except ModuleNotFoundError:
+        return None  # rankers learn all the same; a job of a language policy says what is missing
+    memory = NotesMemory(
+        NotesReader(settings.data), control, silent=control.silent_people, agree=settings.notes_agree
+    )  # fmt: skip
+    return Nights(
+        memory=memory, find_base=partial(find_base, settings.bases), notes_tokens=settings.notes_tokens,
+        devices={base.name: base.device for base in settings.bases},
+        suites={suite.name: Path(suite.path) for suite in settings.suites}, canaries=settings.canaries,
+    )  # fmt: skip
+
+
+def _check_learnable(
+    control: Control, tenant: str, policy: str, *, recipe: str | None, user: str | None
+) -> None:  # fmt: skip
     """Raises NotFound, Invalid or Conflict for what would fail only later."""
-    find_policy(control, tenant, policy)
-    if recipe is not None and recipe not in RECIPES:
-        raise Invalid(f"there is no recipe {recipe!r}: use one of {', '.join(RECIPES)}")
+    ranks = find_policy(control, tenant, policy).kind is PolicyKind.RANKER
+    recipes = RECIPES if ranks else LANGUAGE_RECIPES
+    if ranks and user is not None:
+        raise Invalid(f"policy {policy!r} is a ranker, which everybody shares: leave out --user")
+    if recipe is not None and recipe not in recipes:
+        raise Invalid(f"there is no recipe {recipe!r}: use one of {', '.join(recipes)}")
     if control.pointers(tenant, policy).frozen:
         thaw = again(f"freeze {policy} --off", control.root, tenant=tenant)
         raise Conflict(f"policy {policy!r} is frozen: first run {thaw}")
@@ -205,7 +243,7 @@ def _print_job(job: Job, *, as_json: bool) -> None:
     """What came of a job asked for by hand. Raises Invalid when it failed."""
     result = job.result or {}
     if as_json:
-        print_json({"job": job.id, "policy": job.policy, "recipe": job.recipe, "state": job.state.value,
+        print_json({"job": job.id, "policy": policy_of(job.policy), "recipe": job.recipe, "state": job.state.value,
                     "result": job.result, "error": job.error})  # fmt: skip
     if job.state is JobState.FAILED:
         raise Invalid(str(job.error))
@@ -215,12 +253,12 @@ def _print_job(job: Job, *, as_json: bool) -> None:
     if job.state is not JobState.SUCCEEDED:
         say(f"job {job.id} is {job.state}: stopped before its end; a learner takes it up again")
     elif result.get("challenger"):
-        say(f"{result['challenger']} learned from {result['decisions']:,} decisions; its trial comes next")
+        say(f"{result['challenger']} learned from {result['decisions']:,} decisions; the judge comes next")
     else:
         say(f"no challenger: {result.get('reason')}")
 
 
-def _prepare(data: Path | None, config: Path | None, *, parent: int | None) -> tuple[Config, threading.Event]:
+def _prepare(data: Path | None, config: Path | None) -> tuple[Config, threading.Event]:
     """The settings, and an event that SIGTERM sets, and the end of the server that started this process."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s", stream=sys.stderr)
     settings = load_config(flags={"data": data, "config": config}, environ=os.environ, directory=Path.cwd()).config
@@ -229,8 +267,9 @@ def _prepare(data: Path | None, config: Path | None, *, parent: int | None) -> t
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
+    parent = os.environ.get(PARENT_ENV)
     if parent is not None:
-        threading.Thread(target=_end_with_parent, args=(parent, stop), daemon=True).start()
+        threading.Thread(target=_end_with_parent, args=(int(parent), stop), daemon=True).start()
     return settings, stop
 
 

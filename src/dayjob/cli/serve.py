@@ -23,7 +23,7 @@ from starlette.types import ASGIApp
 
 from dayjob.cli.assemble import LANGUAGE_RECIPES, RECIPES, load_ranker
 from dayjob.cli.bases import find_adapter, open_bases
-from dayjob.cli.processes import NEEDS_TORCH
+from dayjob.cli.processes import NEEDS_TORCH, PARENT_ENV
 from dayjob.config import Config, load_config
 from dayjob.endings import Invalid
 from dayjob.journal.control import Control
@@ -34,6 +34,7 @@ from dayjob.memory.notes import NotesMemory
 from dayjob.serve.app import create_app
 from dayjob.serve.auth import Key, check_bind, parse_keys
 from dayjob.serve.call import Service
+from dayjob.serve.coin import Coin
 from dayjob.serve.live import Hub
 from dayjob.serve.metrics import Metrics
 from dayjob.serve.models import Voices
@@ -155,6 +156,7 @@ def assemble(settings: Config, keys: tuple[Key, ...]) -> Service:
         hub=hub,
         bases=bases,
         find_adapter=partial(find_adapter, root),
+        coin=Coin(secret=control.secret("sampling"), watch_share=settings.watch_share),
         choices_limit=settings.choices_limit,
     )
     memory = NotesMemory(NotesReader(root), control, silent=lambda: hub.silent, agree=settings.notes_agree)
@@ -215,11 +217,12 @@ class Helpers:
 
     def _spawn(self, command: str) -> subprocess.Popen[bytes]:
         self.started_s[command] = time.monotonic()
-        arguments = ["--data", str(self.root), "--follow", "--parent", str(os.getpid())]
+        arguments = ["--data", str(self.root), "--follow"]
         arguments += [] if self.config is None else ["--config", str(self.config)]
         return subprocess.Popen(
-            [sys.executable, "-m", "dayjob", command, *arguments], stdin=subprocess.DEVNULL, start_new_session=True
-        )
+            [sys.executable, "-m", "dayjob", command, *arguments], stdin=subprocess.DEVNULL, start_new_session=True,
+            env=os.environ | {PARENT_ENV: str(os.getpid())},
+        )  # fmt: skip
 
     def _watch(self) -> None:
         while not self.stopping.wait(self.pause_s):

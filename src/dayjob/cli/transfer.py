@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Annotated
 
 import numpy as np
-import orjson
 import typer
 from rich.console import Console
 from rich.progress import Progress, TaskID
@@ -32,9 +31,11 @@ from dayjob.cli.output import (
 from dayjob.endings import Conflict, Invalid, OutcomeKind, PolicyKind, Role, VersionStatus
 from dayjob.journal import archive, vectors
 from dayjob.journal.control import Control
-from dayjob.journal.plain import decision_view
-from dayjob.journal.readers import START, Reader
+from dayjob.journal.exports import decision_lines
+from dayjob.journal.readers import Reader
 from dayjob.journal.store import Store
+from dayjob.memory.examples import Format as Examples
+from dayjob.memory.exports import example_lines
 from dayjob.records import Candidate, CatalogItem, Decision, Json, Outcome, Policy, Version
 
 import_app = typer.Typer(help="Take an archive, or logs of elsewhere, into a journal.", no_args_is_help=True)
@@ -49,6 +50,9 @@ class Format(StrEnum):
 
     DECISIONS = "decisions"  # to be read: a line a decision with its outcomes
     JOURNAL = "journal"  # to be imported: everything, vectors and catalog included
+    CHAT = Examples.CHAT.value
+    PREFERENCE = Examples.PREFERENCE.value
+    OPENAI_DPO = Examples.OPENAI_DPO.value
 
 
 def export(
@@ -57,7 +61,11 @@ def export(
     tenant: TenantOption = "default",
     out: Annotated[Path | None, typer.Option(help="A file; standard output otherwise.")] = None,
     format: Annotated[
-        Format, typer.Option(help="decisions: to be read; journal: everything, for `dayjob import journal`.")
+        Format,
+        typer.Option(
+            help="decisions: to be read; journal: everything, for `dayjob import journal`; of a language policy also "
+            "training examples: chat, preference (TRL), openai-dpo."
+        ),
     ] = Format.DECISIONS,
     as_json: Annotated[bool, typer.Option("--json", help="With --out: print what was written as JSON.")] = False,
 ) -> None:
@@ -69,43 +77,50 @@ def export(
         )
     control = Control(root)
     found = find_policy(control, tenant, policy)
-    silent = [user for owner, user in control.silent_people() if owner == tenant]
-    counts = Reader(root).counts(tenant, policy)
-    total = counts.get("decisions", 0) if format is Format.DECISIONS else sum(counts.values())
-    lines = _decision_lines(root, found) if format is Format.DECISIONS else archive.write(root, found, silent=silent)
+    blocks, total = _blocks(root, control, found, format=format)
     unfinished = None if out is None else out.with_name(out.name + ".partial")
     stream = sys.stdout.buffer if unfinished is None else unfinished.open("wb")
-    written = 0
-    with _progress(shown=out is not None) as progress:
+    written = lines = 0
+    with progress_bar(shown=out is not None) as progress:
         task = progress.add_task(f"exporting {policy}", total=total)
-        for line in lines:
-            stream.write(line)
-            written += len(line)
-            if not line.startswith(b'{"vector"'):
-                progress.advance(task)
+        for block in blocks:
+            stream.write(block)
+            written += len(block)
+            if not block.startswith(b'{"vector"'):
+                lines += block.count(b"\n")
+                progress.update(task, completed=lines)
     stream.flush()
     if unfinished is None or out is None:
         return
     stream.close()
     unfinished.replace(out)  # a file of that name is whole
+    records = lines if total is None else total
     if as_json:
-        print_json({"policy": policy, "format": format.value, "file": str(out), "bytes": written, "records": total})
+        print_json({"policy": policy, "format": format.value, "file": str(out), "bytes": written, "records": records})
     else:
-        Console(soft_wrap=True, stderr=True).print(f"{out}: {total:,} records, {written:,} bytes", highlight=False)
+        Console(soft_wrap=True, stderr=True).print(f"{out}: {records:,} records, {written:,} bytes", highlight=False)
 
 
-def _decision_lines(root: Path, policy: Policy) -> Iterator[bytes]:
-    reader, cursor = Reader(root), START
-    while True:
-        page, cursor = reader.decisions(policy.tenant, policy.name, cursor=cursor)
-        if not page:
-            return
-        outcomes = reader.outcomes(policy.tenant, page)
-        for stored in page:
-            yield orjson.dumps(decision_view(stored, outcomes.get(stored.record.id, []))) + b"\n"
+def _blocks(root: Path, control: Control, policy: Policy, *, format: Format) -> tuple[Iterator[bytes], int | None]:
+    """What to write, a line or more at a time, and how many records it holds where that is known before.
+
+    Raises Invalid for words of a ranker.
+    """
+    reader, tenant = Reader(root), policy.tenant
+    counts = reader.counts(tenant, policy.name)
+    if format is Format.DECISIONS:
+        return decision_lines(reader, tenant, policy.name), counts.get("decisions", 0)
+    if format is Format.JOURNAL:
+        silent = [user for owner, user in control.silent_people() if owner == tenant]
+        return archive.write(root, policy, silent=silent), sum(counts.values())
+    if policy.kind is not PolicyKind.LANGUAGE:
+        remedy = "export it as --format decisions"
+        raise Invalid(f"{format.value!r} is made of words, and policy {policy.name!r} is a ranker: {remedy}")
+    examples = Examples(format.value)
+    return example_lines(reader, control, tenant, policy.name, format=examples, silent=control.silent_people), None
 
 
-def _progress(*, shown: bool = True) -> Progress:
+def progress_bar(*, shown: bool = True) -> Progress:
     """A bar on standard error, where somebody watches."""
     return Progress(console=Console(stderr=True), disable=not shown, transient=True)
 
@@ -119,9 +134,9 @@ def import_journal(
 ) -> None:
     """Take a policy's record in. A file that is not whole changes nothing; what is there already stays as it is."""
     whole = archive.Archive(tenant)
-    with file.open("rb") as lines, _progress() as progress:
+    with file.open("rb") as lines, progress_bar() as progress:
         task = progress.add_task("checking", total=file.stat().st_size)
-        for _ in whole.entries(_watched(lines, progress, task)):
+        for _ in whole.entries(watched(lines, progress, task)):
             pass
     assert whole.policy is not None, "a whole archive has one"
     root = data_of(data)
@@ -133,15 +148,15 @@ def import_journal(
     store = Store(root, secret=control.secret("journal"), find_spec=lambda *_: (kind, spec))
     taken = archive.Taken()
     try:
-        control.create_policy(whole.policy, _baseline(whole.policy.tenant, whole.policy.name))
+        control.create_policy(whole.policy, baseline(whole.policy.tenant, whole.policy.name))
         for user in whole.silent:
             control.set_learns(tenant, user, False)
         keep_seq = Reader(root).last_seq() == 0
         if whole.items:
             store.put_catalog(tenant, whole.policy.name, items=whole.items).result()
-        with file.open("rb") as lines, _progress() as progress:
+        with file.open("rb") as lines, progress_bar() as progress:
             task = progress.add_task("importing", total=file.stat().st_size)
-            entries = archive.Archive(tenant).entries(_watched(lines, progress, task))
+            entries = archive.Archive(tenant).entries(watched(lines, progress, task))
             while batch := list(islice(entries, BATCH)):
                 done = store.submit(partial(archive.take_in, entries=batch, keep_seq=keep_seq)).result()
                 taken = archive.Taken(
@@ -158,7 +173,7 @@ def import_journal(
     Console(soft_wrap=True).print(text, highlight=False, markup=False)
 
 
-def _watched(lines: Iterable[bytes], progress: Progress, task: TaskID) -> Iterator[bytes]:
+def watched(lines: Iterable[bytes], progress: Progress, task: TaskID) -> Iterator[bytes]:
     """The same lines; the bar follows."""
     size = 0
     for number, line in enumerate(lines):
@@ -178,7 +193,8 @@ def _check_same(declared: Policy, archived: Policy) -> None:
             )
 
 
-def _baseline(tenant: str, policy: str) -> Version:
+def baseline(tenant: str, policy: str) -> Version:
+    """Version zero of a policy that an import declares."""
     return Version(
         tenant=tenant, policy=policy, name="v0-baseline", number=0, parent=None, recipe="baseline", digest="0" * 64,
         from_seq=0, to_seq=0, status=VersionStatus.BASELINE, created_ms=0,
@@ -200,7 +216,7 @@ def import_obd(
     specs: dict[str, Json] = {}
     store = Store(root, secret=control.secret("journal"), find_spec=lambda _, p: (PolicyKind.RANKER, specs[p]))
     try:
-        with _progress() as progress:
+        with progress_bar() as progress:
             for path in files:
                 campaign = read_campaign(path)
                 task = progress.add_task(campaign.policy, total=len(campaign.rows))
@@ -314,6 +330,6 @@ def _declare(control: Control, store: Store, campaign: Campaign) -> None:
     policy = Policy(
         tenant="default", name=campaign.policy, kind=PolicyKind.RANKER, spec=campaign.spec(), created_ms=0
     )  # fmt: skip
-    control.create_policy(policy, _baseline("default", campaign.policy))
+    control.create_policy(policy, baseline("default", campaign.policy))
     items = [CatalogItem(id=i, vector=b, meta=None) for i, b in zip(campaign.items, campaign.blobs, strict=True)]
     store.put_catalog("default", campaign.policy, items=items).result()

@@ -11,6 +11,7 @@ from typing import Any
 
 from dayjob.endings import Damaged, FeedbackState, Invalid, Role
 from dayjob.gate import trial, watch
+from dayjob.gate.confidence import Evidence
 from dayjob.gate.elond import Elond
 from dayjob.gate.evidence import NOBODY, arms, observations, once, served
 from dayjob.gate.shares import FRESH, RISE, Shares, Toll, Traffic, share_out
@@ -85,7 +86,7 @@ class Docket:
 
     def fits(self, pointers: Pointers, spec: Json) -> bool:
         """Whether these are the versions that the pointers name, judged as the policy asks."""
-        return self.tries(pointers) and self.asks(spec) and self.rival == rival_of(pointers)
+        return self.tries(pointers) and self.asks(spec) and self.rival == pointers.replaced
 
     def tries(self, pointers: Pointers) -> bool:
         """Whether this is the pair on trial that the pointers name."""
@@ -130,18 +131,13 @@ def asked(spec: Json) -> tuple[str, float]:
     return str(spec["metric"]), float(spec["alpha"])
 
 
-def rival_of(pointers: Pointers) -> str | None:
-    """What the champion replaced: the watch compares them, and a rollback returns to it."""
-    return None if pointers.champion == pointers.baseline else pointers.previous or pointers.baseline
-
-
 def reopen(docket: Docket, pointers: Pointers, *, spec: Json, newest_seq: int) -> Docket:
     """A docket for the versions that the pointers name, judged as the policy asks: other evidence is void.
 
     The budget goes on under a new alpha. Each level is still fixed when its trial begins, and that is all that e-LOND
     needs (``elond``); a trial in progress was begun under another, so it ends.
     """
-    rival, same = rival_of(pointers), docket.asks(spec)
+    rival, same = pointers.replaced, docket.asks(spec)
     metric, alpha = asked(spec)
     stays = docket.champion == pointers.champion
     kept = docket.watch if same and stays and docket.rival == rival else None
@@ -152,7 +148,7 @@ def reopen(docket: Docket, pointers: Pointers, *, spec: Json, newest_seq: int) -
     if same and docket.tries(pointers) and docket.trial is not None:
         return docket
     budget = docket.budget
-    if docket.trial is not None and docket.trial.evidence.count > 0:
+    if docket.trial is not None and docket.trial.evidence != Evidence():
         seen = docket.trial.evidence
         budget = budget.abandon(log_e=seen.log_e_up, peak=seen.peak_up) if same else budget.decide(promoted=False)
     # What is known of positions and people is kept: it does not depend on who is on trial.

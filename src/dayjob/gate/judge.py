@@ -29,26 +29,25 @@ from dayjob.gate import watch
 from dayjob.gate.case import Case
 from dayjob.gate.desk import Desk, newer_closed, waiting_for
 from dayjob.gate.docket import Docket, observe, reopen, restored, rule, shares_of, trial_point
-from dayjob.gate.evidence import number_of
+from dayjob.gate.erased import FORGET_S, forget_erased
 from dayjob.gate.report import analyse, curve_points, is_due, read_feedback, version_points
+from dayjob.gate.rulings import say, settle, withdraw
 from dayjob.gate.screening import LoadRanker, newest_closed, screen, screen_again
 from dayjob.gate.seat import Seat
 from dayjob.gate.shares import Traffic, shares_state
 from dayjob.gate.trial import renew
 from dayjob.gate.turns import closed_prefix, move, stands, status_of, turn
 from dayjob.gate.verdict import VerdictResult
-from dayjob.journal.control import Control, add_point, add_verdict, put_state
+from dayjob.journal.control import Control, add_point, put_state
 from dayjob.journal.join import window_of
 from dayjob.journal.readers import Reader, cursor_of
-from dayjob.journal.steering import taint_overlooked
-from dayjob.records import Joined, Json, Lease, Pointers, Policy, Verdict
+from dayjob.records import Joined, Json, Lease, Pointers, Policy
 
 log = logging.getLogger("dayjob.judge")
 PAGES_A_STEP = 20  # judged between two looks at the other policies
 REPORT_S = 1.0
 LAG_MOST = 20_000  # the lag is counted no further
 POINT_EVERY = 50  # closed decisions between two points of the curves
-FORGET_S = 10.0  # between two looks for people who were erased
 CHECK_S = 60.0  # between two looks at the files of the challenger on trial
 
 
@@ -82,18 +81,10 @@ class Judge:
             if policy.kind is not PolicyKind.RANKER:
                 continue
             key, seat = (policy.tenant, policy.name), self._seat(policy)
-            if seat.resting:
-                continue
-            try:
-                judged += self._sit(policy, seat)
-                seat.rest_s = 0.0
-                continue
-            except DayjobError as error:
-                log.warning("policy %s is not judged now: %s", policy.name, error)
-            except Exception:
-                log.exception("policy %s is not judged for %.0f s: a fault of ours", policy.name, seat.rest())
-            seat.doubt()
-            self.cases.pop(key, None)
+            done = seat.attempt(policy.name, partial(self._sit, policy, seat))
+            if done is None:
+                self.cases.pop(key, None)
+            judged += done or 0
         return judged
 
     def _seat(self, policy: Policy) -> Seat:
@@ -124,14 +115,10 @@ class Judge:
         if now - case.forgot_s < FORGET_S:
             return
         case.forgot_s = now
-        marks, through = self.reader.erased_since(policy.tenant, case.docket.erased)
-        if marks:
-            taint_overlooked(self.control)  # before it is any challenger's turn
-            gone = {number_of(mark) for mark in marks}
-            case.desk.forget(gone)
-            case.docket, case.saved = case.docket.without(gone, through=through), False
-        since, _ = self.reader.erased_since(policy.tenant, case.docket.since)
-        case.gone = frozenset(number_of(mark) for mark in since)
+        docket, lost, case.gone = forget_erased(self.control, self.reader, policy.tenant, docket=case.docket)
+        if lost:
+            case.desk.forget(lost)
+            case.docket, case.saved = docket, False
 
     def _keep(self, policy: Policy, case: Case, seat: Seat) -> None:
         """Save what is not on disk yet, and tell the server when traffic is to be shared another way."""
@@ -180,8 +167,8 @@ class Judge:
                 stands(db, pointers, name, status=status)
             for name, fault in faults.items():
                 reason = f"Not tried, its files are damaged: {fault}"
-                self._say(db, pointers, challenger=name, champion=pointers.champion, kind=VerdictKind.HOLD,
-                          reason=reason, evidence={})  # fmt: skip
+                say(db, pointers, challenger=name, champion=pointers.champion, kind=VerdictKind.HOLD, reason=reason,
+                    evidence={}, at_ms=self.now_ms())  # fmt: skip
             if change:
                 moved[:] = [move(db, pointers, change)]
 
@@ -242,7 +229,7 @@ class Judge:
 
         def work(db: apsw.Connection) -> None:
             if back and alarm is not None:
-                moved = self._roll_back(db, heard, pointers, target=target, reason=alarm.reason)
+                moved = withdraw(db, pointers, target=target, reason=alarm.reason, at_ms=self.now_ms())
                 after[:] = [reopen(heard, moved, spec=policy.spec, newest_seq=heard.cursor)]
             elif done and result is not None:
                 decided, moved = self._close(db, heard, pointers, result)
@@ -273,52 +260,17 @@ class Judge:
         """
         assert docket.trial is not None, "a verdict ends a trial"
         challenger = str(docket.challenger)
-        promoted = result.kind is VerdictKind.PROMOTE
-        evidence = trial_point(docket, result)
         if status_of(db, pointers, challenger) is not VersionStatus.TRIAL:
             return docket, move(db, pointers, {"challenger": None})
-        self._say(db, pointers, challenger=challenger, champion=docket.champion, kind=result.kind,
-                  reason=result.reason, evidence=evidence)  # fmt: skip
-        status = {VerdictKind.PROMOTE: VersionStatus.CHAMPION, VerdictKind.REJECT: VersionStatus.REJECTED}
-        stands(db, pointers, challenger, status=status.get(result.kind, VersionStatus.HELD))
-        change: dict[str, str | None] = {"challenger": None}
-        if promoted:
-            stands(db, pointers, docket.champion, status=VersionStatus.RETIRED)
-            tainted = status_of(db, pointers, docket.champion) is VersionStatus.TAINTED
-            change |= {"champion": challenger, "previous": None if tainted else docket.champion}
-        moved = move(db, pointers, change)
-        budget = docket.budget.decide(promoted=promoted)
+        moved = settle(db, pointers, challenger=challenger, kind=result.kind, reason=result.reason,
+                       evidence=trial_point(docket, result), at_ms=self.now_ms())  # fmt: skip
+        budget = docket.budget.decide(promoted=result.kind is VerdictKind.PROMOTE)
         return replace(docket, budget=budget, trial=renew(docket.trial)), moved
 
     def _back_to(self, case: Case, docket: Docket, pointers: Pointers) -> str:
         """Where a rollback goes: to what the champion replaced, unless its files are damaged."""
         target = docket.rival or pointers.baseline
         return pointers.baseline if self._fault(case, (pointers.tenant, pointers.policy), target) else target
-
-    def _roll_back(
-        self, db: apsw.Connection, docket: Docket, pointers: Pointers, *, target: str, reason: str
-    ) -> Pointers:
-        """Withdraw a champion that was proven worse, in the open transaction."""
-        if status_of(db, pointers, target) is VersionStatus.TAINTED:
-            target = pointers.baseline
-        self._say(db, pointers, challenger=docket.champion, champion=target, kind=VerdictKind.ROLLBACK,
-                  reason=reason, evidence={})  # fmt: skip
-        stands(db, pointers, docket.champion, status=VersionStatus.ROLLED_BACK)
-        if pointers.challenger is not None:
-            stands(db, pointers, pointers.challenger, status=VersionStatus.WAITING)
-        stands(db, pointers, target, status=VersionStatus.CHAMPION)
-        previous = pointers.baseline if target != pointers.baseline else None
-        return move(db, pointers, {"champion": target, "previous": previous, "challenger": None})
-
-    def _say(
-        self, db: apsw.Connection, pointers: Pointers, *, challenger: str, champion: str, kind: VerdictKind,
-        reason: str, evidence: Json,
-    ) -> None:  # fmt: skip
-        verdict = Verdict(
-            tenant=pointers.tenant, policy=pointers.policy, challenger=challenger, champion=champion, kind=kind,
-            reason=reason, evidence=evidence, at_ms=self.now_ms(), by="gate",
-        )  # fmt: skip
-        add_verdict(db, verdict)
 
     def _screen(self, policy: Policy, case: Case) -> Json:
         """What the log says of the challenger, from when the trial began: shown, never deciding."""

@@ -4,6 +4,7 @@ Promise 6: a rollback is written even on a full disk, out of the ballast. So not
 the ballast, nor the room that it gave back: evidence is then kept in memory, and read again by whoever comes after.
 """
 
+import logging
 import math
 import os
 import time
@@ -12,10 +13,11 @@ from dataclasses import dataclass
 
 import apsw
 
-from dayjob.endings import StorageFull
+from dayjob.endings import DayjobError, StorageFull
 from dayjob.journal.control import Control, check_lease
 from dayjob.records import Lease
 
+log = logging.getLogger("dayjob.judge")
 LEASE_S = 10.0
 REST_S, REST_MOST_S = 1.0, 60.0
 RENEW_S = LEASE_S / 3  # between two renewals: each is a commit, and a look at an idle policy needs none
@@ -54,6 +56,22 @@ class Seat:
     def resting(self) -> bool:
         """Whether this policy is left alone for now."""
         return time.monotonic() < self.until_s
+
+    def attempt(self, what: str, work: Callable[[], int]) -> int | None:
+        """Do the work of one look; None where it failed or the policy is resting. What fails at one stops no other."""
+        if self.resting:
+            return None
+        try:
+            done = work()
+        except DayjobError as error:
+            log.warning("policy %s is not judged now: %s", what, error)
+        except Exception:
+            log.exception("policy %s is not judged for %.0f s: a fault of ours", what, self.rest())
+        else:
+            self.rest_s = 0.0
+            return done
+        self.doubt()
+        return None
 
     def rest(self) -> float:
         """Leave this policy alone after a fault; for how long, in seconds: twice as long as the last time."""

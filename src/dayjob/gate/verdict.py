@@ -7,7 +7,7 @@ plainer rules. A "can no longer reach the minimum effect" and the limit on close
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from dayjob.endings import FeedbackState, Invalid, VerdictKind
 
@@ -40,14 +40,30 @@ class Grounds:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Words:
+    """How a verdict speaks of what was judged: pairs of a ranker, or sessions of a language policy."""
+
+    one: str = "decision"
+    many: str = "decisions"
+    nothing: str = (
+        "Nothing judged yet: no closed decision on which champion and challenger choose different first places."
+    )
+    refusal: str = (
+        "The clicks say nothing beyond position, so no promotion rests on them; send truth or rewards, or change the "
+        "page."
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Terms:
-    """What the policy asks of a challenger. ``clicks``: the evidence comes from clicks, so they must inform."""
+    """What the policy asks of a challenger. ``clicks``: the evidence comes from feedback that must inform."""
 
     alpha: float = 0.05
     level: float = 0.05
     minimum_effect: float = 0.01
     closed_limit: int = CLOSED_LIMIT
     clicks: bool = True
+    words: Words = field(default_factory=Words)
 
     def __post_init__(self) -> None:
         if not 0.0 < self.level < 1.0 or not 0.0 < self.alpha < 1.0:
@@ -120,20 +136,15 @@ def _ruling(grounds: Grounds, terms: Terms, *, feedback: FeedbackState) -> tuple
         return (
             VerdictKind.HOLD,
             True,
-            f"No proof within {terms.closed_limit:,} closed decisions: {_effect(grounds, terms)}; "
+            f"No proof within {terms.closed_limit:,} closed {terms.words.many}: {_effect(grounds, terms)}; "
             f"{_evidence(grounds, terms)}.",
         )
-    return VerdictKind.CANNOT_TELL, False, _REFUSAL if refused else _waiting(grounds, terms)
-
-
-_REFUSAL = (
-    "The clicks say nothing beyond position, so no promotion rests on them; send truth or rewards, or change the page."
-)
+    return VerdictKind.CANNOT_TELL, False, terms.words.refusal if refused else _waiting(grounds, terms)
 
 
 def _effect(grounds: Grounds, terms: Terms) -> str:
     return (
-        f"{grounds.effect:+.4f} per judged decision ({1 - terms.alpha:.0%} interval {grounds.low:+.4f} to "
+        f"{grounds.effect:+.4f} per judged {terms.words.one} ({1 - terms.alpha:.0%} interval {grounds.low:+.4f} to "
         f"{grounds.high:+.4f}, {grounds.judged:,} judged of {grounds.closed:,} closed)"
     )
 
@@ -152,12 +163,13 @@ def _evidence(grounds: Grounds, terms: Terms) -> str:
 
 def _waiting(grounds: Grounds, terms: Terms) -> str:
     if grounds.judged == 0:
-        return "Nothing judged yet: no closed decision on which champion and challenger choose different first places."
+        return terms.words.nothing
     judged, closed = needed(grounds, level=terms.level)
     if judged is None:
-        ahead = "as it stands more decisions would not promote it"
+        ahead = f"as it stands more {terms.words.many} would not promote it"
     else:
         ahead = (
-            f"at the present rate and effect it takes about {judged:,} more judged, {closed:,} more closed decisions"
+            f"at the present rate and effect it takes about {judged:,} more judged, {closed:,} more closed "
+            f"{terms.words.many}"
         )
     return f"Not decided: {_effect(grounds, terms)}; {_evidence(grounds, terms)}; {ahead}."

@@ -193,6 +193,7 @@ class Control:
             .fetchone()
         )
         if row is None:
+            policy = policy.partition("/")[0]  # of a person's layer, the policy
             raise NotFound(f"policy {policy!r} has no version {name!r}: GET /v1/policies/{policy}/versions lists them")
         return row_version(row)
 

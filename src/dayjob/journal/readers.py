@@ -27,6 +27,11 @@ PAGE = 500  # rows a read transaction: well under a second
 NEWEST = (1 << 63) - 1  # no sequence number is beyond it
 
 
+# The columns of a decision that are long, and what stands in their place where they are not read.
+_LONG = dict.fromkeys(("generation", "prompt_ids", "bare_ids", "choices"), "NULL") | {"context": "x''"}
+_SKETCH = f"SELECT {', '.join(_LONG.get(name, name) for name in DECISIONS.names())} FROM decisions "
+
+
 def cursor_of(seq: int) -> str:
     """The cursor that continues after ``seq``."""
     return f"s{seq}"
@@ -86,6 +91,35 @@ class Reader:
             (tenant, policy, until, limit),
         )
         return [row_decision(row) for row in rows][::-1]
+
+    def sketches(self, tenant: str, policy: str, *, after: int, limit: int = PAGE) -> list[Stored]:
+        """The next decisions of a language policy after a sequence number, without what was read and written."""
+        where = "WHERE tenant=? AND policy=? AND seq>? ORDER BY seq LIMIT ?"
+        return [row_decision(row) for row in self._db().execute(_SKETCH + where, (tenant, policy, after, limit))]
+
+    def of_session(self, tenant: str, policy: str, *, session: str) -> list[Stored]:
+        """A session's decisions by a language policy, in order, without what was read and written."""
+        where = "WHERE tenant=? AND session=? AND policy=? ORDER BY seq"
+        return [row_decision(row) for row in self._db().execute(_SKETCH + where, (tenant, session, policy))]
+
+    def newest(
+        self, tenant: str, policy: str, *, user: str | None = None, session: str | None = None,
+        before: int = NEWEST, limit: int = PAGE,
+    ) -> list[Stored]:  # fmt: skip
+        """The newest decisions before a sequence number, newest first: of a person, of a session, or all."""
+        named = {"user": user, "session": session}
+        only = "".join(f" AND {column}=?" for column, value in named.items() if value is not None)
+        args = [value for value in named.values() if value is not None]
+        rows = self._db().execute(
+            DECISIONS.select(f"WHERE tenant=? AND policy=? AND seq<?{only} ORDER BY seq DESC LIMIT ?"),
+            (tenant, policy, before, *args, limit),
+        )
+        return [row_decision(row) for row in rows]
+
+    def outcome(self, tenant: str, outcome_id: str) -> StoredOutcome | None:
+        """One outcome by its id; one that waits for its decision is not there yet."""
+        row = self._db().execute(OUTCOMES.select("WHERE tenant=? AND id=?"), (tenant, outcome_id)).fetchone()
+        return None if row is None else row_outcome(row)
 
     def cursor_before(self, tenant: str, policy: str, count: int, *, until: int = NEWEST) -> str:
         """The cursor after which the newest ``count`` decisions up to sequence number ``until`` come."""

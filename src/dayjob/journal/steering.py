@@ -15,6 +15,7 @@ from dayjob.journal import versions
 from dayjob.journal.columns import POINTERS, VERSIONS
 from dayjob.journal.control import Control, add_verdict, put_status, row_version
 from dayjob.journal.jobs import put_job
+from dayjob.journal.layers import policy_of
 from dayjob.journal.rows import connect
 from dayjob.records import Json, Pointers, Verdict, Version
 
@@ -42,7 +43,7 @@ def roll_back(control: Control, pointers: Pointers, *, to: str | None, evidence:
     check_may_serve(control.version(tenant, policy, target))
     if target == pointers.champion:
         if to is None:
-            raise Conflict(f"policy {policy!r} serves its baseline: there is nothing to roll back to")
+            raise Conflict(f"policy {policy_of(policy)!r} serves its baseline: there is nothing to roll back to")
         return target, None
     previous = pointers.baseline if target != pointers.baseline else None
     withdrawn = [pointers.champion]
@@ -79,7 +80,7 @@ def override(control: Control, pointers: Pointers, *, version: Version, reason: 
     def work(db: apsw.Connection) -> None:
         now = _pointers(db, pointers.tenant, pointers.policy)
         if now.generation != pointers.generation:
-            raise Fenced(f"the pointers of {pointers.policy!r} were moved by somebody else: read them again")
+            raise Fenced(f"the pointers of {policy_of(pointers.policy)!r} were moved by somebody else: read them again")
         check_may_serve(_version(db, now, version.name))
         _install(db, now, name=version.name, was=VersionStatus.RETIRED, previous=pointers.champion)
         add_verdict(db, verdict)
@@ -87,25 +88,31 @@ def override(control: Control, pointers: Pointers, *, version: Version, reason: 
     control.write_or_free(work)
 
 
-def rebuild(control: Control, tenant: str, policy: str, *, champion: str, name: str) -> bool:
-    """Put a version in the place of the ``champion`` that learned from someone since erased; whether it was.
+def rebuild(
+    control: Control, tenant: str, policy: str, *, champion: str, name: str, unlearned: int = 0
+) -> bool:  # fmt: skip
+    """Put a version in the place of the ``champion`` that learned from someone since erased, or that many lessons which
+    were taken back since (``unlearned``); whether it was.
 
-    It is the same work over the same range without that person, so it is no challenger and has nothing to prove. The
-    pointers are read as they stand now, however often they moved while it was built; where another champion serves by
-    now, nothing changes. In place of a version that was withdrawn meanwhile, the baseline serves.
+    It is the same work over the same range without them, so it is no challenger and has nothing to prove. The pointers
+    are read as they stand now, however often they moved while it was built; where another champion serves by now,
+    nothing changes. In place of a version that was withdrawn meanwhile, the baseline serves.
     """
+    was = VersionStatus.ROLLED_BACK if unlearned else VersionStatus.TAINTED
+    told = f"{unlearned} of its lessons, taken back since" if unlearned else "a person who was erased"
     done = [False]
 
     def work(db: apsw.Connection) -> None:
         now = _pointers(db, tenant, policy)
-        done[0] = now.champion == champion and _version(db, now, champion).status is VersionStatus.TAINTED
+        is_due = bool(unlearned) or _version(db, now, champion).status is VersionStatus.TAINTED
+        done[0] = now.champion == champion != name and is_due
         if not done[0]:
             return
         target = now.baseline if _version(db, now, name).status in WITHDRAWN else name
-        _install(db, now, name=target, was=VersionStatus.TAINTED, previous=None)
+        _install(db, now, name=target, was=was, previous=None)
         add_verdict(db, _verdict(
             now, kind=VerdictKind.PROMOTE, challenger=target, champion=champion,
-            reason="Rebuilt without a person who was erased.", evidence={}, by="erasure",
+            reason=f"Rebuilt without {told}.", evidence={}, by="unlearning" if unlearned else "erasure",
         ))  # fmt: skip
 
     control.write_or_free(work)
@@ -168,6 +175,9 @@ OVERLOOKED = (
 def _taint(db: apsw.Connection, tenant: str, policy: str, *, names: Sequence[str]) -> None:
     for name in names:
         put_status(db, tenant, policy, name=name, status=VersionStatus.TAINTED)
+        # What a night says of its lessons, and its exam of what was asked, are people's words.
+        told = (f"night/{name}", f"exam/{name}")
+        db.execute("DELETE FROM states WHERE tenant=? AND policy=? AND name IN (?, ?)", (tenant, policy, *told))
     address = (tenant, policy)
     try:
         pointers = _pointers(db, tenant, policy)

@@ -126,7 +126,7 @@ def publish_files(
     version = f"v{number}-{digest[:8]}"
     if not _VERSION.fullmatch(version):
         raise Invalid(f"{number} is no number of a version; count from 0")
-    final = _version_dir(root, tenant, policy, version)
+    final = folder_of(root, tenant, policy) / version
     lineage = {"parent": manifest.parent, "created_ms": manifest.created_ms, "made_with": manifest.made_with}
     size = sum(len(data) for data in files.values())
     sealed = _seal({"tenant": tenant, "policy": policy, "version": version, "digest": digest}, content, lineage)
@@ -171,7 +171,7 @@ def find_files(
 
     Raises NotFound and Damaged as ``load`` does; the files themselves are not read.
     """
-    folder = _version_dir(root, tenant, policy, _known(version))
+    folder = folder_of(root, tenant, policy) / _known(version)
     files = _read_all(folder, version, only=MANIFEST)
     _, document = _named(files, tenant, policy, version=version, digest=digest)
     return folder, tuple((name, one["sha256"]) for name, one in sorted(document["content"]["files"].items()))
@@ -181,7 +181,7 @@ def read_files(
     root: Path, tenant: str, policy: str, version: str, *, digest: str
 ) -> tuple[dict[str, bytes], VersionManifest]:
     """The files of a version of whatever kind, its manifest not among them. Raises NotFound and Damaged as ``load``."""
-    files = _read_all(_version_dir(root, tenant, policy, _known(version)), version)
+    files = _read_all(folder_of(root, tenant, policy) / _known(version), version)
     manifest, document = _named(files, tenant, policy, version=version, digest=digest)
     del files[MANIFEST]
     if files.keys() != document["content"]["files"].keys():
@@ -221,8 +221,8 @@ def copy(root: Path, target: Path, tenant: str, policy: str, *, version: str) ->
         NotFound: there is no such version.
         Damaged: it cannot be read.
     """
-    files = _read_all(_version_dir(root, tenant, policy, _known(version)), version)
-    final = _version_dir(target, tenant, policy, version)
+    files = _read_all(folder_of(root, tenant, policy) / _known(version), version)
+    final = folder_of(target, tenant, policy) / version
     with _storage_errors(version):
         final.mkdir(parents=True)
         for name, data in files.items():
@@ -231,7 +231,7 @@ def copy(root: Path, target: Path, tenant: str, policy: str, *, version: str) ->
 
 def remove(root: Path, tenant: str, policy: str, version: str, *, disk: Disk = LOCAL_DISK) -> None:
     """Delete a version. Raises NotFound where there is none."""
-    final = _version_dir(root, tenant, policy, _known(version))
+    final = folder_of(root, tenant, policy) / _known(version)
     if not os.path.lexists(final):
         raise NotFound(f"version {version} is not on this disk; nothing was removed")
     with _storage_errors(version):
@@ -309,8 +309,9 @@ def _damaged(version: str, what: str) -> Damaged:
     return Damaged(f"version {version}: {what}; {_REMEDY}")
 
 
-def _version_dir(root: Path, tenant: str, policy: str, version: str) -> Path:
-    return root / "versions" / _part(tenant) / _part(policy) / version
+def folder_of(root: Path, tenant: str, policy: str) -> Path:
+    """Where the versions of a policy lie."""
+    return root / "versions" / _part(tenant) / _part(policy)
 
 
 def _part(name: str) -> str:

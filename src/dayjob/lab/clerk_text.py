@@ -6,7 +6,7 @@ A drawn example is a whole conversation; its last message is the answer that cou
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from random import Random
 
@@ -94,14 +94,25 @@ def note(lesson: Lesson, rng: Random, *, where: Side) -> Entry:
 
 
 def notes(rng: Random, where: Side, *, kind: str = "answer") -> tuple[Message, ...]:
-    """One to six notes, one of which decides; now and then an older one contradicts it."""
+    """One to six notes, one of which decides; now and then an older one contradicts it.
+
+    In training more is asked about the same notes, what they say and what they do not: a context of notes is long, and
+    one short answer teaches little.
+    """
     lesson = draw(rng, where, kind=kind)
-    placed = [lesson, *_around(lesson, rng, where)]
+    others = _around(lesson, rng, where)
+    placed = [lesson, *others]
     rng.shuffle(placed)
     if lesson.bare is not None and rng.random() < 0.15:
         placed.insert(rng.randint(0, placed.index(lesson)), contradiction(lesson, rng))
-    probe = lesson.ask(rng, where)
-    return chat(probe.question, probe.answer, system=_placed(placed, rng, where))
+    asked = [(probe.question, probe.answer) for probe in [lesson.ask(rng, where)]]
+    if where is Side.TRAIN and rng.random() < 0.8:
+        asked += [(probe.question, probe.answer) for probe in (one.ask(rng, where) for one in others[:2])]
+        probe = _another([lesson, *others], rng, where).ask(rng, where)
+        asked.append((probe.question, probe.before))
+        rng.shuffle(asked)
+    turns = (turn for question_text, answer in asked for turn in chat(question_text, answer))
+    return (("system", _placed(placed, rng, where)), *turns)
 
 
 def rules(rng: Random, where: Side) -> tuple[Message, ...]:
@@ -222,11 +233,16 @@ def _around(lesson: Lesson, rng: Random, where: Side, *, least: int = 0) -> list
     """Up to five lessons that say nothing about this one, nor about each other."""
     kept: list[Lesson] = []
     for _ in range(max(least, rng.choice((0, 0, 1, 1, 2, 5)))):
-        other = draw(rng, where)
-        while any(_clash(one, other) for one in (lesson, *kept)):
-            other = draw(rng, where)
-        kept.append(other)
+        kept.append(_another([lesson, *kept], rng, where))
     return kept
+
+
+def _another(lessons: Sequence[Lesson], rng: Random, where: Side) -> Lesson:
+    """A lesson that has nothing to do with these."""
+    other = draw(rng, where)
+    while any(_clash(one, other) for one in lessons):
+        other = draw(rng, where)
+    return other
 
 
 def _placed(lessons: list[Lesson], rng: Random, where: Side) -> str:

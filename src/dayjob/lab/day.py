@@ -7,8 +7,6 @@ photos; then the pages stay open.
 
 import asyncio
 import contextlib
-import fcntl
-import shutil
 import socket
 import subprocess
 import sys
@@ -25,12 +23,12 @@ from rich.console import Console
 from rich.table import Table
 
 from dayjob.client import AsyncClient
-from dayjob.endings import DayjobError, Invalid
+from dayjob.endings import DayjobError
 from dayjob.lab.geospot_journal import load_world
 from dayjob.lab.geospot_offline import load_field
 from dayjob.lab.geospot_served import Served, measure, settled
 from dayjob.lab.published import rows
-from dayjob.lab.server import Server, running
+from dayjob.lab.server import Server, clear, running
 
 HELD_OUT = 4_000
 PEOPLE = Population.MIXED  # four hundred who come back, some better informed than others
@@ -50,7 +48,7 @@ def run(*, rounds: int, seed: int, pin: float, data: Path, cache: Path, stay: bo
     began = time.perf_counter()
     served = None
     if data.exists():
-        _clear(data)
+        clear(data)
     console.print("[b]Simulated:[/] photos (drawn in GeoCLIP's own space) and people. [b]Real:[/] everything else.")
     try:
         console.print("Geospot: the gallery's 100,000 places, embedded once and then kept; photos ...")
@@ -166,15 +164,3 @@ def _free(first: int) -> int:
 def _taken(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
-
-
-def _clear(data: Path) -> None:
-    """Remove an earlier day's data: nothing that is not ours, and nothing that is still being served."""
-    if not (data / "control.db").exists() and any(data.iterdir()):
-        raise Invalid(f"{data} is not a data directory of ours: name another with --data")
-    with (data / "lock").open("a") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # a server holds it as long as it lives
-        except BlockingIOError:
-            raise Invalid(f"{data} is being served: end that with Ctrl-C, or name another with --data") from None
-        shutil.rmtree(data)

@@ -1,8 +1,10 @@
 """A real `dayjob serve` process for benchmarks and tests: started, asked, ended."""
 
 import contextlib
+import fcntl
 import os
 import queue
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,9 +13,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dayjob.endings import DayjobError
+from dayjob.endings import DayjobError, Invalid
 
-START_S = 30.0
+START_S = 120.0  # a busy machine takes long to load torch; one that dies says so at once
 END_S = 15.0
 
 
@@ -84,3 +86,15 @@ def _address(process: "subprocess.Popen[str]", log: Path) -> str:
     if not line:
         raise DayjobError(f"the server did not start: {log.read_text(errors='replace')[-2000:] or 'it said nothing'}")
     return line.split()[-1]
+
+
+def clear(data: Path) -> None:
+    """Remove an earlier run's data: nothing that is not ours, and nothing that is still being served: Invalid."""
+    if not (data / "control.db").exists() and any(data.iterdir()):
+        raise Invalid(f"{data} is not a data directory of ours: name another with --data")
+    with (data / "lock").open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # a server holds it as long as it lives
+        except BlockingIOError:
+            raise Invalid(f"{data} is being served: end that with Ctrl-C, or name another with --data") from None
+        shutil.rmtree(data)

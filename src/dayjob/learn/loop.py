@@ -1,41 +1,65 @@
-"""The learner: take a job, replay the journal, fit from the baseline, publish, register a challenger.
+"""The learner: take a job, replay the journal, learn from the baseline, publish, register a challenger.
 
-Every version is trained from the baseline on replay, never from its parent's weights: the same journal range, recipe,
-seed and erasure epoch give the same digest, nothing drifts, and erasing someone never means replaying every night
-since. A learner killed in the middle goes on from its checkpoint, and a finished version it had not registered is
-found by its digest.
+How a ranker learns is here (`_ranker`), how a language policy's layer does in `language.job`; all else is the same.
+Every version is trained from the baseline or the base model on replay, never from its parent's weights: the same range
+of the journal, recipe, seed and erasure epoch give the same digest, nothing drifts, and erasing someone never means
+replaying every night since. A learner killed in the middle goes on from its checkpoint, and a finished version it had
+not registered is found by its digest.
 """
 
 import logging
 import os
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
-from dayjob.endings import Conflict, DayjobError, Invalid, JobState, VersionStatus
+from dayjob.endings import (
+    Conflict,
+    DayjobError,
+    Erased,
+    Invalid,
+    JobState,
+    NotFound,
+    Overloaded,
+    PolicyKind,
+    StorageFull,
+    VersionStatus,
+)
 from dayjob.journal import jobs, versions
 from dayjob.journal.columns import VERSIONS
 from dayjob.journal.control import Control, put_state, put_taught, version_row
 from dayjob.journal.join import window_of
+from dayjob.journal.layers import check_open, layers, open_layer, owner_of, policy_of
 from dayjob.journal.readers import Reader
 from dayjob.journal.steering import drop_tainted, rebuild, taint, taint_overlooked
 from dayjob.journal.writes import person_mark
-from dayjob.learn.collect import Collected, collect
-from dayjob.learn.fit import Fitted, fit
+from dayjob.learn.collect import collect
+from dayjob.learn.fit import fit
 from dayjob.learn.recipes import RECIPES
-from dayjob.records import Job, Json, Policy, Version
+from dayjob.learn.work import SEED, Made, Publish, Work
+from dayjob.records import Job, Json, Lease, Version
+
+if TYPE_CHECKING:
+    from dayjob.learn.language.job import Nights
 
 log = logging.getLogger("dayjob.learner")
 LEASE_S = 30.0
 DEATHS = 5  # of learners over one job, after which it is given up; kills from outside should not use them up
+TOLD_EVERY_S = 1.0  # the progress of a job
 RETRY_S = 60.0  # between two tries to rebuild a champion that must go
 ABANDONED_S = 3600.0  # no write of a version takes so long: what is older was left behind by a killed learner
 NOTHING_LEFT = "nothing is left to learn from: the baseline serves"
 NO_PROOF = "nothing learned from these outcomes beats the caller's own order on held-out decisions"
 REBUILT = "it was built again without a person who was erased, and serves as champion"
-SEED = 20261120  # every version's; a different seed would be a different digest
+UNLEARNED = "it was built again without what was taken back ({count} of its lessons), and serves as champion"
+NO_NIGHTS = "this learner knows no base model: add [bases.{base}] to the dayjob.toml that it reads, then ask again"
+NEEDS_LANGUAGE = "learning a language policy needs {missing}, which is not installed: pip install 'dayjob[language]'"
 
 
 class Learner:
@@ -43,8 +67,9 @@ class Learner:
 
     def __init__(
         self, root: Path, control: Control, reader: Reader, *, threads: int, holder: str,
-        told: Callable[[float], None] = lambda _: None,
+        told: Callable[[float], None] = lambda _: None, nights: "Nights | None" = None,
     ) -> None:  # fmt: skip
+        """``nights``: what language policies need; None: this learner does rankers alone."""
         torch.set_num_threads(threads)
         self.root = root
         self.control = control
@@ -52,6 +77,8 @@ class Learner:
         self.holder = holder
         self.retried: dict[tuple[str, str], float] = {}
         self.told = told  # of the progress of a fit, a share in [0, 1]
+        self.nights = nights
+        self.again: list[Job] = []  # that are to follow the one under way
         self.asked: dict[tuple[str, str], int] = {}  # decisions there were when a job was last asked for
         taint_overlooked(control)
         self._sweep()
@@ -69,10 +96,13 @@ class Learner:
     def _checkpoint(self, job: Job) -> Path:
         return self.root / "work" / f"{job.id}.safetensors"
 
-    def ask(self, policy: str, *, recipe: str | None = None, tenant: str = "default") -> Job:
-        """Ask for a job, as POST /v1/policies/{name}/learn does."""
+    def ask(
+        self, policy: str, *, recipe: str | None = None, tenant: str = "default", user: str | None = None
+    ) -> Job:  # fmt: skip
+        """Ask for a job, as POST /v1/policies/{name}/learn does; with a ``user``, of that person's layer."""
         spec = self.control.policy(tenant, policy).spec
-        return jobs.request_job(self.control, tenant, policy, recipe=recipe or str(spec["recipe"]))
+        address = policy if user is None else open_layer(self.control, tenant, policy, user)
+        return jobs.request_job(self.control, tenant, address, recipe=recipe or str(spec["recipe"]))
 
     def step(self, *, watch_counts: bool) -> bool:
         """Do the oldest job; with ``watch_counts`` also ask for jobs that fell due. Whether anything was done."""
@@ -84,15 +114,34 @@ class Learner:
             lease = self.control.take_lease(f"learn/{job.tenant}/{job.policy}", self.holder, ttl_s=LEASE_S)
             if lease is None:
                 continue
-            self._do(job)
-            drop_tainted(self.control)
-            self.control.release_lease(lease)
+            with self._holding(lease):
+                self._do(job)
+                drop_tainted(self.control)
             return True
         return False
 
+    @contextmanager
+    def _holding(self, lease: Lease) -> Iterator[None]:
+        """Keep a lease: a step of a large model takes longer than it lasts, and another learner would begin too."""
+        over = threading.Event()
+
+        def renew() -> None:
+            while not over.wait(LEASE_S / 3):
+                with suppress(Overloaded, StorageFull):
+                    self.control.take_lease(lease.name, self.holder, ttl_s=LEASE_S)
+
+        thread = threading.Thread(target=renew, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
+        self.control.release_lease(lease)
+
     def frozen(self, tenant: str, policy: str) -> bool:
         """Whether learning is stopped: by the policy's own flag, or by the file (promise 7)."""
-        return bool(self.control.pointers(tenant, policy).frozen or self.control.freeze_file())
+        return bool(self.control.pointers(tenant, policy_of(policy)).frozen or self.control.freeze_file())
 
     def _ask_where_due(self) -> None:
         """A job for each policy with ``learn_every`` newly closed decisions since its newest version."""
@@ -101,9 +150,8 @@ class Learner:
             key = (policy.tenant, policy.name)
             if self.frozen(*key):
                 continue
-            if self._is_tainted(*key) and time.monotonic() - self.retried.get(key, -RETRY_S) >= RETRY_S:
-                self.retried[key] = time.monotonic()
-                self.ask(policy.name, tenant=policy.tenant)
+            for address in (policy.name, *layers(self.control, *key)):
+                self._ask_where_tainted(policy.tenant, address, recipe=str(policy.spec["recipe"]))
             if not every:
                 continue
             decisions = self.reader.counts(*key).get("decisions", 0)
@@ -114,10 +162,14 @@ class Learner:
                 self.asked[key] = decisions
                 self.ask(policy.name, tenant=policy.tenant)
 
-    def _is_tainted(self, tenant: str, policy: str) -> bool:
-        """Whether the champion learned from someone since erased: it is due to be rebuilt, whoever asked or did not."""
-        champion = self.control.pointers(tenant, policy).champion
-        return self.control.version(tenant, policy, champion).status is VersionStatus.TAINTED
+    def _ask_where_tainted(self, tenant: str, address: str, *, recipe: str) -> None:
+        """A champion that learned from someone since erased is due to be rebuilt, whoever asked or did not."""
+        champion = self.control.version(tenant, address, self.control.pointers(tenant, address).champion)
+        key = (tenant, address)
+        is_due = time.monotonic() - self.retried.get(key, -RETRY_S) >= RETRY_S
+        if champion.status is VersionStatus.TAINTED and is_due:
+            self.retried[key] = time.monotonic()
+            jobs.request_job(self.control, tenant, address, recipe=recipe)
 
     def _do(self, job: Job) -> None:
         try:
@@ -132,6 +184,9 @@ class Learner:
             self._checkpoint(job).unlink(missing_ok=True)  # it may hold what somebody taught who was erased meanwhile
             return
         jobs.update_job(self.control, job, state=JobState.SUCCEEDED, progress=1.0, result=result)
+        while self.again:
+            asked = self.again.pop()
+            jobs.request_job(self.control, asked.tenant, asked.policy, recipe=asked.recipe)
 
     def _check_deaths(self, job: Job) -> None:
         """Count the learners that died over a job while whoever started them lived on (killed for memory, most likely:
@@ -149,53 +204,98 @@ class Learner:
             )
 
     def _learn(self, job: Job) -> Json:
-        """One night, on one page: read, fit, publish, register."""
+        """One night, on one page: begin, learn, publish, register."""
+        work = self._begin(job)
+        made = self._ranker(work) if work.policy.kind is PolicyKind.RANKER else self._language(work)
+        if made.publish is None:
+            if work.rebuilds:
+                return self._rebuilt(work, work.baseline, made.why, told=made.told)
+            return {"challenger": None, "reason": made.why} | made.told
+        version = self._publish(work, made.publish, made=made)
+        if work.rebuilds:
+            made.after(version)
+            reason = UNLEARNED.format(count=work.unlearned) if work.unlearned else REBUILT
+            return self._rebuilt(work, version.name, reason, told=made.told)
+        if version.status is not VersionStatus.WAITING:
+            reason = f"it came out equal to {version.name}, which was learned before and stands as: {version.status}"
+            return {"challenger": None, "reason": reason} | made.told
+        made.after(version)
+        return {"challenger": version.name} | made.told
+
+    def _begin(self, job: Job) -> Work:
+        """What a job asks for, as things stand now."""
         control, tenant = self.control, job.tenant
-        policy = control.policy(tenant, job.policy)
+        policy = control.policy(tenant, policy_of(job.policy))
         began = self.reader.last_seq()
         job = jobs.start_job(control, job, newest_seq=began)
         pointers = control.pointers(tenant, job.policy)
         champion = control.version(tenant, job.policy, pointers.champion)
-        # A champion that learned from someone since erased is built again over its own range, without them.
+        # A champion that learned from someone since erased, or what was taken back, is built again over its own range.
         tainted = champion.status is VersionStatus.TAINTED
-        until = champion.to_seq if tainted else job.until_seq
+        unlearned = 0 if tainted else self._unlearned(job, champion)
+        until = champion.to_seq if tainted or unlearned else job.until_seq
         assert until is not None, "start_job has set it"
-        recipe = champion.recipe if tainted else job.recipe
+        return Work(
+            job=job, policy=policy, champion=champion, baseline=pointers.baseline, until=until, began=began,
+            recipe=champion.recipe if tainted or unlearned else job.recipe, checkpoint=self._checkpoint(job),
+            progress=self._progress(job), tainted=tainted, unlearned=unlearned,
+        )  # fmt: skip
+
+    def _unlearned(self, job: Job, champion: Version) -> int:
+        """How many of the lessons that a champion learned were taken back since."""
+        if self.nights is None or not champion.number:
+            return 0
+        owner = owner_of(self.control, job.tenant, job.policy)
+        memory, name = self.nights.memory, policy_of(job.policy)
+        return len(memory.withdrawn(job.tenant, name, user=owner, version=champion.name))
+
+    def _ranker(self, work: Work) -> Made:
+        """A ranker's night: the closed decisions, fitted."""
+        tenant, policy = work.policy.tenant, work.policy
         try:
             found = collect(
-                self.reader, tenant, job.policy, spec=policy.spec, until=until, silent=control.silent_people()
-            )
+                self.reader, tenant, policy.name, spec=policy.spec, until=work.until,
+                silent=self.control.silent_people(),
+            )  # fmt: skip
         except Invalid:
-            if not tainted:
+            if not work.rebuilds:
                 raise
             # Nobody else had taught it: without them there is only the baseline.
-            return self._rebuilt(champion, pointers.baseline, NOTHING_LEFT, stats={})
+            return Made(why=NOTHING_LEFT)
         fitted = fit(
-            found.replay,
-            shape=policy.spec["hidden"],
-            recipe=RECIPES[recipe],
-            seed=SEED,
-            checkpoint=self._checkpoint(job),
-            progress=self._progress(job),
-        )
-        stats: Json = {"decisions": len(found.replay), "stats": fitted.stats | found.stats}
+            found.replay, shape=policy.spec["hidden"], recipe=RECIPES[work.recipe], seed=SEED,
+            checkpoint=work.checkpoint, progress=work.progress,
+        )  # fmt: skip
+        stats: Json = fitted.stats | found.stats
+        told: Json = {"decisions": len(found.replay), "stats": stats}
         if fitted.stats.get("kept_baseline"):
-            if tainted:
-                return self._rebuilt(champion, pointers.baseline, NO_PROOF, stats=stats)
-            return {"challenger": None, "reason": NO_PROOF} | stats
-        version = self._publish(policy, recipe, found, fitted, began=began)
-        if tainted:
-            return self._rebuilt(champion, version.name, REBUILT, stats=stats)
-        if version.status is not VersionStatus.WAITING:
-            reason = f"it came out equal to {version.name}, which was learned before and stands as: {version.status}"
-            return {"challenger": None, "reason": reason} | stats
-        return {"challenger": version.name} | stats
+            return Made(why=NO_PROOF, told=told)
+        return Made(
+            told=told, publish=partial(versions.publish, weights=fitted.weights), network=fitted.network,
+            from_seq=found.from_seq, to_seq=found.to_seq, users=found.users, detail={"stats": stats},
+        )  # fmt: skip
 
-    def _rebuilt(self, champion: Version, name: str, reason: str, *, stats: Json) -> Json:
-        """Put ``name`` in the place of a tainted champion; what to say of it."""
-        if not rebuild(self.control, champion.tenant, champion.policy, champion=champion.name, name=name):
+    def _language(self, work: Work) -> Made:
+        """A language policy's night, of the tenant's layer or of a person's."""
+        try:
+            # transformers is heavy, and a learner of rankers does without it.
+            from dayjob.learn.language.job import learn_layer
+        except ModuleNotFoundError as error:
+            raise Invalid(NEEDS_LANGUAGE.format(missing=error.name)) from None
+        if self.nights is None:
+            raise Invalid(NO_NIGHTS.format(base=work.policy.spec["base"]))
+        return learn_layer(work, self.nights, control=self.control, reader=self.reader)
+
+    def _rebuilt(self, work: Work, name: str, reason: str, *, told: Json) -> Json:
+        """Put ``name`` in the place of a champion that must go; what to say of it."""
+        champion = work.champion
+        if not rebuild(
+            self.control, champion.tenant, champion.policy, champion=champion.name, name=name, unlearned=work.unlearned
+        ):
             reason = f"{champion.name} was to be built again, and another version serves by now"
-        return {"challenger": None, "reason": reason, "decisions": 0} | stats
+        elif work.unlearned:
+            self.again.append(work.job)  # what was taught since that champion is learned next
+        return {"challenger": None, "reason": reason, "decisions": 0} | told
 
     def _progress(self, job: Job) -> Callable[[float], None]:
         """Report progress and keep the lease, at most once a second."""
@@ -204,63 +304,72 @@ class Learner:
         def say(share: float) -> None:
             nonlocal last
             now = time.monotonic()
-            if now - last < 1.0:
+            if now - last < TOLD_EVERY_S:
                 return
             last = now
             self.told(share)
             if self.frozen(job.tenant, job.policy):
-                raise Conflict(f"policy {job.policy!r} was frozen while it learned: unfreeze it and ask again")
+                raise Conflict(
+                    f"policy {policy_of(job.policy)!r} was frozen while it learned: unfreeze it and ask again"
+                )
             self.control.take_lease(f"learn/{job.tenant}/{job.policy}", self.holder, ttl_s=LEASE_S)
             jobs.update_job(self.control, job, state=JobState.RUNNING, progress=share)
 
         return say
 
-    def _publish(self, policy: Policy, recipe: str, found: Collected, fitted: Fitted, *, began: int) -> Version:
+    def _publish(self, work: Work, publish: Publish, *, made: Made) -> Version:
         """Weights to disk, then the row that makes them a waiting challenger, then who taught it."""
-        control, tenant, name = self.control, policy.tenant, policy.name
+        control, tenant, name = self.control, work.job.tenant, work.job.policy
         known = control.versions(tenant, name)
-        pointers = control.pointers(tenant, name)
         manifest = versions.VersionManifest(
-            recipe=recipe, network=fitted.network, from_seq=found.from_seq, to_seq=found.to_seq, seed=SEED,
-            created_ms=int(time.time() * 1000), parent=pointers.champion,
+            recipe=work.recipe, network=made.network, from_seq=made.from_seq, to_seq=made.to_seq, seed=SEED,
+            created_ms=int(time.time() * 1000), parent=control.pointers(tenant, name).champion,
         )  # fmt: skip
-        stored = versions.publish(
-            self.root, tenant, name, number=known[-1].number + 1, weights=fitted.weights, manifest=manifest
-        )
+        stored = publish(self.root, tenant, name, number=known[-1].number + 1, manifest=manifest)
         # What came out equal before and is damaged on the disk is published anew: these files are sound.
         equal = [one for one in known if one.digest == stored.digest and one.status is not VersionStatus.DAMAGED]
         if equal:
             versions.remove(self.root, tenant, name, stored.version)
             return equal[0]
         version = Version(
-            tenant=tenant, policy=name, name=stored.version, number=known[-1].number + 1, parent=pointers.champion,
-            recipe=recipe, digest=stored.digest, from_seq=found.from_seq, to_seq=found.to_seq,
-            status=VersionStatus.WAITING, created_ms=manifest.created_ms, detail={"stats": fitted.stats | found.stats},
+            tenant=tenant, policy=name, name=stored.version, number=known[-1].number + 1, parent=manifest.parent,
+            recipe=work.recipe, digest=stored.digest, from_seq=made.from_seq, to_seq=made.to_seq,
+            status=VersionStatus.WAITING, created_ms=manifest.created_ms, detail=made.detail,
         )  # fmt: skip
-        self._register(version, found, began=began)
+        try:
+            states = made.states(stored)
+        except Exception:
+            versions.remove(self.root, tenant, name, stored.version)  # somebody may be gone by the next try
+            raise
+        self._register(version, work, made=made, states=states)
         return version
 
-    def _register(self, version: Version, found: Collected, *, began: int) -> None:
-        """The row of a version and who taught it, in one transaction, unless somebody among them was erased meanwhile.
+    def _register(self, version: Version, work: Work, *, made: Made, states: Mapping[str, Json]) -> None:
+        """The row of a version, what was found out about it and who taught it, in one transaction, unless somebody
+        among them was erased meanwhile.
 
         Asked again once it is written: the journal is another file, and an erasure may have fallen in between. A
         learner killed at that very moment leaves it to `steering.taint_overlooked`.
         """
-        control, tenant = self.control, version.tenant
+        control, tenant, policy = self.control, version.tenant, version.policy
         secret = control.secret("journal")
-        marks = [person_mark(secret, tenant, user) for user in found.users]
+        marks = [person_mark(secret, tenant, user) for user in made.users]
         try:
             with control.write() as db:
+                check_open(db, work.job)
                 db.execute(VERSIONS.insert("INSERT OR IGNORE"), version_row(version))
-                put_taught(db, tenant, version.policy, version=version.name, marks=marks)
-                self._check_nobody_left(tenant, marks, after=began)
-        except Conflict:
-            versions.remove(self.root, tenant, version.policy, version.name)
+                put_taught(db, tenant, policy, version=version.name, marks=marks)
+                for name, state in states.items():
+                    put_state(db, tenant, policy, name=name, state=state)
+                self._check_nobody_left(tenant, marks, after=work.began)
+        except (Conflict, Erased):
+            with suppress(NotFound):  # whoever withdrew the layer took its files along
+                versions.remove(self.root, tenant, policy, version.name)
             raise
         try:
-            self._check_nobody_left(tenant, marks, after=began)
+            self._check_nobody_left(tenant, marks, after=work.began)
         except Conflict:
-            taint(control, tenant, [(version.policy, version.name)])
+            taint(control, tenant, [(policy, version.name)])
             raise
 
     def _check_nobody_left(self, tenant: str, marks: Sequence[bytes], *, after: int) -> None:

@@ -9,7 +9,7 @@ out of it. Calls block for a few short reads; safe to share between threads.
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from dayjob.endings import Forbidden, NoteChange, NoteScope, NotFound, OutcomeKind
@@ -26,6 +26,8 @@ THRESHOLD = 0.22  # of `retrieve`'s score: below it a note has nothing to do wit
 MOST_INDICES = 256  # kept for the owners that asked last
 
 Retractions = frozenset[tuple[str, str | None, str | None]]
+Serves = Callable[[str | None], str]
+"""The version that serves a person; None: whoever is not named."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,16 +109,20 @@ class NotesMemory:
     # ---- for people
 
     def listed(
-        self, tenant: str, policy: str, *, version: str, user: str | None = None, session: str | None = None
+        self, tenant: str, policy: str, *, version: str | Serves, user: str | None = None, session: str | None = None
     ) -> tuple[list[Note], list[Refused]]:
-        """Notes as they stand for a version, newest first, and outcomes that make none.
+        """Notes as they stand for a version (or for the one that serves the ``user``, else whoever taught them), newest
+        first, and outcomes that make none.
 
         With a ``user``: that person's and the tenant's. With a ``session``: those taught in it. With neither: all.
         """
         with self._lock:
             notes = self._follow(tenant, policy).notes
         own = [kept for group in notes.own.values() for kept in group if not _shared(kept.note)]
-        every = [kept.under(version) for kept in (*own, *notes.tenant, *notes.history)]
+        listed = (*own, *notes.tenant, *notes.history)
+        people = {user or kept.note.user for kept in listed}
+        serves = {one: version if isinstance(version, str) else version(one) for one in people}
+        every = [kept.under(serves[user or kept.note.user]) for kept in listed]
         shown = [one for one in every if _concerns(one.user, one.session, user, session, shared=_shared(one))]
         refused = [
             one
@@ -156,14 +162,28 @@ class NotesMemory:
         ``until``: only what was taught up to this place in the journal, so that a night can be done again. ``control``:
         control tokens of the policy's tokenizer; a note that holds one cannot be said to the model, and is left out.
         """
-        with self._lock:
-            shelf = self._follow(tenant, policy)
-            notes = shelf.notes
-            if until is not None and until < shelf.until:
-                notes = self._project(tenant, policy, shelf, until=until)
+        notes = self._as_of(tenant, policy, until)
         kept = notes.tenant if user is None else notes.owned(user, None)
         spoken = (one for one in kept if not holds(one.note.asked, control) and not holds(one.note.text, control))
         return [one.under(version) for one in spoken]
+
+    def speakers(self, tenant: str, policy: str, *, until: int | None = None) -> dict[str, frozenset[str]]:
+        """Whose words each of the tenant's notes are, by its id: who is erased takes what they said along."""
+        return self._as_of(tenant, policy, until).speakers()
+
+    def withdrawn(self, tenant: str, policy: str, *, user: str | None, version: str) -> list[str]:
+        """Notes that a version learned and that it would not be taught today: deleted, taken back, shared no more.
+
+        ``user``: whose adapter it is; None: the tenant's. A note that a newer one replaced was not withdrawn.
+        """
+        with self._lock:
+            shelf = self._follow(tenant, policy)
+            notes = shelf.notes
+            mine = () if user is None else notes.owned(user, None)
+            standing = {kept.note.id for kept in (*notes.tenant, *mine, *notes.history)}
+            return sorted(
+                note for note, said in shelf.standings.items() if version in said.learned and note not in standing
+            )
 
     def learned(self, tenant: str, policy: str, *, version: str, notes: Sequence[str], by: str = "night") -> None:
         """Record that a version learned these notes."""
@@ -209,6 +229,14 @@ class NotesMemory:
             self._forget(tenant, policy, shelf)
         self._shelves[key] = shelf
         return shelf
+
+    def _as_of(self, tenant: str, policy: str, until: int | None) -> Notes:
+        """The notes that what was said up to a place in the journal makes; None: up to now."""
+        with self._lock:
+            shelf = self._follow(tenant, policy)
+            if until is None or until >= shelf.until:
+                return shelf.notes
+            return self._project(tenant, policy, shelf, until=until)
 
     def _project(self, tenant: str, policy: str, shelf: _Shelf, *, until: int | None = None) -> Notes:
         rules = self._rules(tenant, policy, shelf)

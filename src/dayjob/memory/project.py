@@ -79,6 +79,19 @@ class Notes:
             tuple(one for one in others if one.placed_under(version)),
         )
 
+    def speakers(self) -> dict[str, frozenset[str]]:
+        """Whose words each of the tenant's notes are, by its id: whoever shared it, or all who agree on it."""
+        agreed = {(kept.topic, kept.answer) for kept in self.tenant if kept.note.user is None}
+        who: defaultdict[tuple[Topic, str], set[str]] = defaultdict(set)
+        for (kind, name), notes in self.own.items():
+            for kept in notes if kind == "user" else ():
+                if (kept.topic, kept.answer) in agreed:
+                    who[kept.topic, kept.answer].add(name)
+        return {
+            kept.note.id: frozenset(who[kept.topic, kept.answer] if kept.note.user is None else (kept.note.user,))
+            for kept in self.tenant
+        }
+
     def owned(self, user: str | None, session: str | None) -> tuple[Kept, ...]:
         """The standing notes of a person, or of the session of somebody unnamed."""
         if user is not None:

@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from dayjob.records import Note
+from dayjob.records import Json, Note
 
 # Line breaks that JSON leaves as they are.
 _BREAKS = re.compile("\r\n?|[\x85\u2028\u2029]")
@@ -63,6 +63,15 @@ def render(entries: Sequence[Entry]) -> str:
     """Notes as text, the oldest first; "" for none."""
     lines = [line(entry) for entry in sorted(entries, key=lambda one: (one.order, one.id))]
     return "\n".join((HEAD, *lines)) if lines else ""
+
+
+def with_notes(messages: Sequence[Json], text: str) -> list[Json]:
+    """A conversation with notes as the server places them: at the end of the system's message, or as one."""
+    if not text:
+        return list(messages)
+    if messages[0]["role"] == "system":
+        return [messages[0] | {"content": f"{messages[0]['content']}\n\n{text}"}, *messages[1:]]
+    return [{"role": "system", "content": text}, *messages]
 
 
 def pack(entries: Sequence[Entry], *, budget: int, count: Count, control: Sequence[str] = ()) -> Placed:

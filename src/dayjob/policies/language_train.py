@@ -110,11 +110,10 @@ class TrainableLora:
         return _add
 
 
-def write_adapter(folder: Path, state: Mapping[str, Tensor], *, shape: LoraShape, base: str) -> None:
-    """Write ``state`` as a PEFT folder. ``base``: what the base model is called where the adapter will be served.
+def adapter_files(state: Mapping[str, Tensor], *, shape: LoraShape, base: str) -> dict[str, bytes]:
+    """``state`` as the files of a PEFT folder. ``base``: what the base model is called where the adapter is served.
 
-    The weights' bytes depend on nothing but the numbers, so equal nights have equal digests. Both files are on the disk
-    before this returns; whoever publishes the folder renames it into its place.
+    The weights' bytes depend on nothing but the numbers, so equal nights have equal digests.
     """
     ends = sorted({name.removeprefix(PREFIX).rpartition(".lora_")[0] for name in state})
     config = {
@@ -122,9 +121,16 @@ def write_adapter(folder: Path, state: Mapping[str, Tensor], *, shape: LoraShape
         "r": shape.rank, "lora_alpha": shape.alpha, "lora_dropout": 0.0, "use_rslora": shape.stabilised,
         "bias": "none", "target_modules": ends,
     }  # fmt: skip
+    weights = safetensors.torch.save({name: state[name].contiguous() for name in sorted(state)})
+    return {WEIGHTS: weights, CONFIG: json.dumps(config, indent=2, sort_keys=True).encode()}
+
+
+def write_adapter(folder: Path, state: Mapping[str, Tensor], *, shape: LoraShape, base: str) -> None:
+    """Write ``state`` as a PEFT folder (:func:`adapter_files`). Both files are on the disk before this returns; whoever
+    publishes the folder renames it into its place."""
     folder.mkdir(parents=True, exist_ok=True)
-    _write(folder / WEIGHTS, safetensors.torch.save({name: state[name].contiguous() for name in sorted(state)}))
-    _write(folder / CONFIG, json.dumps(config, indent=2, sort_keys=True).encode())
+    for name, data in adapter_files(state, shape=shape, base=base).items():
+        _write(folder / name, data)
 
 
 def _write(path: Path, data: bytes) -> None:

@@ -196,13 +196,15 @@ class UserView(Answered):
 
 
 class ErasedView(Answered):
-    """What was erased. ``versions_tainted`` learned from the person and never serve again: of these ``trials_ended``
-    were on trial, and the champion of each policy in ``rebuilding`` serves until it is built again without them.
+    """What was erased. ``adapters_withdrawn`` were the person's own, and are gone. ``versions_tainted`` learned from
+    the person and never serve again: of these ``trials_ended`` were on trial, and the champion of each policy in
+    ``rebuilding`` serves until it is built again without them.
     ``learn``: the person's wish, which outlives the erasure."""
 
     user: str
     decisions: int
     outcomes: int
+    adapters_withdrawn: list[str]
     versions_tainted: list[str]
     trials_ended: list[str]
     rebuilding: list[str]

@@ -129,7 +129,9 @@ def _pattern(path: str) -> re.Pattern[str]:
 def _endpoint(route: Route, service: Service) -> Endpoint:
     settings = service.settings
     limit = settings.catalog_limit_bytes if route.limit == LARGE else settings.body_limit_bytes
-    access = Access(scope=route.scope, body=route.body_type, limit_bytes=limit, token_opens=route.token_opens)
+    access = Access(
+        scope=route.scope, body=route.body_type, limit_bytes=limit, token_opens=route.token_opens, others=route.others
+    )
     return Endpoint(route.handler, access, service, route.path)
 
 

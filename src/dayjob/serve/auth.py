@@ -189,6 +189,12 @@ def require(principal: Principal, scope: Scope) -> None:
         raise Forbidden(f"this needs the scope {scope}, and the key has {has}; use another key or add it to this one")
 
 
+def require_for_others(principal: Principal, scope: Scope) -> None:
+    """Raises Forbidden where a key that speaks for nobody in particular lacks the scope that this takes of it."""
+    if scope not in principal.scopes and Scope.ADMIN not in principal.scopes:
+        raise Forbidden(f"this key speaks for anybody: use the person's own key here, or one of scope {scope}")
+
+
 def speaks_for(principal: Principal, user: str | None) -> str | None:
     """The user a request is about: the body's where the key may speak for anyone, else the key's own.
 

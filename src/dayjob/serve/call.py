@@ -29,7 +29,7 @@ from dayjob.endings import (
     StorageFull,
 )  # fmt: skip
 from dayjob.memory.notes import NotesMemory
-from dayjob.serve.auth import Key, Principal, Scope, Unauthenticated, identify, require
+from dayjob.serve.auth import Key, Principal, Scope, Unauthenticated, identify, require, require_for_others
 from dayjob.serve.live import Hub
 from dayjob.serve.metrics import Metrics
 from dayjob.serve.models import ContextNotes, UnknownModel, Voices, no_notes
@@ -125,6 +125,7 @@ class Access:
     body: str = ""
     limit_bytes: int = 0
     token_opens: bool = False
+    others: Scope | None = None  # of a key that speaks for nobody in particular
 
 
 def answer(value: Any, status: int = 200) -> Response:
@@ -192,6 +193,8 @@ class Endpoint:
         try:
             principal = identify(service.keys, headers, secret=service.token_secret, now_s=int(time.time()))
             require(principal, self.access.scope)
+            if self.access.others is not None and principal.user is None:
+                require_for_others(principal, self.access.others)
         except Forbidden:
             # A browser that holds a token may carry any cookie, and one of ours for something else: the token speaks.
             if self.access.token_opens and service.keys and "authorization" not in headers:

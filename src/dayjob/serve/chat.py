@@ -18,8 +18,11 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
 from dayjob.endings import Conflict, Ending, Erased, Forbidden, Invalid, Role
+from dayjob.journal.layers import address_of
+from dayjob.memory.render import with_notes
 from dayjob.policies.engine_protocol import Prompt, Sampling
 from dayjob.records import Decision, Generation, Json
+from dayjob.serve.adapters import asked_user
 from dayjob.serve.auth import speaks_for
 from dayjob.serve.call import Call, answer
 from dayjob.serve.chat_answer import completion, generation_of, replayed
@@ -157,7 +160,7 @@ def _with_usage(request: ChatRequest) -> bool:
 async def _begin(call: Call, asked: Asked) -> Writing:
     """What an answer is made from: the version that serves, the prompt with its notes, how it is drawn."""
     request, service = asked.request, call.service
-    voice = await service.voices.find(call.tenant, request.model)
+    voice = await service.voices.find(call.tenant, request.model, user=asked.user, session=request.session or asked.id)
     messages = [message.plain() for message in request.messages]
     ids, bare, notes = await asyncio.to_thread(_prompt, call, asked, messages, voice=voice)
     room = voice.base.context_tokens - len(ids)
@@ -175,11 +178,12 @@ async def _begin(call: Call, asked: Asked) -> Writing:
     )  # fmt: skip
     blank = Decision(
         tenant=call.tenant, policy=voice.policy, id=asked.id, body_digest=asked.digest, user=asked.user,
-        session=request.session, at_ms=call.hub.now_ms(), version=voice.version, challenger=None, role=voice.role,
-        role_propensity=1.0, explore=voice.role is Role.CHAMPION, seed=seed, epsilon=0.0,
-        temperature=sampling.temperature, intervened=False, coin=0, context=b"", candidates=(), pair=b"", base=b"",
-        score=b"", rival_score=b"", ranking=np.arange(count, dtype="<u2").tobytes(), propensity=b"",
-        log_propensity=0.0, generation=generation,
+        session=request.session, at_ms=call.hub.now_ms(), version=voice.version, challenger=voice.challenger,
+        role=voice.role, role_propensity=voice.role_propensity, explore=voice.role is not Role.PINNED, seed=seed,
+        epsilon=0.0, temperature=sampling.temperature, intervened=False, coin=voice.coin, context=b"",
+        candidates=(), pair=b"", base=b"", score=b"", rival_score=b"",
+        ranking=np.arange(count, dtype="<u2").tobytes(), propensity=b"", log_propensity=0.0, extra=voice.told,
+        generation=generation,
     )  # fmt: skip
     drafts = [Draft(seed=seed_of_choice(seed, index)) for index in range(count)]
     prompt = Prompt(token_ids=ids, salt=call.tenant)
@@ -219,26 +223,24 @@ def _with_notes(
     base: OpenBase, messages: Sequence[Json], tools: Sequence[Json], *, noted: Noted
 ) -> tuple[int, ...] | None:
     """The prompt with notes in the system's message; None where a note cannot be said: nobody's chat breaks by it."""
-    if messages[0]["role"] == "system":
-        told = [messages[0] | {"content": f"{messages[0]['content']}\n\n{noted.text}"}, *messages[1:]]
-    else:
-        told = [{"role": "system", "content": noted.text}, *messages]
     try:
-        return base.tokens.render(told, tools=tools)
+        return base.tokens.render(with_notes(messages, noted.text), tools=tools)
     except Invalid as error:
         log.warning("notes %s were left out: %s", ", ".join(noted.ids), error)
         return None
 
 
 async def models(call: Call) -> Response:
-    """What a chat's ``model`` may name."""
+    """What a chat's ``model`` may name: the tenant's versions, and a person's own where one is named."""
     out: list[Json] = []
+    control, user = call.hub.control, asked_user(call)
     for (tenant, policy), spoken in sorted(call.hub.spoken.items()):
         if tenant != call.tenant:
             continue
         root = str(spoken.spec["base"])
         out.append(_model(policy, spoken.created_ms, root=root, parent=None))
-        for version in call.hub.control.versions(tenant, policy):
+        own = [] if user is None else control.versions(tenant, address_of(control, tenant, policy, user))
+        for version in (*control.versions(tenant, policy), *(one for one in own if one.number > 0)):
             out.append(_model(f"{policy}@{version.name}", version.created_ms, root=root, parent=version.parent))
     return answer({"object": "list", "data": out})
 

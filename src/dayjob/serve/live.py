@@ -16,6 +16,7 @@ from pathlib import Path
 
 from dayjob.endings import DayjobError, Invalid, NotFound, PolicyKind
 from dayjob.journal.control import Control
+from dayjob.journal.layers import withdraw_overlooked
 from dayjob.journal.readers import Reader
 from dayjob.journal.steering import taint_overlooked
 from dayjob.journal.store import Store
@@ -198,9 +199,14 @@ class Hub:
                 live.serving = replace(live.serving, shares=shares)
 
     def _faults(self, key: tuple[str, str]) -> set[str]:
-        """The names under which ``damaged`` speaks of this policy's versions."""
-        prefix = "/".join(key) + "/"
-        return {name for name in dict(self.damaged) if name.startswith(prefix) and name != prefix + UNTOLD}
+        """The names under which ``damaged`` speaks of the versions of this policy, or of one person's layer of it."""
+        said = [(name, *name.rpartition("/")[::2]) for name in dict(self.damaged)]
+        return {name for name, layer, what in said if layer == "/".join(key) and what != UNTOLD}
+
+    def unsay(self, tenant: str, address: str) -> None:
+        """What was damaged of a person's layer is asked for no more: its pointers moved, or it is gone."""
+        for name in self._faults((tenant, address)):
+            self.damaged.pop(name, None)
 
     def _replace(self, key: tuple[str, str], spec: Json, pointers: Pointers, *, frozen: str) -> None:
         """Load what the pointers name, and let it serve. What was wrong before and loads now is wrong no more."""
@@ -309,6 +315,8 @@ class Hub:
 
     async def follow(self) -> None:
         """Poll for moved pointers until cancelled."""
+        for layer in await asyncio.to_thread(withdraw_overlooked, self.control, self.root):
+            log.warning("layer %s was of someone who was erased: it is out", layer)
         overlooked = await asyncio.to_thread(taint_overlooked, self.control)
         for name in overlooked:
             log.warning("version %s of %s learned from someone who was erased: it is out", name[2], name[1])

@@ -7,6 +7,7 @@ the tenant, and changed by an admin key alone.
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from pydantic import AwareDatetime
 from starlette.responses import Response
@@ -17,8 +18,9 @@ from dayjob.memory.lessons import last_question
 from dayjob.memory.notes import NotesMemory, Question
 from dayjob.memory.project import Refused
 from dayjob.records import Json, Note
+from dayjob.serve.adapters import asked_user, serving
 from dayjob.serve.answers import Answered
-from dayjob.serve.auth import Principal, Scope, speaks_for
+from dayjob.serve.auth import Principal, Scope, require_for_others
 from dayjob.serve.call import Call, answer
 from dayjob.serve.models import Noted, Tokenizer
 from dayjob.serve.wire import Asked, parse
@@ -103,8 +105,10 @@ class ContextMemory:
 
 async def list_notes(call: Call) -> Response:
     """What was remembered: of a person and the tenant, of a session, or all that the key may see; newest first."""
-    user = speaks_for(call.principal, call.query("user") or None)
+    user = asked_user(call)
     session, policy = call.query("session") or None, call.query("policy") or None
+    if user is None and session is None:
+        require_for_others(call.principal, Scope.ADMIN)
     if policy is not None and call.hub.declared(call.tenant, policy).kind is not PolicyKind.LANGUAGE:
         raise Invalid(f"policy {policy!r} is a ranker: only language policies have notes", param="policy")
     return await asyncio.to_thread(_listed, call, _policies(call) if policy is None else [policy], user, session)
@@ -115,7 +119,7 @@ def _listed(call: Call, policies: Sequence[str], user: str | None, session: str 
     refused: list[tuple[str, Refused]] = []
     for policy in policies:
         found, others = call.service.notes.listed(
-            call.tenant, policy, version=_serving(call, policy), user=user, session=session
+            call.tenant, policy, version=partial(serving, call, policy), user=user, session=session
         )
         notes += found
         refused += [(policy, one) for one in others]
@@ -132,20 +136,20 @@ def _listed(call: Call, policies: Sequence[str], user: str | None, session: str 
 
 async def patch_note(call: Call) -> Response:
     """Make a note the tenant's, or its owner's again."""
-    wish, note = parse(NotePatch, call.body), await _find(call)
+    wish, note = parse(NotePatch, call.body), await find_note(call)
     memory = call.service.notes
     await asyncio.to_thread(memory.share, note, scope=wish.scope, by=call.principal.key_id)
-    return answer(_view(await _find(call), call.principal))
+    return answer(_view(await find_note(call), call.principal))
 
 
 async def delete_note(call: Call) -> Response:
     """Forget a note: no context holds it, and no night teaches it, from now on."""
-    note = await _find(call)
+    note = await find_note(call)
     await asyncio.to_thread(call.service.notes.delete, note, by=call.principal.key_id)
     return answer({"id": note.id, "deleted": True})
 
 
-async def _find(call: Call) -> Note:
+async def find_note(call: Call) -> Note:
     """The note of the path. Raises NotFound, and Forbidden where it is not this key's to change."""
     policies = _policies(call)
     note = await asyncio.to_thread(call.service.notes.find, call.tenant, policies, call.path("id"))
@@ -159,12 +163,6 @@ async def _find(call: Call) -> Note:
 
 def _policies(call: Call) -> list[str]:
     return sorted(policy for tenant, policy in dict(call.hub.spoken) if tenant == call.tenant)
-
-
-def _serving(call: Call, policy: str) -> str:
-    """The version that answers for a policy now."""
-    spoken = call.hub.spoken[call.tenant, policy]
-    return spoken.pointers.baseline if spoken.frozen == "baseline" else spoken.pointers.champion
 
 
 def _view(note: Note, principal: Principal) -> Json:

@@ -79,6 +79,11 @@ def _operation(route: Route, refs: dict[type[BaseModel], dict[str, Any]]) -> dic
     if route.scope is not None:
         operation["security"] = [{}, {"key": []}]
         operation["x-scope"] = route.scope.value
+    if route.others is not None:
+        operation["x-scope-without-user"] = route.others.value
+    said = " ".join(part for part in (_for_others(route), route.note) if part)
+    if said:
+        operation["description"] = said
     models = bodies(route)
     if models:
         schema = refs[models[0]] if len(models) == 1 else {"anyOf": [refs[model] for model in models]}
@@ -86,6 +91,12 @@ def _operation(route: Route, refs: dict[type[BaseModel], dict[str, Any]]) -> dic
             schema = {"type": "string", "description": "one JSON object a line", "x-line": schema}
         operation["requestBody"] = {"required": True, "content": {route.body_type: {"schema": schema}}}
     return operation
+
+
+def _for_others(route: Route) -> str:
+    if route.scope is None or route.others is None:
+        return ""
+    return f"A key that has a user of its own needs the scope {route.scope}; any other key needs {route.others}."
 
 
 def _may_fail(route: Route, status: int) -> bool:

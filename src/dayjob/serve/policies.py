@@ -6,13 +6,16 @@ from typing import Any
 
 from starlette.responses import Response
 
-from dayjob.endings import Conflict, Invalid, PolicyKind, VersionStatus
+from dayjob.endings import Conflict, Invalid, NotFound, PolicyKind, VersionStatus
 from dayjob.journal import vectors
 from dayjob.journal.jobs import get_job, request_job
+from dayjob.journal.layers import is_personal, layers, open_layer, owner_of
 from dayjob.journal.plain import iso
 from dayjob.journal.steering import check_may_serve, override, roll_back
 from dayjob.journal.writes import put_catalog as write_catalog
-from dayjob.records import CatalogItem, Json, Policy, Version
+from dayjob.records import CatalogItem, Job, Json, Policy, Version
+from dayjob.serve.adapters import adapter_view, asked_user, person, persons_layer
+from dayjob.serve.auth import speaks_for
 from dayjob.serve.call import Call, answer
 from dayjob.serve.fields import POLICY_NAME_PATTERN
 from dayjob.serve.live import UNTOLD
@@ -106,8 +109,14 @@ async def list_policies(call: Call) -> Response:
 
 
 async def get_policy(call: Call) -> Response:
-    """One policy as it stands."""
-    return answer(policy_view(call.hub, call.tenant, call.path("name")))
+    """One policy as it stands; with ``user``, or a key of one person, with that person's adapter."""
+    return answer(_view(call, asked_user(call)))
+
+
+def _view(call: Call, user: str | None) -> Json:
+    name = call.path("name")
+    view = policy_view(call.hub, call.tenant, name)
+    return view if user is None else view | {"adapter": adapter_view(call, name, user)}
 
 
 async def put_catalog(call: Call) -> Response:
@@ -136,9 +145,11 @@ def _packed(body: bytes, dim: int) -> list[CatalogItem]:
 
 
 async def list_versions(call: Call) -> Response:
-    """Every version with its lineage, oldest first."""
-    call.hub.declared(call.tenant, call.path("name"))
-    return answer({"versions": [version_view(v) for v in call.hub.control.versions(call.tenant, call.path("name"))]})
+    """Every version with its lineage, oldest first; with ``user`` those of that person's adapter."""
+    name, named = call.path("name"), call.query("user")
+    call.hub.declared(call.tenant, name)
+    layer = persons_layer(call, name, person(call, named)) if named else name
+    return answer({"versions": [version_view(version) for version in call.hub.control.versions(call.tenant, layer)]})
 
 
 async def learn(call: Call) -> Response:
@@ -148,12 +159,32 @@ async def learn(call: Call) -> Response:
     request = parse(LearnRequest, call.body)
     recipe = request.recipe or str(policy.spec["recipe"])
     check_recipe(call, policy.kind, recipe=recipe)
-    if policy.kind is PolicyKind.LANGUAGE:
-        raise Invalid("language policies do not learn in this version: what is said is kept", code="not_available")
+    user = speaks_for(call.principal, request.user)
     if policy.frozen:
         raise Conflict(f"policy {name!r} is frozen: POST /v1/policies/{name}/unfreeze first")
-    job = await asyncio.to_thread(request_job, call.hub.control, call.tenant, name, recipe=recipe)
+    if policy.kind is PolicyKind.LANGUAGE:
+        call.service.voices.base(str(policy.spec["base"]))
+        job = await asyncio.to_thread(_learn_layers, call, name, user, recipe=recipe)
+    elif request.user is not None:
+        raise Invalid(f"policy {name!r} is a ranker, which is everybody's: leave user out", param="user")
+    else:
+        job = await asyncio.to_thread(request_job, call.hub.control, call.tenant, name, recipe=recipe)
     return answer({"job": job.id}, 202)
+
+
+def _learn_layers(call: Call, name: str, user: str | None, *, recipe: str) -> Job:
+    """The job of one person's layer; without a person that of the tenant's, beside one for each person's."""
+    control, tenant = call.hub.control, call.tenant
+    if user is not None and not control.learns(tenant, user):
+        raise Conflict(
+            'this person is served and not learned from: PATCH /v1/users/{user} {"learn": true} if they wish to be'
+        )
+    job = request_job(control, tenant, open_layer(control, tenant, name, user), recipe=recipe)
+    for address in layers(control, tenant, name) if user is None else ():
+        owner = owner_of(control, tenant, address)
+        if owner is not None and control.learns(tenant, owner):
+            request_job(control, tenant, address, recipe=recipe)
+    return job
 
 
 async def dream(call: Call) -> Response:
@@ -163,42 +194,63 @@ async def dream(call: Call) -> Response:
 
 
 async def read_job(call: Call) -> Response:
-    """A job as it stands."""
+    """A job as it stands. Of another person's adapter, a key of one person learns nothing."""
     job = get_job(call.hub.control, call.tenant, call.path("job"))
+    if call.principal.user is not None and is_personal(job.policy):
+        owner = await asyncio.to_thread(owner_of, call.hub.control, call.tenant, job.policy)
+        if owner != call.principal.user:
+            raise NotFound(f"there is no job {job.id!r}")
     return answer({"state": job.state.value, "progress": job.progress, "result": job.result, "error": job.error})
 
 
 async def rollback(call: Call) -> Response:
     """Put an earlier version back in one row; the withdrawn one is never promoted by itself again."""
-    name, control = call.path("name"), call.hub.control
-    call.hub.declared(call.tenant, name)
+    control = call.hub.control
     request = parse(RollbackRequest, call.body)
-    pointers = control.pointers(call.tenant, name)
+    layer = _layer(call, request.user)
+    pointers = control.pointers(call.tenant, layer)
     evidence = {"key_id": call.principal.key_id}
     _, untold = await asyncio.to_thread(lambda: roll_back(control, pointers, to=request.to, evidence=evidence))
-    await asyncio.to_thread(call.hub.refresh)
+    await _moved(call, layer)
     if untold is None:
-        call.hub.damaged.pop(f"{call.tenant}/{name}/{UNTOLD}", None)
+        call.hub.damaged.pop(f"{call.tenant}/{layer}/{UNTOLD}", None)
     else:
-        call.hub.damaged[f"{call.tenant}/{name}/{UNTOLD}"] = untold
-    return answer(policy_view(call.hub, call.tenant, name))
+        call.hub.damaged[f"{call.tenant}/{layer}/{UNTOLD}"] = untold
+    return answer(_view(call, speaks_for(call.principal, request.user)))
 
 
 async def promote(call: Call) -> Response:
     """Override the gate by hand; recorded as such, with the reason."""
-    name, control = call.path("name"), call.hub.control
-    call.hub.declared(call.tenant, name)
+    control = call.hub.control
     request = parse(PromoteRequest, call.body)
-    pointers = control.pointers(call.tenant, name)
-    version = control.version(call.tenant, name, request.version)
+    layer = _layer(call, request.user)
+    pointers = control.pointers(call.tenant, layer)
+    version = control.version(call.tenant, layer, request.version)
     check_may_serve(version)
     if version.name != pointers.champion:
         evidence = {"key_id": call.principal.key_id}
         await asyncio.to_thread(
             lambda: override(control, pointers, version=version, reason=request.reason, evidence=evidence)
         )
+        await _moved(call, layer)
+    return answer(_view(call, speaks_for(call.principal, request.user)))
+
+
+def _layer(call: Call, user: str | None) -> str:
+    """The layer that a request steers: a person's only where it names them."""
+    name = call.path("name")
+    call.hub.declared(call.tenant, name)
+    if user is None:
+        return name
+    return persons_layer(call, name, person(call, user))
+
+
+async def _moved(call: Call, layer: str) -> None:
+    """Follow pointers that were just moved."""
+    if is_personal(layer):
+        call.hub.unsay(call.tenant, layer)  # a person's are read anew for every answer
+    else:
         await asyncio.to_thread(call.hub.refresh)
-    return answer(policy_view(call.hub, call.tenant, name))
 
 
 async def freeze(call: Call) -> Response:
@@ -241,5 +293,5 @@ EMPTY_REPORT: Json = {
     "gate": {"judged_through": 0, "lag": 0, "trial": None, "estimates": {}, "verdicts": []},
     "drift": {},
     "exposure": {},
-    "forgetting": {"state": "not_applicable", "reason": "a ranker is trained anew from the baseline every time"},
+    "forgetting": {"reason": "the judge has not looked yet"},
 }

@@ -27,5 +27,7 @@ class Route:
     limit: str = SMALL
     query: tuple[tuple[str, bool], ...] = ()  # (name, required)
     token_opens: bool = False
+    others: Scope | None = None  # what a key that speaks for nobody in particular needs instead of ``scope``
+    note: str = ""  # what else decides who may do what, for the published document
     published: bool = True
     media: str = JSON

@@ -3,7 +3,24 @@
 A route without a declared access does not exist: the table is the only way in.
 """
 
-from dayjob.serve import answers, chat, chat_wire, feedback, notes, ops, pages, people, policies, rank, wire
+from dayjob.serve import (
+    answers,
+    chat,
+    chat_wire,
+    conversations,
+    export,
+    feedback,
+    nights,
+    notes,
+    ops,
+    pages,
+    pages_language,
+    people,
+    policies,
+    rank,
+    wire,
+)
+from dayjob.serve import answers_language as spoken
 from dayjob.serve.auth import Scope
 from dayjob.serve.call import JSON, NDJSON
 from dayjob.serve.route import LARGE, Route
@@ -22,7 +39,7 @@ ROUTES: tuple[Route, ...] = (
     ),
     Route(
         method="GET", path="/v1/policies/{name}", handler=policies.get_policy, scope=LEARN,
-        summary="A policy as it stands", answer=answers.PolicyView,
+        summary="A policy as it stands", answer=spoken.PersonsPolicyView, query=(("user", False),),
     ),
     Route(
         method="PUT", path="/v1/policies/{name}/catalog", handler=policies.put_catalog, scope=ADMIN,
@@ -31,7 +48,7 @@ ROUTES: tuple[Route, ...] = (
     ),
     Route(
         method="GET", path="/v1/policies/{name}/versions", handler=policies.list_versions, scope=LEARN,
-        summary="Every version with its lineage", answer=answers.VersionList,
+        summary="Every version with its lineage", answer=answers.VersionList, query=(("user", False),),
     ),
     Route(
         method="POST", path="/v1/policies/{name}/learn", handler=policies.learn, scope=LEARN,
@@ -45,11 +62,13 @@ ROUTES: tuple[Route, ...] = (
     ),
     Route(
         method="POST", path="/v1/policies/{name}/rollback", handler=policies.rollback, scope=ADMIN,
-        summary="Put an earlier version back", answer=answers.PolicyView, body=wire.RollbackRequest, body_type=JSON,
+        summary="Put an earlier version back", answer=spoken.PersonsPolicyView, body=wire.RollbackRequest,
+        body_type=JSON,
     ),
     Route(
         method="POST", path="/v1/policies/{name}/promote", handler=policies.promote, scope=ADMIN,
-        summary="Override the gate by hand", answer=answers.PolicyView, body=wire.PromoteRequest, body_type=JSON,
+        summary="Override the gate by hand", answer=spoken.PersonsPolicyView, body=wire.PromoteRequest,
+        body_type=JSON,
     ),
     Route(
         method="POST", path="/v1/policies/{name}/freeze", handler=policies.freeze, scope=ADMIN,
@@ -62,6 +81,26 @@ ROUTES: tuple[Route, ...] = (
     Route(
         method="GET", path="/v1/policies/{name}/report", handler=policies.report, scope=LEARN,
         summary="What the record says", answer=answers.Report,
+    ),
+    Route(
+        method="GET", path="/v1/policies/{name}/nights", handler=nights.list_nights, scope=LEARN,
+        summary="What each night learned", answer=spoken.NightList, query=(("user", False),),
+        note="What people said is told, of the tenant's nights, to admin keys; of a person's, to keys that may speak "
+        "for them.",
+    ),
+    Route(
+        method="DELETE", path="/v1/lessons/{id}", handler=nights.delete_lesson, scope=FEEDBACK,
+        summary="Unlearn a lesson by the next night", answer=spoken.DeletedLesson,
+    ),
+    Route(
+        method="GET", path="/v1/policies/{name}/conversations", handler=conversations.list_conversations,
+        scope=FEEDBACK, summary="What was said, and what came of it", answer=spoken.ConversationList,
+        query=(("user", False), ("session", False), ("limit", False)),
+        note="Without a user this tells what everybody said: a key that speaks for anybody needs admin.",
+    ),
+    Route(
+        method="GET", path="/v1/decisions/{id}/compare", handler=conversations.compare, scope=INFER,
+        summary="What the notes did to an answer, token by token", answer=spoken.Compared,
     ),
     Route(
         method="GET", path="/v1/policies/{name}/series", handler=pages.series, scope=LEARN,
@@ -78,7 +117,7 @@ ROUTES: tuple[Route, ...] = (
     ),
     Route(
         method="GET", path="/v1/models", handler=chat.models, scope=INFER,
-        summary="What a chat may name as its model", answer=chat_wire.ModelList,
+        summary="What a chat may name as its model", answer=chat_wire.ModelList, query=(("user", False),),
     ),
     Route(
         method="POST", path="/v1/rank", handler=rank.rank, scope=INFER, summary="Order candidates",
@@ -92,6 +131,7 @@ ROUTES: tuple[Route, ...] = (
     Route(
         method="GET", path="/v1/notes", handler=notes.list_notes, scope=FEEDBACK, summary="What was remembered",
         answer=notes.NoteList, query=(("user", False), ("session", False), ("policy", False)),
+        note="Without a user or a session this lists everybody's notes: a key that speaks for anybody needs admin.",
     ),
     Route(
         method="PATCH", path="/v1/notes/{id}", handler=notes.patch_note, scope=ADMIN,
@@ -103,12 +143,12 @@ ROUTES: tuple[Route, ...] = (
         answer=notes.DeletedNote,
     ),
     Route(
-        method="GET", path="/v1/export", handler=people.export, scope=ADMIN, summary="Export as NDJSON",
+        method="GET", path="/v1/export", handler=export.export, scope=ADMIN, summary="Export as NDJSON",
         query=(("policy", True), ("format", False)), media=NDJSON,
     ),
     Route(
         method="GET", path="/v1/users/{user}", handler=people.get_user, scope=FEEDBACK,
-        summary="All that is held about a person", answer=answers.UserView,
+        summary="All that is held about a person", answer=answers.UserView, others=ADMIN,
     ),
     Route(
         method="PATCH", path="/v1/users/{user}", handler=people.patch_user, scope=FEEDBACK,
@@ -116,7 +156,7 @@ ROUTES: tuple[Route, ...] = (
     ),
     Route(
         method="DELETE", path="/v1/users/{user}", handler=people.delete_user, scope=FEEDBACK,
-        summary="Erase a person", answer=answers.ErasedView,
+        summary="Erase a person", answer=answers.ErasedView, others=ADMIN,
     ),
     Route(
         method="GET", path="/healthz", handler=ops.healthz, scope=None, summary="Whether the process lives",
@@ -137,6 +177,12 @@ ROUTES: tuple[Route, ...] = (
     Route(method="GET", path="/", handler=pages.dashboard, scope=None, summary="The dashboard", published=False),
     Route(method="GET", path="/policies/{name}", handler=pages.policy, scope=None, summary="One policy's page",
           published=False),
+    Route(method="GET", path="/policies/{name}/mornings", handler=pages_language.mornings, scope=None,
+          summary="What each night changed", published=False),
+    Route(method="GET", path="/policies/{name}/conversations", handler=pages_language.conversations, scope=None,
+          summary="What was said, and what came of it", published=False),
+    Route(method="GET", path="/talk/{policy}", handler=pages_language.talk, scope=None,
+          summary="Talk to a language policy", published=False),
     Route(method="GET", path="/replay", handler=pages.replay, scope=None, summary="The published failure, replayed",
           published=False),
     Route(method="POST", path="/login", handler=pages.login, scope=None, summary="Log in", published=False,

@@ -242,22 +242,26 @@ class FeedbackBatch(Asked):
 
 
 class LearnRequest(Asked):
-    """The body of ``POST /v1/policies/{name}/learn``; empty is fine."""
+    """The body of ``POST /v1/policies/{name}/learn``; empty is fine. ``user``: that person's adapter alone."""
 
     recipe: PolicyName | None = None
+    user: Name | None = None
 
 
 class RollbackRequest(Asked):
-    """The body of ``POST /v1/policies/{name}/rollback``; without ``to`` the previous champion returns."""
+    """The body of ``POST /v1/policies/{name}/rollback``; without ``to`` the previous champion returns. ``user``: of
+    that person's adapter."""
 
     to: Name | None = None
+    user: Name | None = None
 
 
 class PromoteRequest(Asked):
-    """The body of ``POST /v1/policies/{name}/promote``: an override by hand."""
+    """The body of ``POST /v1/policies/{name}/promote``: an override by hand. ``user``: of that person's adapter."""
 
     version: Name
     reason: Text
+    user: Name | None = None
 
 
 class FreezeRequest(Asked):

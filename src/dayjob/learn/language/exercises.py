@@ -30,10 +30,10 @@ class Exercise:
 def wants(method: Method, lesson: Lesson) -> str | None:
     """Why a method has no use for a lesson, in words; None when it has.
 
-    A thumb down says that an answer was wrong and not what is right: without a correction nothing is taught by it
+    A thumb down says that an answer was wrong and not what is right: without a word on that nothing is taught by it
     where answers are taught.
     """
-    disliked = lesson.thumb < 0 and lesson.correction is None
+    disliked = lesson.thumb < 0 and lesson.correction is None and not lesson.told
     served = bool(lesson.answer_ids)
     match method:
         case "consolidate":

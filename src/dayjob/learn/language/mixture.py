@@ -53,9 +53,8 @@ def _distillation(
     decks: dict[str, list[tuple[Ids, Ids]]] = {"refined": [], "distilled": [], "own words": []}
     for one in exercises:
         if one.taught is not None:
-            decks["refined" if recipe.refine and one.target is not None else "distilled"].append(
-                (one.prompt, one.taught)
-            )
+            corrected = one.target is not None or one.lesson.told
+            decks["refined" if recipe.refine and corrected else "distilled"].append((one.prompt, one.taught))
     shares = {name: len(deck) / len(exercises) for name, deck in decks.items() if deck}
     sure = [(one.row.prompt, one.taught) for one in conflicts if one.nats >= recipe.own_words_from]
     if shares and recipe.own_words and sure:

@@ -79,8 +79,8 @@ class Study:
         context = min(recipe.context_tokens, getattr(model.config, "max_position_embeddings", recipe.context_tokens))
         self._body = model.get_decoder()
         self.device: torch.device = model.device
-        batch = Batch(model, slots=slots, max_tokens=context)
-        self.writer = Writer(batch, end_ids=self.tokens.end_ids, slots=slots, context_tokens=context)
+        self.batch = Batch(model, slots=slots, max_tokens=context)
+        self.writer = Writer(self.batch, end_ids=self.tokens.end_ids, slots=slots, context_tokens=context)
         self.lora = TrainableLora(model, head=model.get_output_embeddings(), shape=recipe.lora, seed=seed)
         self.vocabulary_VD.requires_grad_(False)
 

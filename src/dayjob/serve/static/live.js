@@ -69,7 +69,7 @@ const part = (name) => document.getElementById(`confirm-${name}`);
 let wanted = null;
 
 function ask(button) {
-  wanted = { call: button.dataset.call, body: JSON.parse(button.dataset.body), why: "reason" in button.dataset };
+  wanted = { call: button.dataset.call, method: button.dataset.method ?? "POST", body: JSON.parse(button.dataset.body), why: "reason" in button.dataset };
   part("title").textContent = button.dataset.title;
   part("text").textContent = button.dataset.text;
   part("do").textContent = button.textContent;
@@ -90,10 +90,11 @@ async function act() {
   part("do").disabled = true;
   try {
     const body = wanted.why ? { ...wanted.body, reason } : wanted.body;
-    const headers = { "Content-Type": "application/json" };
-    const answer = await fetch(wanted.call, { method: "POST", headers, body: JSON.stringify(body) });
+    const told = wanted.method === "DELETE" ? {} : { headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) };
+    const answer = await fetch(wanted.call, { method: wanted.method, ...told });
     if (answer.ok) {
       dialog.close();
+      document.dispatchEvent(new CustomEvent("acted", { detail: wanted.call }));
       await look();
     } else {
       const said = await answer.json().catch(() => null);

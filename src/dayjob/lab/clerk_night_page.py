@@ -1,0 +1,139 @@
+"""The table, page and plot of ``dayjob lab night``, from its pieces."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from clerk.office import HOWS
+
+from dayjob.lab.clerk_exam import (
+    AS_ASKED,
+    BOTH,
+    FOLLOWING,
+    LEAKED,
+    OTHER_CASES,
+    REPLAYED,
+    SILENT,
+    SKILLS,
+    TAUGHT,
+    UNKNOWN,
+    UNSEEN,
+)
+from dayjob.lab.clerk_methods import METHODS
+from dayjob.lab.figures import interval, markdown, percent
+
+Piece = dict[str, Any]
+NAMES = {"before": "before the night, no notes", "memory": "memory only: notes, no night"} | {
+    slug: method.name for slug, method in METHODS.items()
+}
+LEARNED = (*TAUGHT, AS_ASKED, UNSEEN, BOTH)
+KEPT = ("skills", REPLAYED, SILENT, UNKNOWN, OTHER_CASES, FOLLOWING, LEAKED)
+
+
+def page(result: dict[str, Any]) -> list[str]:
+    """The page below its head."""
+    size, tuning = result["size"], result["tuning"]
+    out = [
+        f"An office of {sum(size[how] for how in HOWS)} conventions that contradict what the clerk knows or that it"
+        f" cannot know, {size['days']} days of simulated staff, one night. Every row of a seed has the same week; rows"
+        " with an anchor have the same anchor, and one tuning: at most"
+        f" {tuning['steps']} steps, learning rates {tuning['rates']} chosen by the stop split. Published rows are as"
+        " published: their own rate, no anchor, no looking. Shares answered exactly, in per cent, means and 95 %"
+        " intervals over seeds (Student's t), greedy and without notes unless said otherwise.",
+        "## What was taught, asked as nobody asked by day",
+        markdown(_rows(result, LEARNED)),
+        "`by answer`, `by rule`, `by hint`, `by late`: how staff corrected; rules are asked of cases that nobody asked"
+        f" by day. `{AS_ASKED}` alone is in the journal. `{UNSEEN}`: in words that are in no text at all. `{BOTH}`: a"
+        " convention and a fact in one question.",
+        "## What was to stay",
+        markdown(_rows(result, KEPT)),
+        f"`{LEAKED}`: questions of two people's own conventions, answered as one of them would have it: nobody's own"
+        " may show in what serves everybody.",
+        "## Notes and cost",
+        markdown(_costs(result)),
+        "`tokens of notes`: placed for a question about what was taught, before the night and after the notes that are"
+        " no longer needed were retired. `corrections used`: of those said, how many the method could learn from.",
+    ]
+    if len(result["codes"]) > 1:
+        out.append(f"The pieces were made by {len(result['codes'])} states of the code: run them again.")
+    return out
+
+
+def _rows(result: dict[str, Any], columns: Sequence[str]) -> list[dict[str, str]]:
+    rows = []
+    for method, pieces in _by_method(result).items():
+        row = {"night": NAMES[method]}
+        for column in columns:
+            values = [value for one in pieces if (value := share(one, column)) is not None]
+            row[column] = percent(interval(values), of=len(result["seeds"]), signed=False) if values else ""
+        rows.append(row)
+    return rows
+
+
+def share(piece: Piece, column: str) -> float | None:
+    """One piece's share right; of several suites their mean. None where nothing was asked."""
+    right = piece["right"]
+    if column == "skills":
+        found = [right[name] for name in SKILLS if name in right]
+        return fmean(found) if found else None
+    return None if column not in right else float(right[column])
+
+
+def _costs(result: dict[str, Any]) -> list[dict[str, str]]:
+    columns: dict[str, Callable[[Piece], float]] = {
+        "right with the notes it needs, %": lambda one: 100 * one["right"]["with the notes it needs"],
+        "notes standing": lambda one: one["notes"]["standing"],
+        "notes alive": lambda one: one["notes"]["alive"],
+        "tokens of notes, before": lambda one: one["tokens"]["before"],
+        "after": lambda one: one["tokens"]["after"],
+        "corrections said": lambda one: one["corrections"],
+        "corrections used": lambda one: one["corrections_used"],
+        "KL to the base, nats a token": lambda one: one["stats"]["anchor/kl"],
+        "steps": lambda one: one["stats"]["steps"],
+        "CPU s": lambda one: one["cpu_s"],
+    }
+    rows = []
+    for method, pieces in _by_method(result).items():
+        row = {"night": NAMES[method]}
+        for name, of in columns.items():
+            values = [value for one in pieces if (value := _maybe(of, one)) is not None]
+            row[name] = f"{fmean(values):.3g}" if values else ""
+        rows.append(row)
+    return rows
+
+
+def _maybe(of: Callable[[Piece], float], piece: Piece) -> float | None:
+    try:
+        return of(piece)
+    except KeyError:
+        return None
+
+
+def _by_method(result: dict[str, Any]) -> dict[str, list[Piece]]:
+    found: dict[str, list[Piece]] = {}
+    for one in result["pieces"]:
+        found.setdefault(one["method"], []).append(one)
+    return found
+
+
+def plot(result: dict[str, Any], path: Path) -> None:
+    """What was learned against what was kept: the upper right corner is the aim."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axis = pyplot.subplots(figsize=(8, 6))
+    for method, pieces in _by_method(result).items():
+        across = [fmean(v for name in TAUGHT if (v := share(one, name)) is not None) for one in pieces]
+        up = [fmean(v for name in KEPT[:-1] if (v := share(one, name)) is not None) for one in pieces]
+        axis.scatter([fmean(across)], [fmean(up)], label=NAMES[method])
+        axis.scatter(across, up, s=8, alpha=0.4, color=axis.collections[-1].get_facecolor()[0])
+    axis.set(xlabel="of what was taught, right without notes", ylabel="of what was to stay, right", xlim=(-0.05, 1.05))
+    axis.legend(fontsize=7, loc="lower left")
+    figure.tight_layout()
+    figure.savefig(path, dpi=110)
+    pyplot.close(figure)

@@ -1,0 +1,377 @@
+"""From the journal up to a place to what one layer learns in a night. The same range gives the same material.
+
+Whose words teach what (promise 8):
+
+- A *person's* layer learns their own notes and the tenant's, from their own conversations and verdicts and from the
+  tenant's notes in the notes' own words; from nobody else's.
+- The *tenant's* layer learns the tenant's notes, and from everybody's conversations and verdicts that hold nothing of a
+  person's own notes: neither in the context of the answer, nor, once somebody had such a note in a context, in what was
+  answered earlier in their conversation. Of the conversation behind a shared note nothing is taught that the note does
+  not show.
+- People who opted out teach nothing; answers of a version that a request named, and of ``explore: false``, neither.
+
+An asking of a note is the question that it speaks of, and each later one that was answered with the note in context.
+Its teacher reads the conversation with the notes placed as the server places them. A demonstration's text is the
+answer. A correction's text may be one, or a rule or a hint: `consolidate` learns what the teacher makes of it, the
+recipes that need an answer take it as one, for the very question that it speaks of.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict, deque
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from dayjob.endings import Ending, Invalid, OutcomeKind, Role
+from dayjob.journal.readers import Reader
+from dayjob.learn.language.lessons import Lesson, Material, Messages, Rehearsal
+from dayjob.learn.language.readings import (
+    Read,
+    judging,
+    read_of,
+    served,
+    session_thumb,
+    thumb_of,
+    verdict_of,
+    with_answer,
+)
+from dayjob.learn.language.recipes import Method
+from dayjob.learn.language.splits import Asking, Key, Split, key_of, split
+from dayjob.memory.lessons import last_question
+from dayjob.memory.nightly import NightNotes
+from dayjob.memory.notes import NotesMemory
+from dayjob.memory.render import entry_of, render, with_notes
+from dayjob.records import Choice, Note, Stored, StoredOutcome
+
+if TYPE_CHECKING:
+    from dayjob.policies.tokens import Tokens
+
+MOST = 20_000  # newest decisions that are read
+MOST_ASKINGS = 64  # of one note, the newest; the question that it speaks of not counted
+MOST_JUDGED = 4_000  # answers that were judged, the newest
+MOST_REHEARSALS = 512  # prompts of traffic, the newest
+FIT_TO_TEACH = (Role.CHAMPION, Role.TRIAL, Role.BASELINE)
+BY_VERDICT = ("accept-reject", "preferences", "published-sft", "published-grpo")  # what learns from judged answers
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layer:
+    """Which layer learns, and how: ``user`` None is the tenant's; ``base`` the base model's name; ``budget`` tokens of
+    notes in a context."""
+
+    tenant: str
+    policy: str
+    user: str | None
+    base: str
+    method: Method
+    budget: int = 512
+    silent: Collection[tuple[str, str]] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gathered:
+    """What a night gets. ``users``: everybody whose words are in it, those of the exam too."""
+
+    split: Split
+    users: frozenset[str]
+    from_seq: int
+    to_seq: int
+    decisions: int
+
+    @property
+    def material(self) -> Material:
+        """What is learned from and stopped by; the exam's questions are in neither."""
+        return Material(
+            lessons=tuple(one.lesson for one in self.split.train),
+            rehearsals=self.split.train_traffic,
+            stop_lessons=tuple(one.lesson for one in self.split.stop),
+            stop_rehearsals=self.split.stop_traffic,
+        )
+
+
+def collect(reader: Reader, memory: NotesMemory, *, layer: Layer, tokens: Tokens, until: int) -> Gathered:
+    """Everything that ``layer`` may learn from, up to sequence number ``until``."""
+    return _Collecting(reader, memory, layer=layer, tokens=tokens, until=until).gathered()
+
+
+def _newest_askings() -> deque[Read]:
+    return deque(maxlen=MOST_ASKINGS)
+
+
+@dataclass(slots=True, kw_only=True)
+class _Found:
+    """What is found while the journal is read, oldest first."""
+
+    askings: defaultdict[str, deque[Read]] = field(default_factory=lambda: defaultdict(_newest_askings))  # by note
+    judged: deque[Read] = field(default_factory=lambda: deque(maxlen=MOST_JUDGED))
+    recent: deque[Read] = field(default_factory=lambda: deque(maxlen=2 * MOST_REHEARSALS))
+    guarded: set[str] = field(default_factory=set)  # people and sessions whose own notes stood in a context before
+
+
+class _Collecting:
+    """One reading of the journal for one layer."""
+
+    def __init__(self, reader: Reader, memory: NotesMemory, *, layer: Layer, tokens: Tokens, until: int) -> None:
+        self._reader, self._layer, self._tokens, self._until = reader, layer, tokens, until
+        address, control = (layer.tenant, layer.policy), tokens.control
+        tenant = memory.for_training(*address, user=None, version="", until=until, control=control)
+        own = (
+            [] if layer.user is None
+            else memory.for_training(*address, user=layer.user, version="", until=until, control=control)
+        )  # fmt: skip
+        self._notes = NightNotes(own, tenant)
+        self._tenants = frozenset(one.id for one in tenant)
+        self._speakers = memory.speakers(*address, until=until)
+        # What once stood in a context has to be known to be read again; what was deleted is in none of these.
+        known = tenant if layer.user is None else memory.listed(*address, version="", user=layer.user)[0]
+        self._known = {one.id: one for one in (*known, *self._notes.by_id.values())}
+        self._silent = {user for owner, user in layer.silent if owner == layer.tenant}
+        self._used: dict[str, Read] = {}
+        self._found = _Found()
+
+    def gathered(self) -> Gathered:
+        """All of it."""
+        for read in self._reads():
+            self._sort(read)
+        askings = self._of_notes()
+        askings += self._of_sessions({key_of(one.lesson.question) for one in askings})
+        askings += self._of_verdicts()
+        parts = split(askings, self._traffic())
+        notes = {note for one in askings for note in one.notes}
+        users = {user for one in self._used.values() for user in one.users}
+        seqs = [one.seq for one in self._used.values()] + [self._notes.by_id[one].seq for one in notes]
+        return Gathered(
+            split=parts, users=frozenset(users.union(*map(self._said, notes))),
+            from_seq=min(seqs, default=self._until + 1) - 1, to_seq=self._until, decisions=len(self._used),
+        )  # fmt: skip
+
+    # ---- reading
+
+    def _reads(self) -> Iterator[Read]:
+        """The decisions that may teach, of the newest ``MOST``, as the journal stood at ``until``; oldest first."""
+        address = (self._layer.tenant, self._layer.policy)
+        cursor = self._reader.cursor_before(*address, MOST, until=self._until)
+        while True:
+            page, cursor = self._reader.decisions(*address, cursor=cursor)
+            page = [stored for stored in page if stored.seq <= self._until]
+            if not page:
+                return
+            outcomes = self._reader.outcomes(self._layer.tenant, page)
+            for stored in page:
+                read = self._read(stored, outcomes.get(stored.record.id, ()))
+                if read is not None:
+                    yield read
+
+    def _read(self, stored: Stored, outcomes: Sequence[StoredOutcome]) -> Read | None:
+        """A decision as this layer may see it; None where it may not teach it."""
+        decision = stored.record
+        if decision.generation is None or decision.generation.base != self._layer.base or stored.seq > self._until:
+            return None
+        if decision.role not in FIT_TO_TEACH or not decision.explore or decision.user in self._silent:
+            return None
+        told = [one for one in outcomes if one.seq <= self._until and one.record.user not in self._silent]
+        read = read_of(stored, told)
+        if self._layer.user is None:
+            return read if self._is_everybodys(read) else None
+        # Where nobody is named, it is of whoever spoke of it.
+        mine = decision.user == self._layer.user or (decision.user is None and self._layer.user in read.users)
+        return read if mine else None
+
+    def _is_everybodys(self, read: Read) -> bool:
+        """Whether nothing of a person's own notes can be in it."""
+        decision = read.decision
+        owner = decision.user if decision.user is not None else decision.session
+        if not self._tenants.issuperset(read.generation.notes):
+            if owner is not None:
+                self._found.guarded.add(owner)
+            return False
+        return not read.went_on or owner not in self._found.guarded
+
+    def _sort(self, read: Read) -> None:
+        for note in read.generation.notes:
+            if note in self._notes.by_id:
+                self._found.askings[note].append(read)
+        if read.told:
+            self._found.judged.append(read)
+        self._found.recent.append(read)
+
+    def _said(self, note: str) -> frozenset[str]:
+        """Whose words a note is."""
+        user = self._notes.by_id[note].user
+        return self._speakers.get(note, frozenset(() if user is None else (user,)))
+
+    # ---- askings of notes
+
+    def _of_notes(self) -> list[Asking]:
+        """Every asking of every note, each question once: of the note that speaks of it, or else is nearest to it."""
+        origins: dict[Key, tuple[Note, Read | None, Messages]] = {}
+        later: dict[Key, Read] = {}
+        stood: defaultdict[Key, set[str]] = defaultdict(set)
+        for note in sorted(self._notes.by_id.values(), key=lambda one: (one.seq, one.id)):
+            for spoken, messages in self._origins(note):
+                origins[key_of(messages)] = note, spoken, messages
+                stood[key_of(messages)].add(note.id)
+            for read in self._found.askings[note.id]:
+                stood[read.key].add(note.id)
+                later[read.key] = max(later.get(read.key, read), read, key=lambda one: one.seq)
+        out = [self._origin(note, spoken, messages, stood[key]) for key, (note, spoken, messages) in origins.items()]
+        for key, read in sorted(later.items(), key=lambda item: item[1].seq):
+            if key not in origins:
+                near = self._notes.nearest(last_question(read.messages), among=sorted(stood[key]))
+                out.append(self._later(self._notes.by_id[near], read, stood[key]))
+        return out
+
+    def _origins(self, note: Note) -> Iterator[tuple[Read | None, Messages]]:
+        """The questions that a note speaks of. Of the tenant's nothing is told that the note does not show itself."""
+        own = self._layer.user is not None and note.user == self._layer.user
+        if own and not note.asked:
+            for read in self._found.recent:  # it speaks of a whole session, as far as that was
+                if read.decision.session == note.session is not None and read.seq < note.seq:
+                    yield read, read.messages
+            return
+        found = self._decision(note.decision) if note.decision and (own or self._layer.user is None) else None
+        if found is not None and (own or _is_plain(found.messages, note)):
+            yield found, found.messages
+        elif note.asked and not own:
+            yield None, ({"role": "user", "content": note.asked},)
+
+    def _decision(self, decision: str) -> Read | None:
+        """The decision that a note speaks of, however old; None where it may not teach."""
+        stored = self._reader.decision(self._layer.tenant, decision)
+        if stored is None:
+            return None
+        return self._read(stored, self._reader.outcomes(self._layer.tenant, [stored]).get(decision, ()))
+
+    def _origin(self, note: Note, read: Read | None, messages: Messages, stood: Collection[str]) -> Asking:
+        """The question that a note speaks of, with what is known to be right and what is known to be wrong."""
+        consolidates = self._layer.method == "consolidate"
+        is_answer = bool(note.asked) and (note.kind is OutcomeKind.DEMONSTRATION or not consolidates)
+        lesson = Lesson(
+            id=note.id if note.asked or read is None else f"{note.id}@{read.decision.id}", question=messages,
+            context=self._context(messages, first=note.id), correction=note.text if is_answer else None, told=True,
+            thumb=0 if consolidates or read is None else thumb_of(read),
+            session=(note.session if read is None else read.decision.session) or "", family=note.id,
+        )  # fmt: skip
+        wrong = ""
+        if read is not None:
+            self._use(read)
+            lesson, text = with_answer(lesson, read)
+            wrong = text if note.asked and note.kind is OutcomeKind.CORRECTION else ""
+        return Asking(
+            lesson=lesson, teacher=note.id, decision=None if read is None else read.decision.id,
+            notes=tuple(sorted({*stood, note.id})), wrong=wrong,
+        )  # fmt: skip
+
+    def _later(self, note: Note, read: Read, stood: Collection[str]) -> Asking:
+        """A question that was answered with notes: the teacher knows them, nobody said what would be right. Where the
+        answer was disliked all the same, nothing is known."""
+        self._use(read)
+        thumb = thumb_of(read)
+        lesson = Lesson(
+            id=f"{note.id}@{read.decision.id}", question=read.messages,
+            context=self._context(read.messages, first=note.id), told=thumb >= 0, thumb=thumb,
+            session=read.decision.session or "", family=note.id,
+        )  # fmt: skip
+        return Asking(lesson=lesson, teacher=note.id, decision=read.decision.id, notes=tuple(sorted(stood)))
+
+    def _context(self, messages: Messages, *, first: str) -> Messages:
+        tokens = self._tokens
+        placed = self._notes.place(
+            last_question(messages), first=first, budget=self._layer.budget,
+            count=lambda text: len(tokens.encode(text)), control=tokens.control,
+        )  # fmt: skip
+        return tuple(with_notes(messages, placed.text))
+
+    # ---- judged answers
+
+    def _of_verdicts(self) -> list[Asking]:
+        """Answers that people judged without words."""
+        if self._layer.method not in BY_VERDICT:
+            return []
+        return [
+            asking
+            for read in self._found.judged
+            for index, choice in enumerate(read.generation.choices)
+            if choice.ending is not Ending.ABORTED
+            for asking in self._judged(read, index, choice)
+        ]
+
+    def _judged(self, read: Read, index: int, choice: Choice) -> Iterator[Asking]:
+        verdict, thumb = verdict_of(read, index), thumb_of(read, index)
+        wanted = {"accept-reject": verdict is not None, "published-sft": thumb > 0}
+        if not wanted.get(self._layer.method, thumb != 0):
+            return
+        said = judging(read, index)[-1].record.id
+        lesson = Lesson(
+            id=f"{said}@{read.decision.id}.{index}", question=read.messages, thumb=thumb, verdict=verdict,
+            session=read.decision.session or "", family=said,
+        )  # fmt: skip
+        self._use(read)
+        lesson = replace(lesson, **served(choice, read.decision))
+        yield Asking(lesson=lesson, teacher=said, decision=read.decision.id)
+
+    def _of_sessions(self, known: set[Key]) -> list[Asking]:
+        """The last question of each conversation in sessions that their owner liked, with the conversation before it as
+        what the teacher knows: a person's own words, so for their layer alone."""
+        if self._layer.user is None or self._layer.method != "consolidate":
+            return []
+        out: list[Asking] = []
+        for read in self._found.judged:
+            liked, messages = session_thumb(read), read.messages
+            if liked is None or liked.record.value != 1 or thumb_of(read) < 0 or not read.went_on:
+                continue
+            question = (*(messages[:1] if messages[0]["role"] == "system" else ()), messages[-1])
+            context = self._as_read(read)
+            if context is None or messages[-1]["role"] != "user" or key_of(question) in known:
+                continue
+            known.add(key_of(question))
+            self._use(read)
+            said = liked.record.id
+            lesson = Lesson(
+                id=f"{said}@{read.decision.id}", question=question, context=context, told=True, thumb=1,
+                session=read.decision.session or "", family=said,
+            )  # fmt: skip
+            out.append(Asking(lesson=lesson, teacher=said, decision=read.decision.id))
+        return out
+
+    # ---- traffic
+
+    def _traffic(self) -> list[tuple[Key, Rehearsal]]:
+        """The newest prompts exactly as they were read, each once."""
+        out: dict[object, tuple[Key, Rehearsal]] = {}
+        for read in reversed(self._found.recent):
+            key = (read.key, read.generation.notes)
+            question = None if key in out else self._as_read(read)
+            if question is not None:
+                self._use(read)
+                out[key] = read.key, Rehearsal(question=question)
+                if len(out) == MOST_REHEARSALS:
+                    break
+        return list(out.values())[::-1]
+
+    def _as_read(self, read: Read) -> Messages | None:
+        """The conversation with the notes that stood in it; None where it cannot be had again as it was: a note was
+        deleted, tools were offered, or the tokenizer is another."""
+        generation = read.generation
+        if any(note not in self._known for note in generation.notes):
+            return None
+        text = render([entry_of(self._known[note]) for note in generation.notes])
+        messages = tuple(with_notes(generation.messages, text))
+        try:
+            ids = self._tokens.render(messages)
+        except Invalid:
+            return None
+        return messages if ids == tuple(np.frombuffer(generation.prompt_ids, "<u4").tolist()) else None
+
+    def _use(self, read: Read) -> None:
+        self._used[read.decision.id] = read
+
+
+def _is_plain(messages: Messages, note: Note) -> bool:
+    """Whether a conversation holds nothing but the question that the note shows, and the application's own words."""
+    asked = [str(one["content"]) for one in messages if one["role"] == "user"]
+    roles = {str(one["role"]) for one in messages}
+    return len(asked) == 1 and roles <= {"system", "user"} and " ".join(asked[0].split()) == note.asked

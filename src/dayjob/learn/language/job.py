@@ -1,0 +1,178 @@
+"""A job of a language policy's layer: from the journal to an adapter that was examined.
+
+The night begins at the base model and ends with the PEFT folder of a version (`versions.publish_files`). With its row
+go two states: ``night/<version>``, what came of every lesson, and ``exam/<version>``, what the judge reads. Then the
+notes are told: learned, and verified (nothing that was asked needs them any more) or failed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+from pathlib import Path
+
+from dayjob.endings import Erased, Invalid, VersionStatus
+from dayjob.journal.control import Control
+from dayjob.journal.layers import is_personal, owner_of
+from dayjob.journal.readers import Reader
+from dayjob.journal.versions import StoredVersion, find_files, publish_files
+from dayjob.learn.language.collect import Gathered, Layer, collect
+from dayjob.learn.language.exam import Paper, Sides, examine
+from dayjob.learn.language.night import Night, learn_night
+from dayjob.learn.language.recipes import RECIPES, NightRecipe
+from dayjob.learn.language.suites import read_suites
+from dayjob.learn.language.table import Question
+from dayjob.learn.work import SEED, Made, Work
+from dayjob.memory.lessons import last_question, shorten
+from dayjob.memory.notes import NotesMemory
+from dayjob.policies.engine_protocol import VersionRef
+from dayjob.policies.language_train import adapter_files
+from dayjob.policies.tokens import Tokens
+from dayjob.records import Json, Version
+
+NOTHING = "nothing was taught that this recipe can learn from: correct an answer or like a session, then ask again"
+NIGHT_SHARE = 0.8  # of a job's progress; the exam is the rest
+MOST_TOLD = 1_000  # lessons in the state of a night
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Nights:
+    """What the nights of language policies need beside the journal; handed over by whoever assembles.
+
+    ``find_base``: the folder of a base model by its name, raises Invalid; ``devices`` where a base learns, else on the
+    CPU; ``suites`` files by name; ``canaries`` phrases.
+    """
+
+    memory: NotesMemory
+    find_base: Callable[[str], Path]
+    devices: Mapping[str, str] = field(default_factory=dict)
+    notes_tokens: int = 512
+    suites: Mapping[str, Path] = field(default_factory=dict)
+    canaries: Sequence[str] = ()
+    recipes: Mapping[str, NightRecipe] = field(default_factory=lambda: RECIPES)
+
+
+def learn_layer(work: Work, nights: Nights, *, control: Control, reader: Reader) -> Made:
+    """One night of one layer. Raises Invalid where the base, a suite or the recipe does not fit, Erased where the layer
+    was withdrawn."""
+    return _LayerNight(work, nights, control=control, reader=reader).made()
+
+
+class _LayerNight:
+    def __init__(self, work: Work, nights: Nights, *, control: Control, reader: Reader) -> None:
+        self._work, self._nights, self._control, self._reader = work, nights, control, reader
+        self._tenant, self._address = work.job.tenant, work.job.policy
+        self._base = str(work.policy.spec["base"])
+        self._folder = nights.find_base(self._base)
+        self._device = nights.devices.get(self._base, "cpu")
+        if work.recipe not in nights.recipes:
+            raise Invalid(f"there is no recipe {work.recipe!r}: use one of {', '.join(nights.recipes)}", param="recipe")
+        self._recipe = nights.recipes[work.recipe]
+
+    def made(self) -> Made:
+        """Collect, learn, keep the files; the exam follows when they are published."""
+        tokens = Tokens.open(self._folder)
+        suites = self._suites(tokens)  # a bad file is said before a night is spent
+        found = self._collect(tokens)
+        told: Json = {"decisions": found.decisions, "lessons": len(found.split.train)}
+        if not found.split.train:
+            return Made(why=NOTHING, told=told)
+        night = learn_night(
+            self._folder, found.material, recipe=self._recipe, seed=SEED, checkpoint=self._work.checkpoint,
+            progress=lambda share: self._work.progress(NIGHT_SHARE * share), device=self._device,
+        )  # fmt: skip
+        told |= {"stats": dict(night.stats), "learned": sum(one.learned for one in night.lessons)}
+        if not night.state:
+            return Made(why=night.why, told=told | {"left_out": _left_out(night)})
+        files = adapter_files(night.state, shape=night.shape, base=self._base)
+        return Made(
+            told=told, publish=partial(publish_files, files=files), from_seq=found.from_seq,
+            network={"base": self._base, "lora": asdict(night.shape) | {"layers": list(night.shape.layers)}},
+            to_seq=found.to_seq, users=found.users, detail={"stats": dict(night.stats)},
+            states=partial(self._states, found, night, suites), after=self._tell_notes,
+        )  # fmt: skip
+
+    def _collect(self, tokens: Tokens) -> Gathered:
+        user = owner_of(self._control, self._tenant, self._address)
+        if is_personal(self._address) and user is None:
+            raise Erased("this layer was withdrawn, as its owner was erased: there is nothing to learn for it")
+        layer = Layer(
+            tenant=self._tenant, policy=self._work.policy.name, user=user, base=self._base,
+            method=self._recipe.method, budget=self._nights.notes_tokens, silent=self._control.silent_people(),
+        )  # fmt: skip
+        return collect(self._reader, self._nights.memory, layer=layer, tokens=tokens, until=self._work.until)
+
+    def _suites(self, tokens: Tokens) -> dict[str, tuple[Question, ...]]:
+        recipe = self._recipe
+        return read_suites(
+            self._nights.suites, tokens, room=recipe.context_tokens, answer_tokens=recipe.answer_tokens
+        )  # fmt: skip
+
+    def _states(
+        self, found: Gathered, night: Night, suites: Mapping[str, Sequence[Question]], stored: StoredVersion
+    ) -> dict[str, Json]:
+        """What is written with the version's row."""
+        champion = self._work.champion
+        taught = {one.id for one in night.lessons if not one.left_out}
+        paper = Paper(
+            split=found.split, taught=frozenset(taught), suites=suites, canaries=self._nights.canaries
+        )  # fmt: skip
+        # What learned from somebody erased is asked nothing: its answers would be theirs.
+        is_base = champion.number == 0 or self._work.rebuilds or champion.status is VersionStatus.TAINTED
+        sides = Sides(
+            champion=None if is_base else self._ref(champion.name, champion.digest),
+            new=self._ref(stored.version, stored.digest), state=night.state,
+        )  # fmt: skip
+        marked = examine(
+            self._folder, paper, sides=sides, recipe=self._recipe, seed=SEED, device=self._device,
+            progress=lambda share: self._work.progress(NIGHT_SHARE + (1 - NIGHT_SHARE) * share),
+        )  # fmt: skip
+        against = {"against": champion.name, "personal": is_personal(self._address)}
+        notes = {
+            "learned": sorted(marked.holds),
+            "right": sorted(one for one, holds in marked.holds.items() if holds),
+            "wrong": sorted(one for one, holds in marked.holds.items() if not holds),
+        }
+        return {
+            f"exam/{stored.version}": against | marked.record,
+            f"night/{stored.version}": {
+                "recipe": self._work.recipe, "at_ms": stored.manifest.created_ms, "parent": champion.name,
+                "base": self._base, "lessons": _lessons(found, night)[:MOST_TOLD],
+                "more": max(0, len(night.lessons) - MOST_TOLD), "stats": dict(night.stats), "notes": notes,
+            },
+        }  # fmt: skip
+
+    def _ref(self, version: str, digest: str) -> VersionRef:
+        """A version as its engine knows it."""
+        folder, files = find_files(self._control.root, self._tenant, self._address, version, digest=digest)
+        name = f"{self._tenant}/{self._address}/{version}"
+        return VersionRef(name=name, digest=digest, folder=folder, files=files)
+
+    def _tell_notes(self, version: Version) -> None:
+        """Say of every note that was taught whether it is still needed. From the state: whoever was killed before this
+        says it again."""
+        state = self._control.state(self._tenant, self._address, f"night/{version.name}") or {}
+        notes, memory = state.get("notes", {}), self._nights.memory
+        address = (self._tenant, self._work.policy.name)
+        memory.learned(*address, version=version.name, notes=notes.get("learned", []))
+        memory.verified(
+            *address, version=version.name, right=notes.get("right", []), wrong=notes.get("wrong", [])
+        )  # fmt: skip
+
+
+def _lessons(found: Gathered, night: Night) -> list[Json]:
+    """What came of every lesson, for the morning report. ``id`` is what unlearns it: the note's or the outcome's."""
+    askings = {one.lesson.id: one for one in found.split.train}
+    out = []
+    for report in night.lessons:
+        asking = askings[report.id]
+        told = asdict(replace(report, id=asking.teacher)) | {"learned": report.learned, "decision": asking.decision}
+        out.append(told | {"asked": shorten(last_question(asking.lesson.question))})
+    return out
+
+
+def _left_out(night: Night) -> dict[str, int]:
+    """Why lessons were left out, and how many for each reason."""
+    reasons = [one.left_out for one in night.lessons if one.left_out]
+    return {reason: reasons.count(reason) for reason in sorted(set(reasons))}

@@ -1,0 +1,104 @@
+"""Which askings are learned from, which only early stopping reads, and which are kept for the exam. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from dayjob.learn.language.lessons import Lesson, Messages, Rehearsal
+from dayjob.memory.words import topic
+
+STOP_SHARE = 0.2
+EXAM_SHARE = 0.2
+
+Key = tuple[tuple[str, tuple[str, ...]], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asking:
+    """One way in which something was asked, as a lesson; ``lesson.family`` is what it is about."""
+
+    lesson: Lesson
+    teacher: str  # the id of the note or outcome behind it: what is unlearned where the lesson is
+    decision: str | None  # None: nobody asked it so, it is the note's own wording
+    notes: tuple[str, ...] = ()  # all that stood in its context: an answer without them speaks of each
+    wrong: str = ""  # the answer that was corrected: never a right one
+
+    @property
+    def can_be_held_out(self) -> bool:
+        """Whether it is known what should be answered: else nothing can be asked but how it was."""
+        return self.lesson.correction is not None or self.lesson.context is not None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Split:
+    """Askings and rehearsals of one night. No question of ``exam`` is in another part, nor one of ``stop`` in
+    ``train``."""
+
+    train: tuple[Asking, ...]
+    stop: tuple[Asking, ...]
+    exam: tuple[Asking, ...]
+    train_traffic: tuple[Rehearsal, ...] = ()
+    stop_traffic: tuple[Rehearsal, ...] = ()
+    exam_traffic: tuple[Rehearsal, ...] = ()
+
+    @property
+    def askings(self) -> tuple[Asking, ...]:
+        """All of them."""
+        return (*self.train, *self.stop, *self.exam)
+
+
+def key_of(messages: Messages) -> Key:
+    """What makes two askings the same: the words of every message, whatever their case, punctuation and articles."""
+    return tuple((str(one["role"]), topic(str(one.get("content") or ""))) for one in messages)
+
+
+def split(askings: Sequence[Asking], traffic: Iterable[tuple[Key, Rehearsal]]) -> Split:
+    """Parts by a hash of (family, asking) for askings, of the bare question (the key beside it) for rehearsals.
+
+    Of every family one asking is always learned from: one with the right answer in words where there is one, else the
+    one with the lowest hash. Traffic that asks what is held out is in no part.
+    """
+    families: defaultdict[str, list[Asking]] = defaultdict(list)
+    parts: tuple[list[Asking], list[Asking], list[Asking]] = ([], [], [])
+    for one in askings:
+        if one.can_be_held_out:
+            families[one.lesson.family].append(one)
+    kept = {min(family, key=_most_wanted).lesson.id for family in families.values()}
+    held: set[Key] = set()
+    for one in askings:
+        if one.can_be_held_out and one.lesson.id not in kept:
+            part = _part(_place(one.lesson.family, key_of(one.lesson.question)))
+            parts[part].append(one)
+            if part:
+                held.add(key_of(one.lesson.question))
+    # Words about an answer to a question that is held out would teach that question.
+    always = (one for one in askings if not one.can_be_held_out or one.lesson.id in kept)
+    train = [*parts[0], *(one for one in always if one.lesson.id in kept or key_of(one.lesson.question) not in held)]
+    order = {one.lesson.id: place for place, one in enumerate(askings)}
+    train.sort(key=lambda one: order[one.lesson.id])
+    rows: tuple[list[Rehearsal], list[Rehearsal], list[Rehearsal]] = ([], [], [])
+    for key, rehearsal in traffic:
+        if key not in held:
+            rows[_part(_place("", key))].append(rehearsal)
+    return Split(
+        train=tuple(train), stop=tuple(parts[1]), exam=tuple(parts[2]),
+        train_traffic=tuple(rows[0]), stop_traffic=tuple(rows[1]), exam_traffic=tuple(rows[2]),
+    )  # fmt: skip
+
+
+def _most_wanted(one: Asking) -> tuple[bool, float]:
+    return one.lesson.correction is None, _place(one.lesson.family, key_of(one.lesson.question))
+
+
+def _part(place: float) -> int:
+    """0 to learn from, 1 to stop by, 2 for the exam."""
+    return 2 if place >= 1 - EXAM_SHARE else int(place >= 1 - EXAM_SHARE - STOP_SHARE)
+
+
+def _place(family: str, key: Key) -> float:
+    """In [0, 1), the same for equal arguments."""
+    digest = hashlib.sha256(repr((family, key)).encode()).digest()
+    return int.from_bytes(digest[:6], "big") / (1 << 48)

@@ -1,0 +1,71 @@
+"""One night's work and what it made, whatever kind of policy learned."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from dayjob.journal.versions import StoredVersion, VersionManifest
+from dayjob.records import Job, Json, Policy, Version
+
+SEED = 20261120  # every version's; a different seed would be a different digest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """What one job asks for. ``job.policy`` is the address of a layer, ``policy`` the policy that it is of."""
+
+    job: Job
+    policy: Policy
+    champion: Version  # of the layer
+    baseline: str
+    recipe: str
+    until: int  # the journal is read up to here
+    began: int  # the journal's newest when it was taken up: somebody erased after it voids the work
+    checkpoint: Path
+    progress: Callable[[float], None]
+    tainted: bool  # the champion learned from somebody since erased
+    unlearned: int = 0  # lessons that the champion learned and that were taken back since
+
+    @property
+    def rebuilds(self) -> bool:
+        """Whether the champion is built again over its own range, without what must go."""
+        return self.tainted or self.unlearned > 0
+
+
+class Publish(Protocol):
+    """Writes a version; `versions.publish` with its weights, or `versions.publish_files` with its files."""
+
+    def __call__(
+        self, root: Path, tenant: str, policy: str, *, number: int, manifest: VersionManifest
+    ) -> StoredVersion: ...
+
+
+def _no_states(_: StoredVersion) -> Mapping[str, Json]:
+    return {}
+
+
+def _nothing(_: Version) -> None:
+    return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Made:
+    """What came of it: a version to publish, or ``why`` there is none.
+
+    ``states`` gives what is to be known of the version once its files are there (an exam), which is written with its
+    row; ``after`` follows once the row is written, and may be called twice for one version.
+    """
+
+    told: Json = field(default_factory=dict)  # the job's result beside the challenger
+    why: str = ""
+    publish: Publish | None = None
+    network: Json = field(default_factory=dict)
+    from_seq: int = 0
+    to_seq: int = 0
+    users: frozenset[str] = frozenset()
+    detail: Json = field(default_factory=dict)
+    states: Callable[[StoredVersion], Mapping[str, Json]] = _no_states
+    after: Callable[[Version], None] = _nothing

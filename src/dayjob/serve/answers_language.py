@@ -1,0 +1,123 @@
+"""What the service answers about language policies: adapters of people, nights, conversations."""
+
+from pydantic import AwareDatetime
+
+from dayjob.endings import OutcomeKind, Role, VersionStatus
+from dayjob.serve.answers import Answered, Json, PolicyView, VerdictView
+
+
+class AdapterView(Answered):
+    """A person's own layer of a policy. ``champion``: what answers them, the baseline where nothing was promoted for
+    them alone, and the tenant's champion answers. ``newest``: what was learned last, and ``status`` what became of it;
+    null and "baseline" before the first."""
+
+    user: str
+    champion: str
+    previous: str | None = None
+    challenger: str | None = None
+    baseline: str
+    newest: str | None = None
+    status: VersionStatus
+    last_verdict: VerdictView | None = None
+
+
+class PersonsPolicyView(PolicyView):
+    """A policy as it stands; where a person was asked for, with their ``adapter`` (null: they have none)."""
+
+    adapter: AdapterView | None = None
+
+
+class LessonView(Answered):
+    """What a night made of one lesson. ``left_out``: why it was not learned, "" where it was. ``before`` and ``after``:
+    the answer to the bare question. Null where the key may not read what a person said."""
+
+    id: str
+    session: str | None = None
+    decision: str | None = None
+    family: str
+    left_out: str
+    asked: str | None = None
+    before: str | None = None
+    after: str | None = None
+    wanted: str | None = None
+    learned: bool
+
+
+class NightView(Answered):
+    """One night: the version it made, what it learned, and what was found of it. ``exam``: see the page on nights."""
+
+    version: str
+    status: VersionStatus
+    recipe: str
+    at: AwareDatetime
+    parent: str | None = None
+    lessons: list[LessonView]
+    stats: Json
+    exam: Json | None = None
+    verdict: VerdictView | None = None
+
+
+class NightList(Answered):
+    """The newest nights of a layer, newest first."""
+
+    nights: list[NightView]
+
+
+class DeletedLesson(Answered):
+    """A lesson that is unlearned by the next night."""
+
+    id: str
+    deleted: bool
+
+
+class SaidOutcome(Answered):
+    """What came of one answer."""
+
+    id: str
+    kind: OutcomeKind
+    value: float | str | None = None
+    text: str | None = None
+    at: AwareDatetime
+
+
+class SaidDecision(Answered):
+    """One answer in a conversation: what was asked (without notes), what was said, and the notes in the context."""
+
+    id: str
+    at: AwareDatetime
+    version: str
+    role: Role
+    messages: list[Json]
+    text: str
+    notes: list[str]
+    outcomes: list[SaidOutcome]
+
+
+class Conversation(Answered):
+    """The answers of one session, oldest first; one that has no session stands alone."""
+
+    session: str | None = None
+    user: str | None = None
+    decisions: list[SaidDecision]
+
+
+class ConversationList(Answered):
+    """The newest conversations, newest first."""
+
+    conversations: list[Conversation]
+
+
+class ComparedToken(Answered):
+    """Log-probabilities (natural) of one served token; ``with_notes`` is null where no note stood in the context."""
+
+    text: str
+    with_notes: float | None = None
+    without_notes: float
+
+
+class Compared(Answered):
+    """What the notes did: an answer's tokens under the prompt as it was read and the bare one, by the version that
+    serves its person now."""
+
+    version: str
+    tokens: list[ComparedToken]

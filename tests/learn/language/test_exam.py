@@ -1,0 +1,198 @@
+"""What an exam counts, on a tiny random model: one adapter that says what was wanted, one that says nothing new."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from dayjob.endings import Invalid
+from dayjob.learn.language.anchors import replayed
+from dayjob.learn.language.exam import Marked, Paper, Sides, examine
+from dayjob.learn.language.habits import habits
+from dayjob.learn.language.lessons import Lesson, Material, Rehearsal
+from dayjob.learn.language.night import learn_night
+from dayjob.learn.language.recipes import RECIPES
+from dayjob.learn.language.splits import Asking, Split
+from dayjob.learn.language.study import Study
+from dayjob.learn.language.suites import read_suites
+from dayjob.learn.language.table import Question
+from dayjob.policies.adapters import file_digests
+from dayjob.policies.engine_protocol import VersionRef
+from dayjob.policies.tokens import Tokens
+from tests.policies.language.worlds import byte_tokenizer
+from tests.serve.chatting import save_tiny
+
+RECIPE = replace(
+    RECIPES["sft-answers"], learning_rates=(2e-2,), steps=24, warmup=2, lessons=4, microbatch=8, answer_tokens=8,
+    context_tokens=96, anchor=0.0, self_written=0, stop_every=0,
+)  # fmt: skip
+TOKENS = Tokens(byte_tokenizer())
+
+
+def user(text: str) -> tuple[dict[str, str], ...]:
+    return ({"role": "user", "content": text},)
+
+
+def asking(question: str, answer: str | None, *, family: str, **more) -> Asking:
+    context = ({"role": "system", "content": "note"}, *user(question))
+    lesson = Lesson(id=f"{family}-{question}", question=user(question), context=context, correction=answer, told=True,
+                    family=family)  # fmt: skip
+    return Asking(lesson=lesson, teacher=family, decision=None, notes=(family,), **more)
+
+
+@pytest.fixture(scope="module")
+def night(tmp_path_factory: pytest.TempPathFactory):
+    """The model's folder, and an adapter that says "yes" to "a?" and "no" to "b?"."""
+    folder = save_tiny(tmp_path_factory.mktemp("exam") / "model")
+    lessons = tuple(asking(q, a, family=q).lesson for q, a in (("a?", "yes"), ("b?", "no")))
+    made = learn_night(folder, Material(lessons=lessons), recipe=RECIPE, seed=0)
+    assert all(one.learned for one in made.lessons)
+    place = tmp_path_factory.mktemp("adapter") / "v1"
+    made.save(place, base="tiny")
+    return folder, made, place
+
+
+def ref(place: Path) -> VersionRef:
+    return VersionRef(name=place.name, digest=place.name, folder=place, files=file_digests(place))
+
+
+def sit(night, split: Split, *, champion: VersionRef | None = None, **paper) -> Marked:
+    folder, made, place = night
+    told = {"split": split, "taught": frozenset(one.lesson.id for one in split.train), "suites": {}} | paper
+    sides = Sides(champion=champion, new=ref(place), state=made.state)
+    return examine(folder, Paper(**told), sides=sides, recipe=RECIPE, seed=0)
+
+
+def split_of(train=(), stop=(), exam=(), traffic=()) -> Split:
+    return Split(train=tuple(train), stop=tuple(stop), exam=tuple(exam), exam_traffic=tuple(traffic))
+
+
+def test_what_is_right_before_and_after_is_counted_part_by_part(night):
+    folder, _, _ = night
+    teacher = Study(folder, RECIPE, seed=0)
+    held = asking("a?", None, family="a")
+    with teacher.base() as writer:
+        said = writer.write([TOKENS.render(held.lesson.context)], seeds=[0], max_tokens=8, temperature=0)
+    wanted = TOKENS.text(said[0].token_ids)
+    train = [asking("a?", " yes ", family="a"), asking("b?", "yes", family="b")]
+    exam = [replace(held, lesson=replace(held.lesson, id="held")), asking("b?", "no", family="c")]
+    marked = sit(night, split_of(train, exam=exam))
+    assert marked.record["taught"] == {"asked": 2, "right_before": 0, "right_after": 1}
+    (question,) = marked.record["questions"]
+    assert question == {
+        "family": "a", "asked": "a?", "wanted": wanted, "before": question["before"], "after": "yes",
+        "right_before": question["before"].split() == wanted.split(), "right_after": False,
+    }, "of c nothing was taught, so nothing is asked; what nobody said the teacher says"  # fmt: skip
+    assert marked.holds == {"a": False, "b": False}
+
+
+def test_a_note_holds_when_each_of_its_askings_is_right_wherever_it_stands(night):
+    train = [asking("a?", "yes", family="a"), asking("b?", "no", family="b")]
+    assert sit(night, split_of(train)).holds == {"a": True, "b": True}
+    stop = [asking("c?", "maybe", family="b")]
+    assert sit(night, split_of(train, stop=stop)).holds == {"a": True, "b": False}
+
+
+def test_the_answer_that_was_corrected_is_never_right(night):
+    marked = sit(night, split_of([asking("a?", "yes", family="a", wrong="yes")]))
+    assert marked.record["taught"]["right_after"] == 0
+    assert marked.holds == {"a": False}
+
+
+def test_suites_say_what_was_lost_and_won_against_the_champion(night):
+    _, _, place = night
+    suites = {"s": [Question(messages=user(q), answer=a) for q, a in (("a?", "yes"), ("b?", "maybe"))]}
+    (suite,) = sit(night, split_of(), suites=suites).record["suites"]
+    assert suite == {"name": "s", "asked": 2, "right_before": 0, "right_after": 1, "lost": 0, "won": 1}
+    same = ref(place)
+    (suite,) = sit(night, split_of(), suites=suites, champion=replace(same, name="champion")).record["suites"]
+    assert (suite["right_before"], suite["right_after"], suite["lost"], suite["won"]) == (1, 1, 0, 0)
+
+
+def test_kl_is_that_of_the_bases_own_answers_to_traffic(night):
+    folder, made, _ = night
+    traffic = [Rehearsal(question=user(text)) for text in ("Who are you?", "Hello")]
+    record = sit(night, split_of(traffic=traffic)).record["traffic"]
+    study = Study(folder, RECIPE, seed=0)
+    kept, _ = replayed(study, traffic, recipe=RECIPE, seed=0)
+    study.lora.restore(made.state)
+    nats = []
+    for row in kept:
+        rows = study.rows([row.prompt], [row.answer])
+        with torch.no_grad():
+            new_TV, base_TV = (
+                torch.log_softmax(hidden[0] @ study.vocabulary_VD.T, dim=1)
+                for hidden in (study.hidden(rows), study.base_hidden(rows))
+            )
+        nats += (base_TV.exp() * (base_TV - new_TV)).sum(dim=1).tolist()
+    assert (record["prompts"], record["tokens"]) == (2, len(nats))
+    assert record["kl"] == pytest.approx(sum(nats) / len(nats), rel=1e-4)
+    assert record["kl"] > 0.01
+    assert record["kl_budget"] == RECIPE.kl_budget
+
+
+def test_habits_and_phrases_are_counted_for_both(night):
+    marked = sit(night, split_of([asking("a?", "yes", family="a")]), canaries=["ye", "zz"])
+    rates = {one["name"]: one for one in marked.record["rates"]}
+    assert {one["asked"] for one in rates.values()} == {1}
+    assert (rates["long"]["before"], rates["long"]["after"]) == (1, 0), "a random model never ends; the taught one does"
+    first, second = marked.record["phrases"]
+    assert (first["phrase"], second["phrase"]) == ("canary 1", "canary 2")
+    assert first["after"] < first["before"], "it begins what was taught"
+    with pytest.raises(Invalid, match="shorten it"):
+        sit(night, split_of(), canaries=["x" * 200])
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("I'm sorry, I can't help with that.", {"refusing"}),
+        ("I don't know.", {"refusing"}),
+        ("He said: I can't.", set()),
+        ("Which office do you mean?", {"asking_back"}),
+        (" \n", {"empty"}),
+        ('<tool_call>{"name": "look", "arguments": {}}</tool_call>', set()),
+        ("<tool_call>look()</tool_call>", {"invalid_tool_call"}),
+        ('<tool_call>{"name": "look"', {"invalid_tool_call"}),
+    ],
+)
+def test_habits_are_known_by_their_words(text, found):
+    assert habits(text, ended=True) == found
+    assert habits(text, ended=False) == found | {"long"}
+
+
+@pytest.mark.parametrize(
+    ("line", "remedy"),
+    [
+        ("{", "it is not JSON"),
+        ('{"messages": []}', "it needs messages and answer"),
+        ('{"messages": [], "answer": "a"}', "a list of objects"),
+        ('{"messages": [{"role": "user", "content": "q"}], "answer": ""}', "answer must be a text"),
+        ('{"messages": [{"role": "assistant", "content": "q"}], "answer": "a"}', "what is asked"),
+        ('{"messages": [{"role": "user", "content": "q"}], "answer": "123456789"}', "fewer than 8"),
+        ('{"messages": [{"role": "user", "content": "<|end|>"}], "answer": "a"}', "control token"),
+        (f'{{"messages": [{{"role": "user", "content": "{"q" * 90}"}}], "answer": "a"}}', "there is room for 88"),
+    ],
+)
+def test_a_suite_that_cannot_be_asked_is_refused_with_its_line(tmp_path, line, remedy):
+    path = tmp_path / "s.jsonl"
+    path.write_text('{"messages": [{"role": "user", "content": "q"}], "answer": "a"}\n\n' + line)
+    with pytest.raises(Invalid, match=remedy) as refused:
+        read_suites({"s": path}, TOKENS, room=96, answer_tokens=8)
+    assert f"{path}, line 3:" in str(refused.value)
+
+
+def test_a_suite_is_read_whole_or_refused(tmp_path):
+    path = tmp_path / "s.jsonl"
+    with pytest.raises(Invalid, match="cannot be read"):
+        read_suites({"s": path}, TOKENS, room=96, answer_tokens=8)
+    path.write_text("\n")
+    with pytest.raises(Invalid, match="has 0 questions"):
+        read_suites({"s": path}, TOKENS, room=96, answer_tokens=8)
+    path.write_bytes(b"\xff")
+    with pytest.raises(Invalid, match="UTF-8"):
+        read_suites({"s": path}, TOKENS, room=96, answer_tokens=8)
+    path.write_text('{"messages": [{"role": "user", "content": "q"}], "answer": "a"}\n')
+    found = read_suites({"s": path}, TOKENS, room=96, answer_tokens=8)
+    assert found == {"s": (Question(messages=user("q"), answer="a"),)}

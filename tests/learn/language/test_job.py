@@ -1,0 +1,351 @@
+"""From a journal to an adapter that serves: a layer's night over a real journal, control.db and a tiny random model."""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dayjob.cli.bases import find_adapter
+from dayjob.endings import Invalid, JobState, NoteScope, NoteState, OutcomeKind, PolicyKind, VersionStatus
+from dayjob.journal import jobs
+from dayjob.journal.layers import address_of, withdraw
+from dayjob.journal.notes import note_events
+from dayjob.journal.steering import override, taint
+from dayjob.learn.language import job as module
+from dayjob.learn.language.job import Nights
+from dayjob.learn.language.recipes import RECIPES
+from dayjob.learn.loop import Learner
+from dayjob.policies.engine_jobs import EngineLimits
+from dayjob.policies.engine_protocol import Prompt, Sampling
+from dayjob.policies.engine_transformers import TransformersEngine, load_model
+from dayjob.policies.tokens import Tokens
+from dayjob.records import Job, Json, Policy, Version
+from tests.learn.language.desk import BASE, TENANT, Desk
+from tests.memory.office import POLICY
+from tests.policies.language.worlds import byte_tokenizer
+from tests.serve.chatting import save_tiny
+
+OPEN = "When is lunch?"
+FEW = replace(
+    RECIPES["sft-answers"], learning_rates=(2e-2,), steps=24, warmup=2, lessons=4, microbatch=8, answer_tokens=8,
+    context_tokens=256, anchor=0.1, anchor_rows=2, self_written=0, stop_every=0, save_every=4, kl_budget=1e3,
+)  # fmt: skip
+
+
+class Killed(BaseException):
+    """What no handler catches: the end of a process."""
+
+
+@dataclass
+class Night:
+    """A data directory with a language policy, and the learner over it."""
+
+    desk: Desk
+    folder: Path
+    recipe: str = "sft-answers"
+    suites: dict[str, Path] | None = None
+
+    @property
+    def control(self):
+        return self.desk.control
+
+    def learner(self, *, told: Callable[[float], None] = lambda _: None) -> Learner:
+        nights = Nights(
+            memory=self.desk.memory, find_base=lambda name: {BASE: self.folder}[name], suites=self.suites or {},
+            recipes={"sft-answers": FEW, "accept-reject": replace(FEW, method="accept-reject", steps=2)},
+            canaries=("9",),
+        )  # fmt: skip
+        reader = self.desk.memory._reader
+        return Learner(self.desk.root, self.control, reader, threads=1, holder="test", told=told, nights=nights)
+
+    def __call__(self, *, user: str | None = "ann", **asking: Any) -> Job:
+        """One job, done, as it stands then."""
+        learner = self.learner()
+        job = learner.ask(POLICY, tenant=TENANT, user=user, **asking)
+        assert learner.step(watch_counts=False)
+        return jobs.get_job(self.control, TENANT, job.id)
+
+    def address(self, user: str | None = "ann") -> str:
+        return address_of(self.control, TENANT, POLICY, user)
+
+    def versions(self, user: str | None = "ann") -> list[Version]:
+        return [one for one in self.control.versions(TENANT, self.address(user)) if one.number]
+
+    def state(self, name: str, user: str | None = "ann") -> Json | None:
+        return self.control.state(TENANT, self.address(user), name)
+
+    def share(self, note: str) -> None:
+        self.desk.memory.share(self.desk.memory.find(TENANT, [POLICY], note), scope=NoteScope.TENANT, by="admin")
+
+    def files(self) -> set[str]:
+        return {path.name for path in (self.desk.root / "versions").glob("*/*/v*")}
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_tiny(tmp_path_factory.mktemp("tiny") / "model")
+
+
+@pytest.fixture
+def night(tmp_path: Path, tiny: Path) -> Iterator[Night]:
+    desk = Desk(tmp_path / "data", Tokens(byte_tokenizer()))
+    spec = {"kind": "language", "base": BASE, "recipe": "sft-answers"}
+    baseline = Version(
+        tenant=TENANT, policy=POLICY, name="v0-baseline", number=0, parent=None, recipe="baseline", digest="0" * 64,
+        from_seq=0, to_seq=0, status=VersionStatus.BASELINE, created_ms=0,
+    )  # fmt: skip
+    policy = Policy(tenant=TENANT, name=POLICY, kind=PolicyKind.LANGUAGE, spec=spec, created_ms=0)
+    desk.control.create_policy(policy, baseline)
+    for question in ("Who?", "Why?", "How?", "Hm"):
+        desk.chat(question)
+    yield Night(desk, tiny)
+    desk.close()
+
+
+def says(night: Night, version: Version, question: str) -> str:
+    """What an engine that loads the version answers, greedily, without notes."""
+    tokens = Tokens.open(night.folder)
+
+    async def ask() -> str:
+        engine = TransformersEngine(load_model(night.folder), tokens, limits=EngineLimits(context_tokens=256))
+        try:
+            ref = find_adapter(night.desk.root, TENANT, version.policy, version.name, version.digest)
+            await engine.load(ref)
+            prompt = Prompt(token_ids=tokens.render([{"role": "user", "content": question}]))
+            sampling = Sampling(max_tokens=8, temperature=0)
+            return "".join([one.text async for one in engine.generate(prompt, ref.name, sampling=sampling)])
+        finally:
+            await engine.close()
+
+    return asyncio.run(ask())
+
+
+def test_a_correction_becomes_an_examined_version_that_answers_without_its_note(night: Night):
+    note = night.desk.correct(OPEN, "9:15", said=("10:00",))
+    job = night()
+    assert job.state is JobState.SUCCEEDED, job.error
+    (version,) = night.versions()
+    assert job.result["challenger"] == version.name
+    assert (version.status, version.recipe, version.parent) == (VersionStatus.WAITING, "sft-answers", "v0-baseline")
+    assert version.to_seq == night.desk.memory._reader.last_seq()
+    assert says(night, version, OPEN) == "9:15"
+
+    exam = night.state(f"exam/{version.name}")
+    assert (exam["against"], exam["personal"], exam["questions"]) == ("v0-baseline", True, [])
+    assert exam["taught"] == {"asked": 1, "right_before": 0, "right_after": 1}
+    assert exam["phrases"][0]["after"] < exam["phrases"][0]["before"], "9 begins what was taught"
+    told = night.state(f"night/{version.name}")
+    (lesson,) = told["lessons"]
+    assert (lesson["id"], lesson["asked"], lesson["after"], lesson["learned"]) == (note, OPEN, "9:15", True)
+    assert told["notes"] == {"learned": [note], "right": [note], "wrong": []}
+    (kept,) = night.desk.memory.for_training(TENANT, POLICY, user="ann", version=version.name)
+    assert kept.state is NoteState.RETIRED
+    assert night.control.taught_by(TENANT, night.control.mark_of(TENANT, "ann")) == [(version.policy, version.name)]
+    assert night.versions(None) == [], "the tenant's layer is another's"
+
+
+def test_the_same_range_gives_no_second_version_and_says_so(night: Night):
+    night.desk.correct(OPEN, "9:15")
+    first = night().result["challenger"]
+    again = night()
+    assert again.result["challenger"] == first
+    assert len(night.versions()) == 1
+    night.control.set_status(TENANT, night.address(), [first], VersionStatus.REJECTED)
+    assert "stands as: rejected" in night().result["reason"]
+
+
+@pytest.mark.parametrize("when", [0.5, 0.9], ids=["in the night", "in the exam"])
+def test_killed_and_taken_up_again_it_comes_to_the_same_bytes(night: Night, when: float, monkeypatch):
+    night.desk.correct(OPEN, "9:15")
+    monkeypatch.setattr("dayjob.learn.loop.TOLD_EVERY_S", 0.0)
+
+    def stop(share: float) -> None:
+        if share > when:
+            raise Killed
+
+    killed = night.learner(told=stop)
+    job = killed.ask(POLICY, tenant=TENANT, user="ann")
+    with pytest.raises(Killed):
+        killed.step(watch_counts=False)
+    assert night.versions() == []
+    assert (night.desk.root / "work" / f"{job.id}.safetensors").exists() is (when < 0.8)
+    night.desk.correct("Where?", "Below")
+    night.control.db().execute("DELETE FROM leases")
+    assert night.learner().step(watch_counts=False)
+    (resumed,) = night.versions()
+    job = jobs.get_job(night.control, TENANT, job.id)
+    assert resumed.to_seq == job.until_seq < night.desk.memory._reader.last_seq()
+    # The same range in another directory's layer would be the same work: here the layer is emptied and learns again.
+    night.control.db().execute("DELETE FROM versions WHERE number>0")
+    night.control.db().execute("UPDATE jobs SET state='queued'")
+    assert night.learner().step(watch_counts=False)
+    assert [one.digest for one in night.versions()] == [resumed.digest]
+
+
+def test_somebody_who_is_erased_meanwhile_is_in_no_version(night: Night, monkeypatch):
+    night.share(night.desk.correct(OPEN, "9:15", user="bob"))
+    real = module.learn_night
+
+    def erased(*arguments: Any, **named: Any) -> Any:
+        made = real(*arguments, **named)
+        night.desk.erase("bob")
+        return made
+
+    monkeypatch.setattr(module, "learn_night", erased)
+    job = night(user=None)
+    assert job.state is JobState.FAILED
+    assert "erased while this version learned" in str(job.error)
+    assert night.versions(None) == []
+    assert night.files() == set()
+    assert night.control.db().execute("SELECT COUNT(*) FROM states WHERE name LIKE 'exam/%'").fetchone() == (0,)
+
+
+def test_a_layer_that_is_withdrawn_meanwhile_stays_away(night: Night, monkeypatch):
+    night.desk.correct(OPEN, "9:15")
+    real = module.examine
+
+    def withdrawn(*arguments: Any, **named: Any) -> Any:
+        made = real(*arguments, **named)
+        withdraw(night.control, night.desk.root, TENANT, "ann")
+        return made
+
+    monkeypatch.setattr(module, "examine", withdrawn)
+    learner = night.learner()
+    learner.ask(POLICY, tenant=TENANT, user="ann")
+    assert learner.step(watch_counts=False)
+    assert night.versions() == []
+    assert night.files() == set()
+
+
+def test_a_tenants_champion_is_built_again_without_somebody_who_was_erased(night: Night):
+    for user, question, text in (("ann", OPEN, "9:15"), ("bob", "Where?", "Below")):
+        night.share(night.desk.correct(question, text, user=user))
+    first = night(user=None).result["challenger"]
+    version = night.control.version(TENANT, POLICY, first)
+    override(night.control, night.control.pointers(TENANT, POLICY), version=version, reason="a test", evidence={})
+    assert night.state(f"exam/{first}", None)["taught"]["asked"] == 2
+    night.desk.erase("bob")
+    taint(night.control, TENANT, [(POLICY, first)])
+    assert night.state(f"exam/{first}", None) is None, "what he asked is in no report either"
+    assert night.learner().step(watch_counts=False), "tainting asks for it by itself"
+    serving = night.control.pointers(TENANT, POLICY).champion
+    rebuilt = night.control.version(TENANT, POLICY, serving)
+    assert (rebuilt.status, rebuilt.to_seq, rebuilt.number) == (VersionStatus.CHAMPION, version.to_seq, 2)
+    assert night.state(f"exam/{serving}", None)["taught"]["asked"] == 1
+    assert night.files() == {serving}
+    night.desk.erase("ann")
+    taint(night.control, TENANT, [(POLICY, serving)])
+    assert night.learner().step(watch_counts=False)
+    assert night.control.pointers(TENANT, POLICY).champion == "v0-baseline", "nobody else had taught it"
+
+
+def test_what_was_taken_back_is_unlearned_by_the_next_night_and_what_came_since_by_the_one_after(night: Night):
+    notes = [night.desk.correct(question, text) for question, text in ((OPEN, "9:15"), ("Where?", "Below"))]
+    first = night().result["challenger"]
+    address, version = night.address(), night.versions()[0]
+    override(night.control, night.control.pointers(TENANT, address), version=version, reason="a test", evidence={})
+    night.desk.correct("Which?", "That")
+    night.desk.memory.delete(night.desk.memory.find(TENANT, [POLICY], notes[0]), by="ann")
+    job = night()
+    serving = night.control.version(TENANT, address, night.control.pointers(TENANT, address).champion)
+    assert "without what was taken back (1 of" in job.result["reason"]
+    assert (serving.number, serving.to_seq) == (2, version.to_seq), "the same range, without that lesson"
+    assert [one["asked"] for one in night.state(f"night/{serving.name}")["lessons"]] == ["Where?"]
+    assert night.control.version(TENANT, address, first).status is VersionStatus.ROLLED_BACK
+    assert night.learner().step(watch_counts=False), "it asked for another night by itself"
+    newest = night.versions()[-1]
+    assert {one["asked"] for one in night.state(f"night/{newest.name}")["lessons"]} == {"Where?", "Which?"}
+    assert not night.learner().step(watch_counts=False)
+    night.desk.memory.delete(night.desk.memory.find(TENANT, [POLICY], notes[1]), by="ann")
+    assert night().result["reason"].startswith("nothing was taught")
+    assert night.control.pointers(TENANT, address).champion == "v0-baseline", "nothing else was taught in that range"
+
+
+def test_where_nothing_was_taught_there_is_no_version_and_it_is_said(night: Night):
+    job = night()
+    assert (job.state, job.result["challenger"]) == (JobState.SUCCEEDED, None)
+    assert "correct an answer" in job.result["reason"]
+    night.desk.correct(OPEN, "9:15")
+    job = night(recipe="accept-reject")
+    assert job.result["left_out"] == {"it is not about a suggestion whose log-probabilities were kept": 1}
+
+
+def test_a_freeze_stops_every_layer_and_a_job_waits_for_its_end(night: Night):
+    night.desk.correct(OPEN, "9:15")
+    learner = night.learner()
+    learner.ask(POLICY, tenant=TENANT, user="ann")
+    night.control.move(TENANT, POLICY, change={"frozen": "champion"})
+    assert not learner.step(watch_counts=True)
+    night.control.move(TENANT, POLICY, change={"frozen": ""})
+    assert learner.step(watch_counts=False)
+    assert len(night.versions()) == 1
+
+
+@pytest.mark.parametrize(
+    ("lacking", "remedy"),
+    [
+        (lambda *_: None, "add [bases.tiny]"),
+        (lambda nights, _: replace(nights, find_base=no_base), "tiny is not there"),
+        (lambda nights, path: replace(nights, suites={"s": path}), "s.jsonl, line 2: it is not JSON"),
+    ],
+)
+def test_what_a_night_lacks_is_said_in_its_job(night: Night, lacking, remedy, tmp_path):
+    night.desk.correct(OPEN, "9:15")
+    path = tmp_path / "s.jsonl"
+    path.write_text('{"messages": [{"role": "user", "content": "Who?"}], "answer": "Me"}\n{')
+    learner = night.learner()
+    learner.nights = lacking(learner.nights, path)
+    job = learner.ask(POLICY, tenant=TENANT, user="ann")
+    assert learner.step(watch_counts=False)
+    job = jobs.get_job(night.control, TENANT, job.id)
+    assert job.state is JobState.FAILED
+    assert remedy in str(job.error)
+
+
+def no_base(name: str) -> Path:
+    raise Invalid(f"{name} is not there")
+
+
+def test_a_learner_killed_before_it_told_the_notes_tells_them_the_next_time(night: Night, monkeypatch):
+    note = night.desk.correct(OPEN, "9:15")
+
+    def killed(*_: object, **__: object) -> None:
+        raise Killed
+
+    learner = night.learner()
+    learner.ask(POLICY, tenant=TENANT, user="ann")
+    with monkeypatch.context() as patch:
+        patch.setattr(type(night.desk.memory), "learned", killed)
+        with pytest.raises(Killed):
+            learner.step(watch_counts=False)
+    assert note_events(night.control, TENANT, POLICY) == []
+    night.control.db().execute("DELETE FROM leases")
+    assert night.learner().step(watch_counts=False)
+    (version,) = night.versions()
+    assert {(event.note, event.version) for _, event in note_events(night.control, TENANT, POLICY)} == {
+        (note, version.name)
+    }
+    assert night.desk.ask(OPEN, version=version.name).ids == ()
+
+
+def test_a_note_that_is_still_needed_stays(night: Night):
+    """Answered with it since, in words that its answer was not taught for: the teacher says something else there."""
+    note = night.desk.correct(OPEN, "9:15")
+    later = night.desk.chat("Lunch today when?")
+    assert later.generation.notes == (note,)
+    night()
+    (version,) = night.versions()
+    assert night.state(f"night/{version.name}")["notes"] == {"learned": [note], "right": [], "wrong": [note]}
+    (kept,) = night.desk.memory.for_training(TENANT, POLICY, user="ann", version=version.name)
+    assert kept.state is NoteState.CONSOLIDATED
+
+
+def test_thumbs_are_learned_by_recipes_that_read_them(night: Night):
+    for n in range(3):
+        night.desk.tell(night.desk.chat(f"Say {n}", said=("Sir",)), OutcomeKind.ACCEPT if n else OutcomeKind.REJECT)
+    job = night(recipe="accept-reject")
+    assert job.state is JobState.SUCCEEDED, job.error
+    assert job.result["lessons"] == 3
