@@ -72,7 +72,7 @@ def test_an_answer_comes_as_it_is_written(client, policy):
     assert [each.ending for each in pieces if each.ending is not None] == [pieces[-1].ending]
     whole = client.chat(policy, OPEN, user="ann", max_tokens=6, options={"seed": 7})
     assert "".join(each.text for each in pieces) == whole.text
-    [said] = client.conversations(policy, user="ann", limit=2)[1].decisions
+    [said] = client.conversations(policy, user="ann", limit=2).conversations[1].decisions
     assert (said.id, said.text) == (options["id"], whole.text)
     with pytest.raises(ApiError) as refused:
         next(client.stream("nobody", OPEN))
@@ -94,7 +94,9 @@ def test_what_was_taught_is_listed_shared_unlearned_and_compared(client, policy)
     assert (note.id, note.text, note.asked) == (name, "At 9:15.", OPEN[0]["content"])
     assert (note.scope, note.state, note.kind) == (NoteScope.USER, NoteState.ACTIVE, OutcomeKind.CORRECTION)
     noted = client.chat(policy, OPEN, user="ann", session="s1", max_tokens=2)
-    [talk] = client.conversations(policy, user="ann")
+    listed = client.conversations(policy, user="ann")
+    [talk] = listed.conversations
+    assert (talk.more, listed.more) == (False, False)
     assert (talk.session, [each.id for each in talk.decisions]) == ("s1", [told.id, noted.id])
     assert (talk.decisions[1].notes, talk.decisions[1].role) == ((name,), Role.CHAMPION)
     assert [each["id"] for each in talk.decisions[0].outcomes] == [name, thumb]
@@ -149,19 +151,22 @@ def test_nights_are_read():
         "nights": [
             {
                 "version": "v1-00000000", "status": "champion", "recipe": "consolidate", "at": "2026-11-20T09:00:00Z",
-                "parent": None, "stats": {"steps": 1}, "exam": None, "verdict": None, "later": 1,
+                "parent": None, "stats": {"steps": 1}, "counts": {"lessons": 3, "learned": 2},
+                "exam": None, "verdict": None, "later": 1,
                 "lessons": [{"id": "o", "session": None, "decision": None, "family": "f", "left_out": "", "asked": None,
                              "before": None, "after": None, "wanted": None, "learned": True}],
             }
         ]
     }  # fmt: skip
-    plan = client_language.nights("clerk", user="ann")
+    plan = client_language.nights("clerk", user="ann", limit=3, version="v1-00000000")
     request = next(plan)
-    assert (request.path, dict(request.query)) == ("/v1/policies/clerk/nights", {"user": "ann"})
+    asked = {"user": "ann", "limit": "3", "version": "v1-00000000"}
+    assert (request.path, dict(request.query)) == ("/v1/policies/clerk/nights", asked)
     with pytest.raises(StopIteration) as end:
         plan.send(Reply(status=200, body=to_bytes(told)))
     [night] = end.value.value
     assert (night.status, night.lessons[0].learned, night.lessons[0].after) == (VersionStatus.CHAMPION, True, None)
+    assert night.counts == {"lessons": 3, "learned": 2}
 
 
 def test_the_asynchronous_client_has_the_same_calls(server, policy):
@@ -174,7 +179,7 @@ def test_the_asynchronous_client_has_the_same_calls(server, policy):
             assert pieces[-1].ending is not None
             await client.feedback(told[0].correct("At 9:15."))
             assert len((await client.notes(user="u0", policy=policy)).notes) == 1
-            assert len(await client.conversations(policy)) == 5
+            assert len((await client.conversations(policy)).conversations) == 5
             assert (await client.compare(told[0].id)).version == "v0-baseline"
             rows = [each async for each in client.export(policy)]
             assert [each["id"] for each in rows] == [each["id"] for each in sorted(rows, key=lambda one: one["seq"])]

@@ -112,7 +112,8 @@ class Lesson:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Night:
-    """One night: the version it made, what it learned, and what was found of it."""
+    """One night: the version it made, what it learned, and what was found of it. ``counts``: of all its lessons and
+    questions, those included that the answer left out."""
 
     version: str
     status: VersionStatus
@@ -120,6 +121,7 @@ class Night:
     at: str
     parent: str | None
     lessons: tuple[Lesson, ...]
+    counts: Json
     stats: Json
     exam: Json | None
     verdict: Json | None
@@ -142,11 +144,20 @@ class Said:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Conversation:
-    """The answers of one session, oldest first."""
+    """The answers of one session, oldest first; whether older ones were left out."""
 
     session: str | None
     user: str | None
+    more: bool
     decisions: tuple[Said, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConversationList:
+    """Conversations, newest first; whether older ones were left out."""
+
+    conversations: tuple[Conversation, ...]
+    more: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -270,9 +281,12 @@ def delete_note(note: str) -> Plan[bool]:
 # ---- nights and conversations ----------------------------------------------------------------------------------------
 
 
-def nights(policy: str, *, user: str | None = None) -> Plan[tuple[Night, ...]]:
-    """What each night learned, newest first: of the tenant's layer, or of a person's."""
-    told = yield from ask_json("GET", policy_path(policy, "nights"), query=absent({"user": user}))
+def nights(
+    policy: str, *, user: str | None = None, limit: int | None = None, version: str | None = None
+) -> Plan[tuple[Night, ...]]:
+    """What each night learned, newest first: of the tenant's layer, or a person's; or the one that made a version."""
+    query = absent({"user": user, "limit": None if limit is None else str(limit), "version": version})
+    told = yield from ask_json("GET", policy_path(policy, "nights"), query=query)
     return tuple(
         read(
             Night, one, status=member(VersionStatus, one.get("status")),
@@ -290,14 +304,15 @@ def delete_lesson(lesson: str) -> Plan[bool]:
 
 def conversations(
     policy: str, *, user: str | None = None, session: str | None = None, limit: int | None = None
-) -> Plan[tuple[Conversation, ...]]:
+) -> Plan[ConversationList]:
     """Sessions with their answers, newest first: of a person, or everybody's (needs an admin key)."""
     query = absent({"user": user, "session": session, "limit": None if limit is None else str(limit)})
-    told = yield from ask_json("GET", policy_path(policy, "conversations"), query=query)
-    return tuple(
+    told = object_of((yield from ask_json("GET", policy_path(policy, "conversations"), query=query)), "conversations")
+    found = tuple(
         read(Conversation, one, decisions=tuple(_said(each) for each in listed_under(one, "decisions")))
         for one in listed_under(told, "conversations")
     )
+    return ConversationList(conversations=found, more=bool(told.get("more")))
 
 
 def _said(data: Any) -> Said:

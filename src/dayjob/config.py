@@ -97,7 +97,7 @@ class Config:
         int, About("People who must say the same to make a note everybody's; 0: only an admin key does.", 0, 1 << 20)
     ] = 3
     session_window_s: Annotated[
-        float, About("A language policy's session is judged so long after its last answer.", 0.1, 86_400)
+        float, About("A language policy's session is judged so long after its first answer.", 0.1, 86_400)
     ] = 1_800.0
     choices_limit: Annotated[
         int, About("Answers of language policies written or waiting at once; beyond it 429.", 1, 65_536)

@@ -48,6 +48,9 @@ class Candidate:
     digest: bytes
 
 
+IMPORTED = "imported"  # who wrote the tokens of answers that were imported, in the place of a version
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
     """One answer of a language policy: N tokens, the end-of-sequence token and those of a stop string among them.

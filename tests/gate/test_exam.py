@@ -57,6 +57,13 @@ def exam(**changes: object) -> Exam:
 # ---- harm ------------------------------------------------------------------------------------------------------------
 
 
+def test_an_owner_who_takes_back_gets_what_is_left_even_where_little_of_it_holds():
+    weak = {"asked": 4, "right_before": 3, "right_after": 0}
+    assert rule_personal(exam(taught=weak), champion=BASELINE).kind is not VerdictKind.PROMOTE
+    ruled = rule_personal(exam(taught=weak | {"right_before": 0}, unlearned=1), champion=BASELINE)
+    assert (ruled.kind, "taken back" in ruled.reason) == (VerdictKind.PROMOTE, True)
+
+
 def test_an_exam_without_harm_has_none():
     assert harms(exam()) == ()
 
@@ -107,9 +114,37 @@ def test_the_budget_of_kl_is_a_bound_and_not_a_number_is_over_it():
     over = 0.05 / (1 - 1.64 / math.sqrt(50))  # what 50 prompts may show by luck
     assert not harms(replace(exam(), kl=0.999 * over))
     assert "budget of 0.05" in harms(replace(exam(), kl=1.001 * over))[0]
-    assert not harms(replace(exam(), kl=9.0, prompts=2)), "two prompts are no drift"
     assert harms(replace(exam(), kl=math.nan))
-    assert not harms(replace(exam(), kl=9.0, prompts=0)), "nothing was asked, nothing is known"
+    assert not harms(replace(exam(), kl=math.nan, prompts=0)), "nothing was asked, nothing is known"
+
+
+def test_the_kl_of_few_prompts_is_said_and_judged_from_eight_on():
+    """Eight prompts allow 1 / (1 - 1.64 / sqrt 8) = 2.38 budgets; fewer can tell nothing."""
+    assert not harms(replace(exam(), kl=2.37 * 0.05, prompts=8))
+    assert harms(replace(exam(), kl=2.39 * 0.05, prompts=8))
+    for prompts in (8, 16, 400):
+        assert harms(replace(exam(), kl=3.001 * 0.05, prompts=prompts)), "three budgets are too much, however few"
+    few = replace(exam(), kl=9.0, prompts=7)
+    assert not harms(few), "one that the lesson was about is no drift"
+    assert harms(replace(few, kl=math.inf))
+    assert harms(replace(few, kl=math.nan, prompts=1))
+    told = rule_personal(few, champion=BASELINE)
+    assert told.kind is VerdictKind.PROMOTE
+    assert "9 nats a token from the base model (budget 0.05)" in told.reason
+    assert "Next to nothing was asked of what must stay: 7 prompts" in told.reason
+    assert "Next to nothing" not in rule_personal(exam(), champion=BASELINE).reason
+    assert "none to ask. Next to nothing" in rule_personal(replace(few, prompts=0), champion=BASELINE).reason
+
+
+@pytest.mark.parametrize("prompts", [0, 1, 7])
+def test_an_exam_of_few_prompts_promotes_no_version_of_everybodys(prompts):
+    """Won or not, it is no evidence for it; harm and proven worse stay what they are."""
+    told = {"champion": BASELINE, "read": False, "level": FIRST, "alpha": 0.05}
+    ruling = rule_tenant(replace(exam(won=40), prompts=prompts), **told)
+    assert (ruling.kind, ruling.found.count) == (VerdictKind.CANNOT_TELL, 0)
+    assert f"{prompts} prompts of recent traffic" in ruling.reason
+    assert rule_tenant(replace(exam(won=40), prompts=8), **told).kind is VerdictKind.PROMOTE
+    assert rule_tenant(replace(exam(lost=12), prompts=prompts), **told).kind is VerdictKind.REJECT
 
 
 @pytest.mark.parametrize("name", ["refusing", "asking_back", "empty", "invalid_tool_call", "long"])
@@ -236,6 +271,16 @@ def test_a_personal_version_is_promoted_when_it_holds_what_was_taught():
     assert "nothing to prove" in ruling.reason
 
 
+def test_a_personal_version_that_verdicts_taught_is_promoted_without_a_question():
+    taught = {"asked": 0, "right_before": 0, "right_after": 0}
+    ruling = rule_personal(exam(taught=taught), champion=BASELINE)
+    assert ruling.kind is VerdictKind.PROMOTE
+    assert "Its owner's verdicts taught it, and nothing was asked of it." in ruling.reason
+    assert rule_personal(exam(taught=taught), champion="v3").kind is VerdictKind.HOLD
+    bad = exam(taught=taught, suites=[{"name": "s", "asked": 100, "lost": 20, "won": 0}])
+    assert rule_personal(bad, champion=BASELINE).kind is VerdictKind.REJECT
+
+
 @pytest.mark.parametrize(("before", "after"), [(0, 0), (4, 3), (20, 0)])
 def test_a_personal_version_that_knows_less_or_nothing_waits(before, after):
     taught = {"asked": 20, "right_before": before, "right_after": after}
@@ -271,5 +316,5 @@ def test_the_report_of_an_exam():
     told = exam(won=3, lost=1).to_report()
     assert (told["families"], told["asked"], told["gain"]) == (4, 4, 0.5)
     assert told["suites"] == [{"name": "skills", "asked": 200, "lost": 0, "won": 0}]
-    assert (told["kl"], told["kl_budget"]) == (0.004, 0.05)
+    assert (told["kl"], told["kl_budget"], told["prompts"]) == (0.004, 0.05, 50)
     assert exam(traffic={"prompts": 0, "kl": 0.0, "kl_budget": 0.05}).forgetting()["kl"] is None

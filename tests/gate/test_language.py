@@ -12,8 +12,10 @@ import pytest
 from dayjob.endings import Fenced, OutcomeKind, StorageFull, VerdictKind, VersionStatus
 from dayjob.gate import language as module
 from dayjob.gate import rulings
+from dayjob.gate import seat as seat_module
 from dayjob.gate.control import RETURNED
 from dayjob.gate.dossier import PATIENCE_MS
+from dayjob.gate.language import LanguageJudge
 from dayjob.gate.seat import Seat
 from dayjob.journal.control import Control
 from dayjob.journal.readers import Reader
@@ -21,6 +23,8 @@ from dayjob.records import Json, Verdict
 from tests.gate.talks import BASELINE, KEY, SPEC, WINDOW_MS, Talks, open_talks
 from tests.gate.test_exam import record
 
+UNASKED: Json = {"taught": {"asked": 0, "right_before": 0, "right_after": 0}}
+FEW_PROMPTS: Json = {"traffic": {"prompts": 7, "tokens": 90, "kl": 0.004, "kl_budget": 0.05}}
 HARM: Json = {"suites": [{"name": "skills", "asked": 200, "lost": 20, "won": 0}]}
 
 
@@ -104,6 +108,17 @@ def test_twelve_families_won_promote_at_once(talks: Talks) -> None:
     assert report["forgetting"]["version"] == name
     assert report["forgetting"]["suites"][0]["name"] == "skills"
     assert report["gate"]["watch"] == {"rival": BASELINE, "sessions": 0}
+
+
+def test_what_was_taken_back_goes_without_a_proof_and_without_spending_the_budget(talks: Talks) -> None:
+    name = talks.add(1, record(unlearned=2))
+    talks.step()
+    assert (talks.control.pointers(*KEY).champion, verdict(talks).kind) == (name, VerdictKind.PROMOTE)
+    assert f"without 2 of the lessons of {BASELINE}" in verdict(talks).reason
+    assert talks.dossier().docket.budget.decided == 0
+    harmful = talks.add(2, record(unlearned=1, against=name, traffic=record()["traffic"] | {"kl": 1.0}))
+    talks.step()
+    assert (talks.status(harmful), talks.control.pointers(*KEY).champion) == (VersionStatus.REJECTED, name)
 
 
 def test_the_newest_version_is_ruled_on_and_older_ones_are_passed_over(talks: Talks) -> None:
@@ -199,6 +214,14 @@ def test_a_personal_version_is_promoted_for_its_owner_alone(talks: Talks) -> Non
     assert talks.dossier().docket.budget.decided == 0, "nobody else's false promotions are at stake"
 
 
+def test_a_personal_version_that_verdicts_taught_is_promoted(talks: Talks) -> None:
+    ann = talks.layer("ann")
+    name = talks.add(1, record() | UNASKED, address=ann)
+    talks.step()
+    assert talks.control.pointers(KEY[0], ann).champion == name
+    assert "Its owner's verdicts taught it, and nothing was asked of it" in verdict(talks, ann).reason
+
+
 @pytest.mark.parametrize(
     ("change", "kind", "status"),
     [
@@ -206,6 +229,7 @@ def test_a_personal_version_is_promoted_for_its_owner_alone(talks: Talks) -> Non
         ({"taught": {"asked": 9, "right_before": 0, "right_after": 0}}, VerdictKind.HOLD, VersionStatus.HELD),
         ({"taught": {"asked": 9, "right_before": 5, "right_after": 4}}, VerdictKind.HOLD, VersionStatus.HELD),
         ({"against": "v9-0"}, VerdictKind.HOLD, VersionStatus.HELD),
+        (UNASKED | HARM, VerdictKind.REJECT, VersionStatus.REJECTED),
     ],
 )
 def test_a_personal_version_that_harms_or_does_not_hold_is_not_served(
@@ -228,6 +252,57 @@ def test_personal_versions_wait_while_the_policy_is_frozen(talks: Talks) -> None
     (talks.root / "freeze").unlink()
     talks.step()
     assert talks.control.pointers(KEY[0], ann).champion == name
+
+
+@pytest.mark.parametrize("how", ["row", "file"])
+@pytest.mark.parametrize("personal", [True, False])
+def test_a_freeze_in_the_midst_of_a_look_stops_a_promotion(
+    talks: Talks, monkeypatch: pytest.MonkeyPatch, how: str, personal: bool
+) -> None:
+    """Somebody freezes the policy once the judge has read that it is not frozen."""
+    address = talks.layer("ann") if personal else KEY[1]
+    name = talks.add(1, record(won=40), address=address)
+    real = module.turn
+
+    def slow(*arguments: Any, **named: Any) -> Any:
+        found = real(*arguments, **named)
+        if found[0] and how == "row":
+            talks.control.move(*KEY, change={"frozen": "champion"})
+        elif found[0]:
+            (talks.root / "freeze").write_text("champion")
+        return found
+
+    monkeypatch.setattr(module, "turn", slow)
+    talks.step()
+    talks.step()
+    assert talks.control.pointers(KEY[0], address).champion == BASELINE
+    assert talks.status(name, address) is VersionStatus.WAITING
+    assert talks.control.verdicts(KEY[0], address) == []
+    monkeypatch.setattr(module, "turn", real)
+    (talks.root / "freeze").unlink(missing_ok=True)
+    talks.control.move(*KEY, change={"frozen": ""})
+    talks.step()
+    assert talks.control.pointers(KEY[0], address).champion == name
+
+
+def test_a_freeze_file_in_the_midst_of_a_look_stops_a_promotion_by_sessions(
+    talks: Talks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = on_trial(talks)
+    talks.sessions(100, {BASELINE: 0.1, name: 1.0}, start=0)
+    real = Seat.write
+
+    def slow(seat: Seat, work: Any) -> bool:
+        (talks.root / "freeze").write_text("champion")
+        return real(seat, work)
+
+    monkeypatch.setattr(Seat, "write", slow)
+    talks.judge().step()
+    assert talks.control.pointers(*KEY).champion == BASELINE
+    monkeypatch.setattr(Seat, "write", real)
+    (talks.root / "freeze").unlink()
+    talks.step()
+    assert talks.control.pointers(*KEY).champion == name
 
 
 def test_a_version_that_was_taken_back_by_hand_does_not_return_under_another_name(talks: Talks) -> None:
@@ -269,6 +344,19 @@ def test_the_exam_and_the_sessions_are_one_evidence(talks: Talks) -> None:
     assert talks.control.pointers(*KEY).champion == name
 
 
+def test_an_exam_that_hardly_asked_what_must_stay_promotes_nobodys_version_by_itself(talks: Talks) -> None:
+    """Forty families won and seven prompts of traffic: only sessions count, and without the exam's evidence."""
+    name = talks.add(1, record(won=40) | FEW_PROMPTS)
+    talks.step()
+    assert talks.control.pointers(*KEY).challenger == name
+    talks.sessions(1, {BASELINE: 0.0, name: 1.0}, start=0)
+    talks.step()
+    assert talks.control.pointers(*KEY).challenger == name
+    talks.sessions(60, {BASELINE: 0.0, name: 1.0}, start=1)
+    talks.step()
+    assert talks.control.pointers(*KEY).champion == name
+
+
 def test_what_is_worse_by_sessions_is_rejected(talks: Talks) -> None:
     name = on_trial(talks)
     talks.sessions(100, {BASELINE: 0.9, name: 0.2}, start=0, users=50)
@@ -279,25 +367,106 @@ def test_what_is_worse_by_sessions_is_rejected(talks: Talks) -> None:
     assert (talks.dossier().docket.budget.decided, talks.dossier().docket.budget.promoted) == (1, 0)
 
 
-def test_an_open_session_blocks_those_that_began_after_it(talks: Talks) -> None:
+def test_nobody_holds_up_the_others_by_writing_on(talks: Talks) -> None:
+    """One conversation goes on for ever; what began beside it is judged a window after it began."""
     on_trial(talks)
     talks.say("long")
     talks.say("short")
     talks.settle()
-    talks.clock.advance(WINDOW_MS - 1)
+    talks.clock.advance(WINDOW_MS)
     talks.say("long")
     talks.settle()
-    talks.clock.advance(2)
-    assert talks.step() == 0, "the short one is closed, and waits"
+    assert talks.step() == 0
     report = talks.control.state(*KEY, "report")
     assert report is not None
-    assert report["gate"]["lag"] == 1
-    assert report["gate"]["waiting"]["until_ms"] == talks.clock.now - 2 + WINDOW_MS
-    talks.clock.advance(WINDOW_MS)
-    assert talks.step() == 2
+    assert (report["gate"]["lag"], report["gate"]["waiting"]["until_ms"]) == (0, talks.clock.now)
+    talks.clock.advance(1)
+    assert talks.step() == 3
+    for _ in range(5):
+        talks.clock.advance(WINDOW_MS // 2)
+        talks.say("long")
+        talks.settle()
+        assert talks.step() == 1, "it belongs to no session, and nothing waits for it"
     trial = talks.dossier().docket.trial
     assert trial is not None
     assert trial.evidence.count == 2
+
+
+def steps_of(talks: Talks, judge: LanguageJudge) -> int:
+    """The work that SQLite does for the judge until all is heard, in thousands of its instructions."""
+    counted = [0]
+
+    def tick() -> bool:
+        counted[0] += 1
+        return False
+
+    db = talks.reader._db()
+    db.set_progress_handler(tick, 1_000)
+    while judge.step():
+        pass
+    db.set_progress_handler(None)
+    return counted[0]
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_the_work_for_a_conversation_grows_with_its_length_and_not_with_the_square_of_it(
+    talks: Talks, monkeypatch: pytest.MonkeyPatch, late: bool
+) -> None:
+    """400 and 1,600 answers in one conversation: four times the work, where all were read for each it was sixteen
+    times. ``late``: they come after its session closed."""
+    on_trial(talks)
+    monkeypatch.setattr(module, "REPORT_S", 60.0)
+    work = []
+    for name, count in (("short", 400), ("long", 1_600)):
+        talks.say(name)
+        talks.settle()
+        if late:
+            talks.clock.advance(2 * WINDOW_MS)
+        for _ in range(count):
+            talks.say(name)
+        talks.settle()
+        talks.clock.advance(2 * WINDOW_MS)
+        work.append(steps_of(talks, talks.judge()))
+    assert work[1] < 6 * work[0], work
+    trial = talks.dossier().docket.trial
+    assert trial is not None
+    assert trial.evidence.count == 2
+
+
+def test_a_look_ends_in_time_and_saves_what_it_heard(talks: Talks, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = on_trial(talks)
+    talks.sessions(3, {BASELINE: 0.5, name: 0.5}, start=0)
+    monkeypatch.setattr(module, "LOOK_S", 0.0)
+    for count in (1, 2, 3):
+        assert talks.judge().step() == 1
+        trial = talks.dossier().docket.trial
+        assert trial is not None
+        assert trial.evidence.count == count, "on disk"
+
+
+def test_the_lease_is_renewed_within_a_look_and_whoever_lost_it_stops(
+    talks: Talks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = on_trial(talks)
+    talks.sessions(6, {BASELINE: 0.5, name: 0.5}, start=0)
+    monkeypatch.setattr(seat_module, "RENEW_S", 0.0)
+    real, heard, before = module.observe, [], talks.control.state(*KEY, "judge")
+
+    def slow(*arguments: Any, **named: Any) -> Any:
+        heard.append(1)
+        if len(heard) == 3:
+            talks.control.db().execute("UPDATE leases SET until_ms=0")
+            assert talks.control.take_lease("judge/" + "/".join(KEY), "other", ttl_s=10)
+        else:
+            talks.control.db().execute("UPDATE leases SET until_ms=until_ms-60000 WHERE holder='judge-1'")
+        return real(*arguments, **named)
+
+    monkeypatch.setattr(module, "observe", slow)
+    assert talks.judge().step() == 0
+    assert (len(heard), talks.control.state(*KEY, "judge"), talks.judge().cases) == (3, before, {})
+    monkeypatch.setattr(module, "observe", real)
+    talks.control.db().execute("UPDATE leases SET until_ms=0")
+    assert talks.step() == 6, "none is lost, none heard twice"
 
 
 def test_sessions_of_a_clock_set_back_are_judged_once(talks: Talks) -> None:

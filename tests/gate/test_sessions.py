@@ -8,10 +8,11 @@ from dayjob.endings import FeedbackState, OutcomeKind, Role
 from dayjob.fakes import fake_generation, fake_id, fake_outcome
 from dayjob.gate.sessions import (
     ALIKE_AT_LEAST,
-    LONGEST_MS,
     Session,
     answered_by,
     closed_of,
+    compared,
+    is_closed,
     rating,
     session_at,
     state_of,
@@ -37,10 +38,11 @@ def turn(
     return Stored(seq=seq, record=made)
 
 
-def at(start: Stored, *others: Stored) -> Session | None:
+def at(start: Stored, *others: Stored) -> Session:
     """The session that begins with ``start``, in a conversation of all of these."""
-    whole = sorted((start, *others), key=lambda one: one.seq)
-    return session_at(start, whole, window_ms=WINDOW)
+    before = [found for one in others if one.seq < start.seq and (found := compared(one.record))]
+    later = sorted((one for one in others if one.seq > start.seq), key=lambda one: one.seq)
+    return session_at(start, later, before=before, window_ms=WINDOW)
 
 
 def told(
@@ -51,8 +53,7 @@ def told(
     return StoredOutcome(seq=seq, record=replace(fake, value=value, received_ms=at_ms, session=session, position=None))
 
 
-def said(session: Session | None, *outcomes: StoredOutcome) -> float | None:
-    assert session is not None
+def said(session: Session, *outcomes: StoredOutcome) -> float | None:
     by_decision = {one.record.id: list(outcomes) for one in session.turns}
     by_decision = {
         decision: [o for o in kept if o.record.decision in (None, decision)] for decision, kept in by_decision.items()
@@ -63,57 +64,42 @@ def said(session: Session | None, *outcomes: StoredOutcome) -> float | None:
 # ---- what belongs to a session ---------------------------------------------------------------------------------------
 
 
-def test_a_session_goes_on_while_no_pause_is_longer_than_the_window():
-    first, second, third = turn(1, T0), turn(2, T0 + WINDOW), turn(3, T0 + 2 * WINDOW + 1)
-    session = at(first, second, third)
-    assert session is not None
-    assert [one.seq for one in session.turns] == [1, 2]
-    assert session.closes_ms == T0 + 2 * WINDOW
-    assert not session.is_closed(T0 + 2 * WINDOW)
-    assert session.is_closed(T0 + 2 * WINDOW + 1)
-    assert at(second, first, third) is None, "it began before"
-    assert at(third, first, second) is None, "taken up later, it is no new coin"
-
-
-def test_a_conversation_that_never_ends_is_closed_after_a_day():
-    turns = [turn(n + 1, T0 + n * 50_000) for n in range(LONGEST_MS // 50_000 + 10)]
+def test_a_session_closes_a_window_after_its_first_answer_however_long_somebody_writes():
+    turns = [turn(1, T0), turn(2, T0 + WINDOW // 2), turn(3, T0 + WINDOW), turn(4, T0 + WINDOW + 1)]
     session = at(*turns)
-    assert session is not None
-    assert session.closes_ms == T0 + LONGEST_MS
-    assert session.turns[-1].record.at_ms <= T0 + LONGEST_MS
+    assert [one.seq for one in session.turns] == [1, 2, 3]
+    assert session.closes_ms == T0 + WINDOW
+    assert not is_closed(session.first, now_ms=T0 + WINDOW, window_ms=WINDOW)
+    assert is_closed(session.first, now_ms=T0 + WINDOW + 1, window_ms=WINDOW)
+    assert at(turns[0]).closes_ms == T0 + WINDOW, "fixed at its first answer"
 
 
-def test_one_from_the_future_does_not_hold_up_the_others():
-    session = at(turn(1, T0 + 2 * LONGEST_MS))
-    assert session is not None
-    assert session.is_closed(T0)
+def test_one_from_the_future_holds_up_nobody_for_longer_than_a_window():
+    assert is_closed(turn(1, T0 + WINDOW + 1).record, now_ms=T0, window_ms=WINDOW)
+    assert not is_closed(turn(1, T0 + WINDOW).record, now_ms=T0, window_ms=WINDOW)
 
 
 def test_other_versions_begin_another_session_with_a_fresh_coin():
     old = turn(1, T0, versions=("v1", None, None), role=Role.CHAMPION, challenger=None, coin=0)
     new = turn(2, T0 + 5)
     session = at(new, old)
-    assert session is not None
     assert session.tries
-    assert at(old, new) is not None
+    assert [one.seq for one in at(old, new).turns] == [1]
 
 
 def test_a_pair_that_was_compared_before_in_the_same_conversation_has_no_fresh_coin():
     first = turn(1, T0, versions=("v1", "v2", "v0"))
     other = turn(2, T0 + 1, versions=("v1", "v2", None))  # what the champion replaced is gone: the same pair
     session = at(other, first)
-    assert session is not None
     assert (session.tries, session.watches) == (False, False)
     newer = turn(3, T0 + 2, versions=("v1", "v3", "v0"), challenger="v3")  # another challenger: the same watch
     session = at(newer, first)
-    assert session is not None
     assert (session.tries, session.watches) == (True, False)
 
 
-def test_decisions_without_a_coin_are_no_sessions():
-    assert session_at(Stored(seq=1, record=fake_generation(1)), [], window_ms=WINDOW) is None
-    ranker = replace(fake_generation(1), extra={"chances": [0.1, 0.9, 1.0, 1.0]})
-    assert session_at(Stored(seq=1, record=ranker), [], window_ms=WINDOW) is None
+def test_decisions_without_a_coin_compare_nothing():
+    assert compared(fake_generation(1)) is None
+    assert compared(replace(fake_generation(1), extra={"chances": [0.1, 0.9, 1.0, 1.0]})) is None, "a ranker's"
 
 
 @pytest.mark.parametrize(
@@ -128,7 +114,6 @@ def test_decisions_without_a_coin_are_no_sessions():
 )
 def test_whose_side_of_the_watch_a_session_is_on(decision: Stored, side: str):
     session = at(decision)
-    assert session is not None
     assert answered_by(session) == side
 
 
@@ -202,5 +187,5 @@ def test_conversations_that_wait_are_counted_once():
         made: Decision = replace(fake_generation(seq), session=session, at_ms=at_ms)
         return Stored(seq=seq, record=made)
 
-    left = [spoken(1, "a", T0), spoken(2, "b", T0), spoken(3, "a", T0 + WINDOW), spoken(4, None, T0)]
+    left = [spoken(1, "a", T0), spoken(2, "b", T0 + 1), spoken(3, "a", T0 + WINDOW), spoken(4, None, T0)]
     assert closed_of(left, now_ms=T0 + WINDOW + 1, window_ms=WINDOW) == 2

@@ -15,7 +15,7 @@ from dayjob.journal.join import Window
 from dayjob.journal.readers import PAGE, Reader, cursor_of, seq_of
 from dayjob.journal.store import Store, StoreConfig
 from dayjob.journal.vectors import digest
-from dayjob.records import CatalogItem
+from dayjob.records import CatalogItem, Json
 
 WINDOW = Window(length_ms=60_000)
 
@@ -172,7 +172,12 @@ def test_outcomes_of_many_decisions_are_each_at_their_own(store: Store, tmp_path
 def test_a_sketch_is_a_decision_without_what_was_read_and_written(store: Store, tmp_path: Path) -> None:
     reader = Reader(tmp_path)
     spoken = [
-        replace(fake_generation(number), session="s" if number % 2 else None, extra={"chances": {"champion": 1.0}})
+        replace(
+            fake_generation(number),
+            session="s" if number % 2 else None,
+            extra={"chances": {"champion": 1.0}},
+            at_ms=number,
+        )
         for number in range(1, 7)
     ]
     assert all(store.append_decision(one, ()).result().seq for one in spoken)
@@ -181,5 +186,35 @@ def test_a_sketch_is_a_decision_without_what_was_read_and_written(store: Store, 
     assert [one.seq for one in reader.sketches("t", "chat", after=sketches[1].seq, limit=2)] == [
         sketches[2].seq, sketches[3].seq,
     ]  # fmt: skip
-    assert reader.of_session("t", "chat", session="s") == sketches[::2]
-    assert reader.of_session("t", "other", session="s") == []
+    first, third, fifth = sketches[::2]
+    args = {"session": "s", "after": 0, "until_ms": fifth.record.at_ms}
+    assert reader.of_session("t", "chat", **args) == [first, third, fifth]
+    assert reader.of_session("t", "chat", **args | {"after": first.seq}) == [third, fifth]
+    assert reader.of_session("t", "chat", **args | {"until_ms": fifth.record.at_ms - 1}) == [first, third]
+    assert reader.of_session("t", "chat", **args, limit=1) == [first]
+    assert reader.of_session("t", "other", **args) == []
+
+
+def test_what_a_session_compared_before_a_decision(store: Store, tmp_path: Path) -> None:
+    reader = Reader(tmp_path)
+    coins: list[Json] = [
+        {"champion": "v1", "challenger": challenger, "replaced": None, "chances": {"champion": share}}
+        for challenger, share in ((None, 1.0), ("v2", 0.5), ("v2", 0.4), (None, 0.9))
+    ]
+    spoken = [replace(fake_generation(n), session="s", extra=extra) for n, extra in enumerate(coins, start=1)]
+    spoken.append(replace(fake_generation(5), session="s", extra=coins[0] | {"champion": "v9", "chances": [1.0]}))
+    spoken.append(replace(fake_generation(6), session="other", extra=coins[0] | {"champion": "v7"}))
+    seqs = [store.append_decision(one, ()).result().seq for one in spoken]
+
+    def was(versions: tuple[str, str | None, str | None], before: int) -> bool:
+        return reader.was_compared("t", "chat", session="s", versions=versions, before=seqs[before])
+
+    assert [was(("v1", "v2", None), before) for before in range(4)] == [False, False, True, True]
+    assert [was(("v1", None, None), before) for before in range(4)] == [False, True, True, True]
+    assert not was(("v1", "v2", "v0"), 5)
+    assert not was(("v9", None, None), 5), "no coin: a list is a ranker's"
+    assert not was(("v7", None, None), 5), "in another conversation"
+    assert not reader.was_compared("t", "other", session="s", versions=("v1", None, None), before=seqs[5])
+    assert reader.was_compared("t", "chat", session="s", versions=("v1", None, None), before=seqs[5] + 99)
+    told = reader.told_before("t", "chat", session="s", before=seqs[3])
+    assert sorted(told, key=coins.index) == coins[:3]

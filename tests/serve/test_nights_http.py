@@ -1,18 +1,23 @@
 """Nights, lessons, conversations and comparisons over the wire: what they say, and to whom."""
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import orjson
 import pytest
 from starlette.testclient import TestClient
 
 from dayjob.endings import VerdictKind, VersionStatus
 from dayjob.journal.control import add_verdict, put_state
 from dayjob.journal.layers import address_of
+from dayjob.journal.readers import Reader
 from dayjob.records import Verdict
 from dayjob.serve import answers_language as models
+from dayjob.serve import conversations
+from dayjob.serve import nights as nights_route
 from dayjob.serve.app import create_app
 from dayjob.serve.auth import parse_keys
 from dayjob.serve.call import Service
@@ -74,7 +79,7 @@ class Office:
         control = self.service.hub.control
         address = address_of(control, "default", "clerk", user)
         number = len(control.versions("default", address)) or 1
-        name = publish(self.service, world, number, user=user)
+        name = publish(self.service, world, number, user=user, like=1)
         questions = [{"family": one["family"], "asked": "Q", "wanted": "W", "before": "B", "after": "W",
                       "right_before": False, "right_after": True} for one in lessons]  # fmt: skip
         verdict = Verdict(tenant="default", policy=address, challenger=name, champion="v0-baseline", reason="It holds.",
@@ -109,8 +114,6 @@ def nights(office: Office, key: str, **query: str) -> list[dict[str, Any]]:
 
 
 def _json(value: Any) -> bytes:
-    import orjson
-
     return orjson.dumps(value)
 
 
@@ -161,6 +164,68 @@ def test_what_people_said_is_told_to_whom_it_may_be(office, world):
     assert nights(office, "ann") == nights(office, "ann", user="ann")
     assert nights(office, "bob") == []
     office("bob", "GET", "/v1/policies/clerk/nights?user=ann", expect=403)
+
+
+def test_nights_are_told_as_many_as_asked_for_or_the_one_that_made_a_version(office, world, monkeypatch):
+    names = [office.night(world, [lesson("o1")], user=None) for _ in range(12)][::-1]
+    assert [one["version"] for one in nights(office, "boss")] == names[:10]
+    assert [one["version"] for one in nights(office, "boss", limit="2")] == names[:2]
+    assert len(nights(office, "boss", limit="100")) == 12
+    monkeypatch.setattr(nights_route, "VERDICTS", 1)
+    (oldest,) = nights(office, "boss", version=names[-1], limit="1")  # its verdict, however many came after it
+    assert (oldest["version"], oldest["verdict"]["reason"]) == (names[-1], "It holds.")
+    assert nights(office, "boss", version="v0-baseline") == []
+    office("boss", "GET", "/v1/policies/clerk/nights?version=v9-nothing", expect=404)
+    office("boss", "GET", f"/v1/policies/clerk/nights?user=ann&version={names[0]}", expect=404)
+    for limit in ("0", "101", "-1", "x"):
+        office("boss", "GET", f"/v1/policies/clerk/nights?limit={limit}", expect=422)
+
+
+def test_a_nights_lessons_and_questions_are_cut_and_counted(office, world, monkeypatch):
+    told = [lesson(f"o{n}", learned=n % 2 == 0) for n in range(250)]
+    office.night(world, told, user=None)
+    (night,) = nights(office, "boss")
+    assert [one["id"] for one in night["lessons"]] == [f"o{n}" for n in range(200)]
+    assert len(night["exam"]["questions"]) == 200
+    assert night["counts"] == {
+        "lessons": 250, "learned": 125, "lessons_omitted": 50,
+        "questions": 250, "right_before": 0, "right_after": 250, "questions_omitted": 50,
+    }  # fmt: skip
+    office.night(world, [lesson("long", after="x" * 9_000), *told[:60]], user=None)
+    monkeypatch.setattr(nights_route, "BUDGET", 16_000)
+    newest, oldest = nights(office, "boss")
+    assert all(len(_json(one["lessons"])) < 5_000 for one in (newest, oldest))
+    assert (newest["lessons"][0]["id"], newest["counts"]["lessons"]) == ("o0", 61)
+    assert newest["counts"]["lessons_omitted"] == 61 - len(newest["lessons"]) > 1
+    assert newest["counts"]["questions_omitted"] == 61 - len(newest["exam"]["questions"])
+    monkeypatch.setattr(nights_route, "MOST_SHARE", 5_000)
+    (alone,) = nights(office, "boss", limit="1")  # however few are asked for
+    assert 1 < len(alone["lessons"]) < len(newest["lessons"])
+
+
+def test_whose_lessons_are_is_asked_once_for_all_of_them(office, world, monkeypatch):
+    mine = office.tell(office.ask(user="ann"), "thumb", value=1)
+    for _ in range(2):
+        office.night(world, [lesson(mine), *(lesson(f"o{n}") for n in range(250))], user=None)
+    asked: list[int] = []
+    real = Reader.told_by
+
+    def told_by(self: Reader, tenant: str, user: str, *, outcomes: list[str]) -> set[str]:
+        asked.append(len(outcomes))
+        return real(self, tenant, user, outcomes=outcomes)
+
+    monkeypatch.setattr(Reader, "told_by", told_by)
+    monkeypatch.setattr(Reader, "outcome", None)
+    office.night(world, [lesson(mine), lesson("o1")], user="ann")
+    for night in nights(office, "ann"):
+        assert words(night) == ["new", None]
+    assert asked == [2]
+    asked.clear()
+    layer = office.service.hub.control.versions("default", "clerk")
+    assert len(layer) == 3
+    for night in nights(office, "app"):  # speaks for nobody in particular: no outcome is its own
+        assert not any(words(night))
+    assert asked == []
 
 
 def test_a_tainted_versions_night_keeps_no_words(office, world):
@@ -227,6 +292,85 @@ def test_conversations_are_sessions_newest_first(office):
         office("boss", "GET", f"/v1/policies/clerk/conversations?limit={limit}", expect=422)
 
 
+def talks(office: Office, key: str = "boss", query: str = "") -> models.ConversationList:
+    told = office(key, "GET", f"/v1/policies/clerk/conversations?{query}")
+    return models.ConversationList.model_validate_json(_json(told))
+
+
+def test_conversations_are_told_newest_first_until_the_budget_is_spent(office, monkeypatch):
+    ids = [office.ask(user="ann", session="s1", text=f"{n} {'x' * 60}") for n in range(3)]
+    alone = office.ask(user="ann", text="alone")
+    whole = talks(office)
+    assert [len(one.decisions) for one in whole.conversations] == [1, 3]
+    assert [one.more for one in whole.conversations] + [whole.more] == [False, False, False]
+    reader = office.service.hub.reader
+    sizes = {}
+    for place in reader.places("default", "clerk"):
+        stored, size = reader.text("default", "clerk", place.seq)
+        sizes[place.id] = size + conversations.AROUND
+        generation = stored.record.generation
+        assert (generation.prompt_ids, generation.choices[0].token_ids) == (b"", b"")  # no tokens are read
+        kept = reader.decision("default", place.id).record.generation
+        assert (generation.messages, generation.choices[0].text) == (kept.messages, kept.choices[0].text)
+    monkeypatch.setattr(conversations, "BUDGET", sizes[alone] + sizes[ids[2]] + sizes[ids[1]])
+    some = talks(office)
+    assert [each.id for each in some.conversations[1].decisions] == ids[1:]
+    assert [one.more for one in some.conversations] + [some.more] == [False, True, False]
+    monkeypatch.setattr(conversations, "BUDGET", 1)
+    least = talks(office)  # what was said last, whatever its length
+    assert [[each.id for each in one.decisions] for one in least.conversations] == [[alone]]
+    assert least.more
+    for _ in range(3):  # what was said of it counts too
+        office.tell(ids[2], "correction", text="y" * 200)
+    monkeypatch.setattr(conversations, "BUDGET", sizes[alone] + sizes[ids[2]] + 500)
+    assert len(talks(office).conversations) == 1
+
+
+def test_a_listing_walks_past_no_more_than_it_may(office, monkeypatch):
+    office("boss", "PUT", "/v1/policies/other", LANGUAGE, expect=201)
+    rare = office.ask(user="ann", session="day")
+    for n in range(6):
+        office.ask(user="bob", session="bobs", text=f"{n}")
+    monkeypatch.setattr(conversations, "PAGE", 2)
+    monkeypatch.setattr(conversations, "MOST_WALKED", 4)
+    anns = talks(office, query="user=ann")  # found by name, not by looking through everybody's
+    assert [[each.id for each in one.decisions] for one in anns.conversations] == [[rare]]
+    bobs = talks(office, query="user=bob")
+    assert [one.user for one in bobs.conversations] == ["bob"]
+    assert 1 < len(bobs.conversations[0].decisions) < 6
+    assert (bobs.conversations[0].more, bobs.more) == (True, True)
+    for _ in range(5):
+        office.ask(user="ann", model="other")
+    assert talks(office, query="user=ann") == models.ConversationList(conversations=[], more=True)
+    monkeypatch.setattr(conversations, "MOST_WALKED", 100)
+    anns = talks(office, query="user=ann&limit=1")  # what another policy said takes no place
+    assert ([[each.id for each in one.decisions] for one in anns.conversations], anns.more) == ([[rare]], False)
+    monkeypatch.setattr(conversations, "LONGEST", 3)
+    (cut,) = talks(office, query="user=bob&session=bobs").conversations
+    assert [each.messages[0]["content"] for each in cut.decisions] == ["3", "4", "5"]
+    assert cut.more
+    assert talks(office, query="user=bob&limit=1").more is False
+    office.ask(user="bob")
+    assert talks(office, query="user=bob&limit=1").more is True
+
+
+@pytest.mark.parametrize("route", [conversations, nights_route])
+def test_people_wait_for_nobodys_json(office, route, monkeypatch):
+    """What may be megabytes is not written by the thread that serves everybody."""
+    real, loops = route.answer, []
+
+    def answer(value: Any) -> Any:
+        try:
+            loops.append(asyncio.get_running_loop())
+        except RuntimeError:
+            loops.append(None)
+        return real(value)
+
+    monkeypatch.setattr(route, "answer", answer)
+    office("boss", "GET", f"/v1/policies/clerk/{'nights' if route is nights_route else 'conversations'}")
+    assert loops == [None]
+
+
 def test_a_comparison_scores_the_served_tokens_with_and_without_the_notes(office, world):
     bare = office.ask(user="ann", text="When?")
     office.tell(bare, "correction", text="At nine.")
@@ -251,12 +395,18 @@ def test_a_comparison_scores_the_served_tokens_with_and_without_the_notes(office
     office("boss", "GET", "/v1/decisions/nothing/compare", expect=404)
 
 
-def test_a_comparison_is_by_the_version_that_serves_its_person_now(office, world):
-    decision = office.ask(user="ann", text="When?")
+def test_a_comparison_is_by_the_version_that_wrote_the_answer_and_where_that_is_gone_by_its_persons(office, world):
     own = publish(office.service, world, 1, user="ann")
     office("boss", "POST", "/v1/policies/clerk/promote", {"version": own, "reason": "try", "user": "ann"})
+    decision = office.ask(user="ann", text="When?")
+    newer = publish(office.service, world, 2, user="ann")
+    office("boss", "POST", "/v1/policies/clerk/promote", {"version": newer, "reason": "try", "user": "ann"})
     told = office("ann", "GET", f"/v1/decisions/{decision}/compare")
     assert told["version"] == own
+    control = office.service.hub.control
+    address = address_of(control, "default", "clerk", "ann")
+    control.set_status("default", address, [own], VersionStatus.TAINTED)
+    assert office("ann", "GET", f"/v1/decisions/{decision}/compare")["version"] == newer
     stored = office.service.hub.reader.decision("default", decision)
     assert stored is not None
     generation = stored.record.generation

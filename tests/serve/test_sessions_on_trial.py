@@ -97,6 +97,26 @@ def test_a_session_stays_with_the_version_that_its_coin_chose(service, world, ht
     assert seen == {-1, 1}
 
 
+def test_a_comparison_does_not_tell_the_coin_of_a_session_that_has_not_begun(service, world, http, judge):
+    """An answer of before the trial is compared by the version that wrote it, or by the champion, whatever its session
+    would get; else a client could read each coin and go on only in the sessions that it likes."""
+    asked = [ask(http, metadata={"session": f"s{n}"})["id"] for n in range(8)]
+    on_trial(service, world, judge)
+    found = {http.get(f"/v1/decisions/{one}/compare").json()["version"] for one in asked}
+    assert found == {BASELINE}
+    coins = {service.voices.coin.toss(service.hub.control.pointers(*KEY), session=f"s{n}").coin for n in range(8)}
+    assert coins == {-1, 1}, "some of them would have got the challenger"
+    gone = publish(service, world, 2)
+    promote(http, gone)
+    late = [ask(http, metadata={"session": f"late{n}"}) for n in range(8)]
+    by_it = next(one["id"] for one in late if decided(service, one).version == gone)
+    assert http.get(f"/v1/decisions/{by_it}/compare").json()["version"] == gone
+    champion = publish(service, world, 3)
+    promote(http, champion)
+    service.hub.control.set_status(*KEY, [gone], VersionStatus.TAINTED)
+    assert http.get(f"/v1/decisions/{by_it}/compare").json()["version"] == champion
+
+
 def test_the_same_request_again_gets_the_answer_it_got(service, world, http, judge):
     """Also once the pair is another: the first answer stands."""
     id_ = "00000000-0000-4000-8000-00000000000a"

@@ -33,7 +33,7 @@ from dayjob.journal.control import Control
 from dayjob.journal.store import Store
 from dayjob.journal.writes import Transaction, append_decision, append_outcome
 from dayjob.memory.examples import Format
-from dayjob.records import Choice, Decision, Generation, Json, Outcome, Policy
+from dayjob.records import IMPORTED, Choice, Decision, Generation, Json, Outcome, Policy
 from dayjob.serve.chat_wire import Message, Objects
 from dayjob.serve.wire import Asked, LanguageSpec, parse
 
@@ -41,7 +41,6 @@ if TYPE_CHECKING:
     from dayjob.policies.tokens import Tokens
 
 NAMESPACE = uuid.UUID("6f1d1c1e-0b1d-4e0a-9a55-da7a5e750000")  # ids of imported rows derive from what is in them
-WRITER = "imported"  # who wrote the tokens, in the place of a version
 
 FileArgument = Annotated[Path, typer.Argument(help="A JSONL file.")]
 PolicyOption = Annotated[str, typer.Option("--policy", help="The language policy that it is for.")]
@@ -187,7 +186,7 @@ def _packed(ids: tuple[int, ...]) -> bytes:
 def _choice(text: str, ids: tuple[int, ...]) -> Choice:
     return Choice(
         token_ids=_packed(ids), model_logprobs=np.full(len(ids), np.nan, "<f4").tobytes(), sample_logprobs=b"",
-        versions=((WRITER, len(ids)),), seed=0, ending=Ending.STOP, text=text,
+        versions=((IMPORTED, len(ids)),), seed=0, ending=Ending.STOP, text=text,
     )  # fmt: skip
 
 

@@ -113,9 +113,10 @@ def seeded(found: Evidence) -> Evidence:
 
 
 def spend(budget: Elond, found: Evidence, *, kind: VerdictKind) -> Elond:
-    """The budget after an exam alone decided: one that was refused for its harm hands on the wealth that it left."""
+    """The budget after an exam alone decided: one that was refused for its harm hands on the wealth that it left, and
+    one that only unlearns (no evidence was used) leaves it alone."""
     if kind is VerdictKind.PROMOTE:
-        return budget.decide(promoted=True)
+        return budget.decide(promoted=True) if found.count else budget
     return budget.abandon(log_e=found.log_e_up, peak=found.log_e_up) if found.count else budget
 
 

@@ -6,7 +6,8 @@ and greedy: ``before`` is the layer's champion, ``after`` the new one. Two readi
 **Harm** (:func:`harms`): reasons to reject. Exact tests, each kind at ``LEVEL`` over all of its members (Bonferroni):
 a version without that harm is refused with probability at most ``LEVEL`` a kind.
 * A retained suite lost more than ``POINT``, and a one-sided sign test on lost against won says that it is not luck.
-* Recent traffic is answered farther from the base than the budget: KL(base || new), nats a token.
+* Recent traffic is answered farther from the base than the budget: KL(base || new), nats a token; from ``FEW`` prompts
+  on. Fewer can tell nothing: then a version that is everybody's is not promoted by its exam, but by sessions.
 * An action (refusing, asking back, answering nothing, ...) is commoner by Fisher's exact test. It is made for separate
   draws; the same prompts were put to both versions, whose answers go together, and so it errs towards "no change".
 * A canary phrase became likelier by more than ``PHRASE_NATS`` a token.
@@ -42,6 +43,7 @@ from dayjob.records import Json
 LEVEL = 0.05
 POINT = 0.01  # of a suite
 PHRASE_NATS = 1.0
+FEW = 8  # prompts of recent traffic from which on their KL is judged; 8 allow 2.4 budgets, all beyond is no luck
 ONE_SIDED = 1.64  # of a normal law, at .05
 
 
@@ -88,6 +90,7 @@ class Exam:
     prompts: int  # of recent traffic
     kl: float
     kl_budget: float
+    unlearned: int = 0  # lessons of the champion that were taken back, and that this version was made without
 
     @classmethod
     def from_json(cls, body: Json) -> "Exam":
@@ -107,6 +110,7 @@ class Exam:
                     for one in body["phrases"]
                 ),
                 prompts=int(traffic["prompts"]), kl=float(traffic["kl"]), kl_budget=float(traffic["kl_budget"]),
+                unlearned=int(body.get("unlearned", 0)),
             )  # fmt: skip
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise Invalid(
@@ -128,9 +132,10 @@ class Exam:
         } | self.forgetting()  # fmt: skip
 
     def forgetting(self) -> Json:
-        """What it cost elsewhere: retained suites, and KL to the base on recent traffic."""
+        """What it cost elsewhere: retained suites, and KL to the base on so many prompts of recent traffic."""
         suites = [{"name": one.name, "asked": one.asked, "lost": one.lost, "won": one.won} for one in self.suites]
-        return {"suites": suites, "kl": self.kl if self.prompts else None, "kl_budget": self.kl_budget}
+        kl = self.kl if self.prompts else None
+        return {"suites": suites, "kl": kl, "kl_budget": self.kl_budget, "prompts": self.prompts}
 
 
 def evidence(exam: Exam) -> Evidence:
@@ -191,8 +196,9 @@ def _forgotten(suite: Suite, level: float) -> str:
 
 def _drifted(exam: Exam) -> str:
     """Over the budget beyond what so few prompts may show by luck, as if what they cost were exponentially distributed:
-    one prompt that the lesson was about is no drift."""
-    if exam.prompts == 0 or exam.kl * max(0.0, 1 - ONE_SIDED / math.sqrt(exam.prompts)) <= exam.kl_budget:
+    one prompt that the lesson was about is no drift. What is no number is over every budget."""
+    few = exam.prompts < FEW and (exam.prompts == 0 or math.isfinite(exam.kl))
+    if few or exam.kl * (1 - ONE_SIDED / math.sqrt(exam.prompts)) <= exam.kl_budget:
         return ""
     return (
         f"On {exam.prompts} prompts of recent traffic it is {exam.kl:.3g} nats a token from the base model, over the "
@@ -275,22 +281,24 @@ class Ruling:
 
 
 def rule_personal(exam: Exam, *, champion: str) -> Ruling:
-    """A person's own version: it has nothing to prove to others, it must do no harm, and hold what its owner taught."""
+    """A person's own version: it has nothing to prove to others, it must do no harm, and hold what its owner taught in
+    words. What verdicts taught has no right answer that could be asked."""
     ruled, refused, taught = partial(Ruling, told=exam.to_report()), harms(exam), exam.taught
     if refused:
         return ruled(kind=VerdictKind.REJECT, reason=" ".join(refused))
     if exam.against != champion:
         return ruled(kind=VerdictKind.HOLD, reason=_OTHER.format(against=exam.against, champion=champion) + _AGAIN)
     held = f"Of what its owner taught {taught.after} of {taught.asked} askings are right without notes"
+    if exam.unlearned:
+        return ruled(kind=VerdictKind.PROMOTE, reason=f"{_took_back(exam, champion)} {held}. {_cost(exam)} {_ALONE}")
+    if taught.asked == 0:
+        reason = f"Its owner's verdicts taught it, and nothing was asked of it. {_cost(exam)} {_ALONE}"
+        return ruled(kind=VerdictKind.PROMOTE, reason=reason)
     if taught.after == 0:
         return ruled(kind=VerdictKind.HOLD, reason=f"It has not learned. {held}.")
     if taught.after < taught.before:
         return ruled(kind=VerdictKind.HOLD, reason=f"It knows less than {champion}. {held}, before {taught.before}.")
-    return ruled(
-        kind=VerdictKind.PROMOTE,
-        reason=f"{held}, before {taught.before}. {_cost(exam)} It answers its owner alone, and has nothing to prove to "
-        "anybody else.",
-    )
+    return ruled(kind=VerdictKind.PROMOTE, reason=f"{held}, before {taught.before}. {_cost(exam)} {_ALONE}")
 
 
 def rule_tenant(exam: Exam, *, champion: str, read: bool, level: float, alpha: float) -> Ruling:
@@ -302,6 +310,9 @@ def rule_tenant(exam: Exam, *, champion: str, read: bool, level: float, alpha: f
         return ruled(kind=VerdictKind.REJECT, reason=" ".join(refused), found=found)
     if exam.against != champion:
         return ruled(kind=VerdictKind.CANNOT_TELL, reason=_OTHER.format(against=exam.against, champion=champion))
+    if exam.unlearned:
+        # The champion's own work without them, so it has nothing to prove: no discovery, and none of the budget.
+        return ruled(kind=VerdictKind.PROMOTE, reason=f"{_took_back(exam, champion)} {_cost(exam)}")
     if read:
         return ruled(kind=VerdictKind.CANNOT_TELL, reason="Its questions were read before, and are read once.")
     e_value = math.exp(min(found.log_e_up, 700.0))
@@ -310,6 +321,10 @@ def rule_tenant(exam: Exam, *, champion: str, read: bool, level: float, alpha: f
         against = f"{math.exp(min(found.log_e_down, 700.0)):.3g} for the opposite"
         reason = f"Proven worse on questions that nobody trained on: {told}, {against}."
         return ruled(kind=VerdictKind.REJECT, reason=reason, found=found)
+    if exam.prompts < FEW:
+        return ruled(
+            kind=VerdictKind.CANNOT_TELL, reason=f"{_unasked(exam)} Only sessions can prove it better: {told}."
+        )
     if found.log_e_up >= math.log(1.0 / level):
         reason = f"Proven better on questions that nobody trained on: {told}, {1.0 / level:.3g} needed. {_cost(exam)}"
         return ruled(kind=VerdictKind.PROMOTE, reason=reason, found=found)
@@ -318,6 +333,11 @@ def rule_tenant(exam: Exam, *, champion: str, read: bool, level: float, alpha: f
 
 _OTHER = "Its exam was against {against}, and {champion} serves by now."
 _AGAIN = " The next night is compared with what serves."
+_ALONE = "It answers its owner alone, and has nothing to prove to anybody else."
+
+
+def _took_back(exam: Exam, champion: str) -> str:
+    return f"Made without {exam.unlearned} of the lessons of {champion}, which were taken back."
 
 
 def _cost(exam: Exam) -> str:
@@ -327,4 +347,13 @@ def _cost(exam: Exam) -> str:
         f"Of {asked} questions that must not be forgotten it lost {lost} on balance" if asked else "No suite was asked"
     )
     moved = f"{exam.kl:.3g} nats a token from the base model (budget {exam.kl_budget:.3g})"
-    return f"{kept}; recent traffic: {moved if exam.prompts else 'none to ask'}."
+    seen = f"{kept}; recent traffic: {moved if exam.prompts else 'none to ask'}."
+    return f"{seen} {_unasked(exam)}" if exam.prompts < FEW else seen
+
+
+def _unasked(exam: Exam) -> str:
+    """Said of an exam that cannot tell drift."""
+    return (
+        f"Next to nothing was asked of what must stay: {exam.prompts} prompts of recent traffic, and {FEW} at least "
+        "tell whether it drifts."
+    )

@@ -18,7 +18,7 @@ from functools import partial
 
 import apsw
 
-from dayjob.endings import Damaged, Invalid, NotFound, PolicyKind, VerdictKind, VersionStatus
+from dayjob.endings import Damaged, Fenced, Invalid, NotFound, PolicyKind, VerdictKind, VersionStatus
 from dayjob.gate.docket import reopen, trial_point
 from dayjob.gate.dossier import (
     PATIENCE_MS,
@@ -36,19 +36,21 @@ from dayjob.gate.dossier import (
 )  # fmt: skip
 from dayjob.gate.erased import FORGET_S, forget_erased
 from dayjob.gate.exam import Exam, Ruling, rule_personal, rule_tenant
-from dayjob.gate.rulings import say, settle, withdraw
+from dayjob.gate.look import Look
+from dayjob.gate.rulings import check_thawed, say, settle, withdraw
 from dayjob.gate.seat import Seat
-from dayjob.gate.sessions import Session, closed_of, rating, session_at
+from dayjob.gate.sessions import closed_of, is_closed
 from dayjob.gate.trial import renew
 from dayjob.gate.turns import move, stands, status_of, turn
 from dayjob.journal.control import Control, add_point, put_state
 from dayjob.journal.layers import is_personal, layers
 from dayjob.journal.readers import Reader
 from dayjob.journal.versions import read_files
-from dayjob.records import Json, Lease, Pointers, Policy, Stored, Version
+from dayjob.records import Json, Lease, Pointers, Policy, Version
 
 log = logging.getLogger("dayjob.judge")
 REPORT_S = 1.0
+LOOK_S = 2.0  # of sessions of one policy at a time: what was heard is then saved, and the next policy has its turn
 CHECK_S = 60.0  # between two looks where nothing moved: at the files of what is on trial
 UNEXAMINED = "It was never examined: without an exam nothing shows that it does no harm. The next night makes one."
 
@@ -72,7 +74,7 @@ class Hearing:
 
 
 class LanguageJudge:
-    """Judges every language policy of a data directory. ``window_s``: a session is closed so long after its last
+    """Judges every language policy of a data directory. ``window_s``: a session is closed so long after its first
     answer; ``reserve``: bytes of the ballast, which only a rollback may take."""
 
     def __init__(
@@ -90,7 +92,7 @@ class LanguageJudge:
         self.cases: dict[tuple[str, str], Hearing] = {}
 
     def step(self) -> int:
-        """Look at every language policy once; how many sessions were judged."""
+        """Look at every language policy once; how many decisions were gone through, those that begin no session too."""
         judged = 0
         for policy in self.control.policies():
             if policy.kind is not PolicyKind.LANGUAGE:
@@ -152,6 +154,7 @@ class LanguageJudge:
         waiting = self._waiting(policy)
         for address in layers(self.control, policy.tenant, policy.name):
             if address in waiting:
+                self._stay(case, seat)
                 done &= self._call_layer(policy, address, case=case, seat=seat)
         if done:  # else again at the next look: the disk is full
             case.changes, case.looked_s = changes, now
@@ -179,6 +182,8 @@ class LanguageJudge:
 
         def work(db: apsw.Connection) -> None:
             moved = pointers
+            if change:
+                check_thawed(db, self.control, policy=policy.name, seen=pointers)
             for one, status in statuses.items():
                 stands(db, pointers, one, status=status)
             for one, fault in faults.items():
@@ -275,29 +280,33 @@ class LanguageJudge:
         if case.waits is not None and case.found_ms <= now <= case.waits["until_ms"]:
             return 0
         case.waits = None
-        judged, dossier, done = 0, case.dossier, self._is_decided(policy, case.dossier)
+        heard, dossier, done = 0, case.dossier, self._is_decided(policy, case.dossier)
+        look = Look(reader=self.reader, tenant=policy.tenant, policy=policy.name, window_ms=self.window_ms)
+        until_s = time.monotonic() + LOOK_S
         for start in () if done else self.reader.sketches(policy.tenant, policy.name, after=dossier.docket.cursor):
-            session = self._session(policy, start)
-            if session is None:
+            if not look.begins(start):
                 dossier = passed(dossier, start.seq)
-                continue
-            if not session.is_closed(now):
-                case.waits, case.found_ms = {"decision": start.record.id, "until_ms": session.closes_ms}, now
+            elif is_closed(start.record, now_ms=now, window_ms=self.window_ms):
+                session = look.session(start)
+                dossier = observe(dossier, session, said=look.said(session, spec=spec), key=self.key, gone=case.gone)
+                done = self._is_decided(policy, dossier)
+            else:
+                until_ms = start.record.at_ms + self.window_ms
+                case.waits, case.found_ms = {"decision": start.record.id, "until_ms": until_ms}, now
                 break
-            said = rating(session, self.reader.outcomes(policy.tenant, session.turns), spec=spec)
-            dossier = observe(dossier, session, said=said, key=self.key, gone=case.gone)
-            judged += 1
-            if self._is_decided(policy, dossier):
+            heard += 1
+            self._stay(case, seat)
+            if done or time.monotonic() > until_s:
                 break
-        if dossier is not case.dossier or not case.saved or self._is_decided(policy, dossier):
+        if dossier is not case.dossier or not case.saved or done:
             self._commit(policy, dossier, case=case, seat=seat)
-        return judged
+        return heard
 
-    def _session(self, policy: Policy, start: Stored) -> Session | None:
-        """The session that begins with a decision; the rest of its conversation is read."""
-        named = start.record.session
-        asked = [start] if named is None else self.reader.of_session(policy.tenant, policy.name, session=named)
-        return session_at(start, asked, window_ms=self.window_ms)
+    def _stay(self, case: Hearing, seat: Seat) -> None:
+        """Renew the lease in good time, however long a look takes. Raises Fenced where another judge has it."""
+        lease = seat.take()
+        if lease is None or lease.token != case.token:
+            raise Fenced(f"the lease {seat.name!r} was taken by a newer process; this one stops")
 
     def _is_decided(self, policy: Policy, dossier: Dossier) -> bool:
         """Whether the pointers have to move: a proof of harm always, a final verdict while nothing is frozen."""
@@ -322,6 +331,7 @@ class LanguageJudge:
                 moved = withdraw(db, pointers, target=target, reason=reason, at_ms=self.now_ms())
                 docket = reopen(docket, moved, spec=spec, newest_seq=docket.cursor)
             elif final and result is not None and docket.trial is not None:
+                check_thawed(db, self.control, policy=policy.name, seen=pointers)
                 challenger = str(docket.challenger)
                 if status_of(db, pointers, challenger) is not VersionStatus.TRIAL:
                     moved = move(db, pointers, {"challenger": None})

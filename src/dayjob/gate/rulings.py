@@ -5,12 +5,22 @@ Rankers and language policies are judged on other evidence; what follows from a 
 
 import apsw
 
-from dayjob.endings import VerdictKind, VersionStatus
+from dayjob.endings import Fenced, VerdictKind, VersionStatus
 from dayjob.gate.turns import move, stands, status_of
-from dayjob.journal.control import add_verdict
+from dayjob.journal.control import Control, add_verdict
 from dayjob.records import Json, Pointers, Verdict
 
 _ENDS = {VerdictKind.PROMOTE: VersionStatus.CHAMPION, VerdictKind.REJECT: VersionStatus.REJECTED}
+
+
+def check_thawed(db: apsw.Connection, control: Control, *, policy: str, seen: Pointers) -> None:
+    """In the open transaction that moves a pointer: raises Fenced where the policy was frozen since ``seen`` was read.
+
+    Neither the file nor, of a person's layer, the policy's row is fenced by the generation of what was read.
+    """
+    row = db.execute("SELECT frozen FROM pointers WHERE tenant=? AND policy=?", (seen.tenant, policy)).fetchone()
+    if not seen.frozen and ((row is not None and row[0]) or control.freeze_file()):
+        raise Fenced(f"policy {policy!r} was frozen in the meantime: it is judged again")
 
 
 def say(

@@ -2,8 +2,9 @@
 
 The server throws a coin for each session and pair of versions (``serve.coin``) and journals the chance of each version.
 A *session* here is what was answered in one conversation while the same versions were compared: a promotion in its
-midst begins another. It is closed once ``window_ms`` have passed since its last answer, and ``LONGEST_MS`` after its
-first at the latest; a conversation that is taken up later counts no more. What came by then is its ``rating``.
+midst begins another. It closes ``window_ms`` after its first answer, whatever is asked or said until then: nobody can
+hold it open, and with it the verdicts on all that began after it. What came by then is its ``rating``; what the same
+conversation goes on with belongs to no session.
 
 **The rating** r in [0, 1] is the mean over everything that somebody spoke of, an answer or the whole conversation: of
 each the newest thumb (up 1, down 0), the newest of accept (1), reject (0) and none (.5), the newest reward (scaled by
@@ -23,7 +24,7 @@ A verdict on a whole conversation speaks of the session that answered last befor
 evidence on two coins.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from dayjob.endings import FeedbackState, OutcomeKind, Role
@@ -31,7 +32,6 @@ from dayjob.journal.join import surviving
 from dayjob.records import Decision, Json, Stored, StoredOutcome
 from dayjob.signals.rewards import RewardRange, scaled
 
-LONGEST_MS = 86_400_000
 SILENT = 0.5
 ALIKE_AT_LEAST = 50  # sessions with feedback, all rated alike, before they are said to teach nothing
 RATED_KEPT = 200  # ratings that the feedback's state is told from
@@ -50,7 +50,11 @@ Compared = tuple[str, str | None, str | None]
 
 def compared(decision: Decision) -> Compared | None:
     """The versions among which the coin chose; None where none was thrown: a version that was named, a person's own."""
-    told = decision.extra
+    return versions_in(decision.extra)
+
+
+def versions_in(told: Json) -> Compared | None:
+    """The same, of what a decision journals of its coin."""
     if not isinstance(told.get("chances"), dict):
         return None
     return str(told["champion"]), told["challenger"], told["replaced"]
@@ -75,40 +79,34 @@ class Session:
         """Its first answer: who asked, what the coin said."""
         return self.turns[0].record
 
-    def is_closed(self, now_ms: int) -> bool:
-        """Whether nothing can be added. One from the future, from before a clock was set right, is: it must not hold up
-        all that come after it."""
-        return now_ms > self.closes_ms or self.first.at_ms > now_ms + LONGEST_MS
+
+def is_closed(first: Decision, *, now_ms: int, window_ms: int) -> bool:
+    """Whether nothing can be added to the session that begins with a decision. One from the future, from before a clock
+    was set right, is closed: it must not hold up all that come after it."""
+    return abs(now_ms - first.at_ms) > window_ms
 
 
-def session_at(start: Stored, conversation: Sequence[Stored], *, window_ms: int) -> Session | None:
-    """The session that begins with a decision; None where it began before, or where no coin was thrown.
+def session_at(start: Stored, later: Sequence[Stored], *, before: Collection[Compared], window_ms: int) -> Session:
+    """The session that begins with a decision, of versions that were not compared before in its conversation.
 
-    ``conversation``: all decisions of the same conversation, in order, or the one alone where it has none.
+    ``later``: what the same conversation went on with, in order, for a window at least; ``before``: the versions that
+    it compared until then.
     """
-    versions = compared(start.record)
-    if versions is None:
-        return None
-    before = [versions_of for one in conversation if one.seq < start.seq and (versions_of := compared(one.record))]
-    if versions in before:
-        return None
+    versions, closes_ms = compared(start.record), start.record.at_ms + window_ms
+    assert versions is not None, "a session begins with a coin"
     turns = [start]
     speaks_until = None
-    for one in conversation:
-        if one.seq <= start.seq:
-            continue
+    for one in later:
         found = compared(one.record)
-        if found != versions:
-            speaks_until = one.seq if speaks_until is None and found is not None else speaks_until
-            continue
-        if one.record.at_ms > min(turns[-1].record.at_ms + window_ms, start.record.at_ms + LONGEST_MS):
-            break
-        turns.append(one)
+        if found == versions and one.record.at_ms <= closes_ms:
+            turns.append(one)
+        elif found not in (versions, None) and speaks_until is None:
+            speaks_until = one.seq
     champion, challenger, replaced = versions
     tries = (champion, challenger) not in {(one[0], one[1]) for one in before}
     return Session(
         turns=tuple(turns),
-        closes_ms=min(turns[-1].record.at_ms + window_ms, start.record.at_ms + LONGEST_MS),
+        closes_ms=closes_ms,
         tries=tries,
         # A coin of the trial that is known already would tell who answers where the watch's does not.
         watches=(tries or challenger is None) and (champion, replaced) not in {(one[0], one[2]) for one in before},
@@ -117,9 +115,11 @@ def session_at(start: Stored, conversation: Sequence[Stored], *, window_ms: int)
 
 
 def closed_of(decisions: Sequence[Stored], *, now_ms: int, window_ms: int) -> int:
-    """How many of the conversations that decisions belong to have been silent for the window."""
-    last_ms = {one.record.session or one.record.id: one.record.at_ms for one in decisions}
-    return sum(now_ms > at_ms + window_ms for at_ms in last_ms.values())
+    """How many of the conversations that decisions belong to began a window ago."""
+    first: dict[str, Decision] = {}
+    for one in decisions:
+        first.setdefault(one.record.session or one.record.id, one.record)
+    return sum(is_closed(one, now_ms=now_ms, window_ms=window_ms) for one in first.values())
 
 
 def rating(session: Session, outcomes: Mapping[str, Sequence[StoredOutcome]], *, spec: Json) -> float | None:

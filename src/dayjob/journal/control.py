@@ -245,11 +245,11 @@ class Control:
         )
         return None if row is None else dict(loads(str(row[0])))
 
-    def verdicts(self, tenant: str, policy: str, *, limit: int = 100) -> list[Verdict]:
-        """The newest verdicts, oldest of them first."""
-        rows = self.db().execute(
-            VERDICTS.select("WHERE tenant=? AND policy=? ORDER BY n DESC LIMIT ?"), (tenant, policy, limit)
-        )
+    def verdicts(self, tenant: str, policy: str, *, challenger: str | None = None, limit: int = 100) -> list[Verdict]:
+        """The newest verdicts, of everyone or on one challenger, oldest of them first."""
+        only, of = ("", ()) if challenger is None else (" AND challenger=?", (challenger,))
+        where = f"WHERE tenant=? AND policy=?{only} ORDER BY n DESC LIMIT ?"
+        rows = self.db().execute(VERDICTS.select(where), (tenant, policy, *of, limit))
         return [
             Verdict(
                 tenant=row[0], policy=row[1], challenger=row[3], champion=row[4], kind=VerdictKind(row[5]),

@@ -44,6 +44,16 @@ def row_generation(columns: Columns) -> Generation | None:
     return _generation(told, prompt_ids or b"", bare_ids or b"", choices=choices)
 
 
+def text_of(column: str) -> Generation:
+    """A generation from its first column alone: all but arrays of tokens, which are empty."""
+    told = orjson.loads(column)
+    choices = []
+    for one in told.pop("choices"):
+        del one["tokens"], one["sampled"]
+        choices.append(_choice(one, b"", b"", sample=b""))
+    return _generation(told, b"", b"", choices=choices)
+
+
 def plain_generation(generation: Generation | None) -> Json | None:
     """A generation as JSON, bytes as base64: for archives."""
     if generation is None:

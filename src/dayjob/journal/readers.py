@@ -7,8 +7,10 @@ visible in order; a store where they do not must never hand out a cursor past it
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from heapq import merge
 from pathlib import Path
+from typing import NamedTuple
 
 import apsw
 import numpy as np
@@ -17,6 +19,7 @@ import numpy.typing as npt
 from dayjob.endings import Damaged, Invalid, SchemaMismatch
 from dayjob.journal import vectors
 from dayjob.journal.columns import DECISIONS, HELD, OUTCOMES, SCHEMA_VERSION, Table
+from dayjob.journal.generations import text_of
 from dayjob.journal.join import Window, join
 from dayjob.journal.rows import Row, connect, loads, row_decision, row_outcome
 from dayjob.records import Joined, Json, Stored, StoredOutcome
@@ -29,7 +32,25 @@ NEWEST = (1 << 63) - 1  # no sequence number is beyond it
 
 # The columns of a decision that are long, and what stands in their place where they are not read.
 _LONG = dict.fromkeys(("generation", "prompt_ids", "bare_ids", "choices"), "NULL") | {"context": "x''"}
-_SKETCH = f"SELECT {', '.join(_LONG.get(name, name) for name in DECISIONS.names())} FROM decisions "
+_SKETCHED = ", ".join(_LONG.get(name, name) for name in DECISIONS.names())
+# A session's decisions by their own index, before or after one of them: the signs keep SQLite from reading all that the
+# policy ever decided, and rows are numbered in the order of the journal, so that it need not read the others either.
+_ROW = "(SELECT rowid FROM decisions WHERE tenant=?1 AND policy=?3 AND seq=?4)"
+_IN_SESSION = "WHERE tenant=?1 AND session=?2 AND +policy=?3"
+_BEFORE = f"{_IN_SESSION} AND +seq<?4 AND rowid<IFNULL({_ROW}, {NEWEST})"
+_AFTER = f"{_IN_SESSION} AND +seq>?4 AND rowid>IFNULL({_ROW}, 0)"
+_SKETCH = f"SELECT {_SKETCHED} FROM decisions "
+_OF_SESSION = OUTCOMES.select("WHERE tenant=? AND session=? AND +policy=? AND decision IS NULL")
+
+
+class Place(NamedTuple):
+    """Where a decision is, and whose."""
+
+    seq: int
+    id: str
+    policy: str
+    user: str | None
+    session: str | None
 
 
 def cursor_of(seq: int) -> str:
@@ -97,24 +118,78 @@ class Reader:
         where = "WHERE tenant=? AND policy=? AND seq>? ORDER BY seq LIMIT ?"
         return [row_decision(row) for row in self._db().execute(_SKETCH + where, (tenant, policy, after, limit))]
 
-    def of_session(self, tenant: str, policy: str, *, session: str) -> list[Stored]:
-        """A session's decisions by a language policy, in order, without what was read and written."""
-        where = "WHERE tenant=? AND session=? AND policy=? ORDER BY seq"
-        return [row_decision(row) for row in self._db().execute(_SKETCH + where, (tenant, session, policy))]
+    def of_session(
+        self, tenant: str, policy: str, *, session: str, after: int, until_ms: int, limit: int = PAGE
+    ) -> list[Stored]:
+        """A session's next decisions by a language policy after a sequence number and up to a time, in order, without
+        what was read and written."""
+        where = f"{_AFTER} AND at_ms<=?5 ORDER BY seq LIMIT ?6"
+        args = (tenant, session, policy, after, until_ms, limit)
+        return [row_decision(row) for row in self._db().execute(_SKETCH + where, args)]
 
-    def newest(
+    def told_before(self, tenant: str, policy: str, *, session: str, before: int) -> list[Json]:
+        """What a session's decisions before a sequence number journaled of their coins, each once."""
+        sql = f"SELECT DISTINCT extra FROM decisions {_BEFORE} AND extra IS NOT NULL"
+        rows = self._db().execute(sql, (tenant, session, policy, before))
+        return [dict(loads(str(row[0]))) for row in rows]
+
+    def was_compared(
+        self, tenant: str, policy: str, *, session: str, versions: tuple[str, str | None, str | None], before: int
+    ) -> bool:
+        """Whether a coin chose among these versions (champion, challenger, replaced) in a session before a sequence
+        number. The newest decisions are looked at first: mostly they are among the same."""
+        named = ("champion", "challenger", "replaced")
+        same = " AND ".join(f"json_extract(extra, '$.{name}') IS ?{n}" for n, name in enumerate(named, start=5))
+        sql = (
+            f"SELECT 1 FROM decisions {_BEFORE} AND json_type(extra, '$.chances')='object' AND {same} "
+            "ORDER BY rowid DESC LIMIT 1"
+        )
+        return self._db().execute(sql, (tenant, session, policy, before, *versions)).fetchone() is not None
+
+    def places(
         self, tenant: str, policy: str, *, user: str | None = None, session: str | None = None,
         before: int = NEWEST, limit: int = PAGE,
-    ) -> list[Stored]:  # fmt: skip
-        """The newest decisions before a sequence number, newest first: of a person, of a session, or all."""
-        named = {"user": user, "session": session}
-        only = "".join(f" AND {column}=?" for column, value in named.items() if value is not None)
-        args = [value for value in named.values() if value is not None]
-        rows = self._db().execute(
-            DECISIONS.select(f"WHERE tenant=? AND policy=? AND seq<?{only} ORDER BY seq DESC LIMIT ?"),
-            (tenant, policy, before, *args, limit),
-        )
-        return [row_decision(row) for row in rows]
+    ) -> list[Place]:  # fmt: skip
+        """Where the newest decisions before a sequence number are, newest first: of a session, else of a person, else
+        of a policy. A session's and a person's are of every policy, and a session's of everybody: the index that finds
+        them knows no more, and what is left out here would be walked past without an end."""
+        column, value = ("session", session) if session is not None else ("user", user)
+        if value is None:
+            where, args = "WHERE tenant=? AND policy=? AND seq<? ORDER BY seq DESC LIMIT ?", (tenant, policy)
+        else:
+            # Rows are appended: the index, whose entries end with the row's number, has them in order of seq.
+            where, args = f"WHERE tenant=? AND {column}=? AND seq<? ORDER BY rowid DESC LIMIT ?", (tenant, value)
+        sql = f"SELECT seq, id, policy, user, session FROM decisions {where}"
+        return [Place(*row) for row in self._db().execute(sql, (*args, before, limit))]
+
+    def text(self, tenant: str, policy: str, seq: int) -> tuple[Stored, int] | None:
+        """A language policy's decision without its tokens, and how many bytes the journal holds of what was read and
+        written; None where it was erased."""
+        columns = f"{_SKETCHED}, generation, octet_length(generation)"
+        sql = f"SELECT {columns} FROM decisions WHERE tenant=? AND policy=? AND seq=?"
+        row = self._db().execute(sql, (tenant, policy, seq)).fetchone()
+        if row is None:
+            return None
+        sketch = row_decision(row[:-2])
+        return replace(sketch, record=replace(sketch.record, generation=text_of(str(row[-2])))), int(row[-1])
+
+    def told_of(self, stored: Stored, *, whole: bool) -> list[StoredOutcome]:
+        """The outcomes of one decision; with ``whole`` also what was said of its session as a whole."""
+        db, record = self._db(), stored.record
+        rows = list(db.execute(OUTCOMES.select("WHERE tenant=? AND decision=?"), (record.tenant, record.id)))
+        if whole and record.session is not None:
+            rows += db.execute(_OF_SESSION, (record.tenant, record.session, record.policy))
+        return [row_outcome(row) for row in rows]
+
+    def told_by(self, tenant: str, user: str, *, outcomes: Sequence[str]) -> set[str]:
+        """Which of these outcomes, by their ids, are a person's."""
+        found: set[str] = set()
+        for at in range(0, len(outcomes), PAGE):
+            page = outcomes[at : at + PAGE]
+            # The + keeps the index of ids: a person's outcomes are many.
+            sql = f"SELECT id FROM outcomes WHERE tenant=? AND +user=? AND id IN ({','.join('?' * len(page))})"
+            found.update(str(row[0]) for row in self._db().execute(sql, (tenant, user, *page)))
+        return found
 
     def outcome(self, tenant: str, outcome_id: str) -> StoredOutcome | None:
         """One outcome by its id; one that waits for its decision is not there yet."""
@@ -137,7 +212,6 @@ class Reader:
         """The outcomes of these decisions by decision id; a session's outcomes stand at each of its decisions."""
         db = self._db()
         out: dict[str, list[StoredOutcome]] = {}
-        by_session = OUTCOMES.select("WHERE tenant=? AND session=? AND policy=? AND decision IS NULL")
         sessions: dict[str, list[StoredOutcome]] = {}
         for at in range(0, len(decisions), PAGE):
             page = [stored.record.id for stored in decisions[at : at + PAGE]]
@@ -149,7 +223,7 @@ class Reader:
             record = stored.record
             if record.session is not None:
                 if record.session not in sessions:
-                    rows = db.execute(by_session, (tenant, record.session, record.policy))
+                    rows = db.execute(_OF_SESSION, (tenant, record.session, record.policy))
                     sessions[record.session] = [row_outcome(row) for row in rows]
                 if sessions[record.session]:
                     out.setdefault(record.id, []).extend(sessions[record.session])

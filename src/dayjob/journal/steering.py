@@ -13,10 +13,10 @@ import apsw
 from dayjob.endings import Conflict, DayjobError, Fenced, NotFound, VerdictKind, VersionStatus
 from dayjob.journal import versions
 from dayjob.journal.columns import POINTERS, VERSIONS
-from dayjob.journal.control import Control, add_verdict, put_status, row_version
+from dayjob.journal.control import Control, add_verdict, put_state, put_status, row_version
 from dayjob.journal.jobs import put_job
 from dayjob.journal.layers import policy_of
-from dayjob.journal.rows import connect
+from dayjob.journal.rows import connect, loads
 from dayjob.records import Json, Pointers, Verdict, Version
 
 # What can never serve again, or never by itself: it was withdrawn by hand or by proof.
@@ -91,8 +91,8 @@ def override(control: Control, pointers: Pointers, *, version: Version, reason: 
 def rebuild(
     control: Control, tenant: str, policy: str, *, champion: str, name: str, unlearned: int = 0
 ) -> bool:  # fmt: skip
-    """Put a version in the place of the ``champion`` that learned from someone since erased, or that many lessons which
-    were taken back since (``unlearned``); whether it was.
+    """Put a version in the place of the ``champion`` that learned from someone since erased, or the baseline where all
+    of its lessons were taken back since (``unlearned``, how many); whether it was.
 
     It is the same work over the same range without them, so it is no challenger and has nothing to prove. The pointers
     are read as they stand now, however often they moved while it was built; where another champion serves by now,
@@ -160,6 +160,19 @@ def drop_tainted(control: Control) -> list[str]:
     return dropped
 
 
+def drop_orphans(control: Control, tenant: str, policy: str) -> list[str]:
+    """Delete the files of versions that have no row: whoever made them was killed, or refused, before it was written;
+    their names. For whoever holds the right to learn for this policy.
+    """
+    known = {version.name for version in control.versions(tenant, policy)}
+    folder = versions.folder_of(control.root, tenant, policy)
+    dropped = [path.name for path in sorted(folder.glob("v*")) if path.name not in known]
+    for name in dropped:
+        with suppress(NotFound):
+            versions.remove(control.root, tenant, policy, name)
+    return dropped
+
+
 UNNAMED = (
     "status=? AND NOT EXISTS (SELECT 1 FROM pointers p WHERE p.tenant=versions.tenant "
     "AND p.policy=versions.policy AND versions.name IN (p.champion, p.previous, p.challenger))"
@@ -178,6 +191,7 @@ def _taint(db: apsw.Connection, tenant: str, policy: str, *, names: Sequence[str
         # What a night says of its lessons, and its exam of what was asked, are people's words.
         told = (f"night/{name}", f"exam/{name}")
         db.execute("DELETE FROM states WHERE tenant=? AND policy=? AND name IN (?, ?)", (tenant, policy, *told))
+        _forget_answers(db, tenant, policy, name=name)
     address = (tenant, policy)
     try:
         pointers = _pointers(db, tenant, policy)
@@ -192,6 +206,18 @@ def _taint(db: apsw.Connection, tenant: str, policy: str, *, names: Sequence[str
         recipe = db.execute(named, (*address, pointers.champion)).fetchone()
         assert recipe is not None, "a champion is a version"
         put_job(db, tenant, policy, recipe=str(recipe[0]))
+
+
+def _forget_answers(db: apsw.Connection, tenant: str, policy: str, *, name: str) -> None:
+    """What a version answered in the exams of others, it may have learned from whoever is erased."""
+    where = "WHERE tenant=? AND policy=? AND name LIKE 'exam/%'"
+    rows = list(db.execute(f"SELECT name, state FROM states {where}", (tenant, policy)))
+    for exam, text in rows:
+        said = loads(text)
+        if said.get("against") != name:
+            continue
+        said["questions"] = [one | {"before": ""} for one in said["questions"]]
+        put_state(db, tenant, policy, name=exam, state=said)
 
 
 def _install(db: apsw.Connection, now: Pointers, *, name: str, was: VersionStatus, previous: str | None) -> None:

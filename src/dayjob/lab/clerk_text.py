@@ -108,8 +108,9 @@ def notes(rng: Random, where: Side, *, kind: str = "answer") -> tuple[Message, .
     asked = [(probe.question, probe.answer) for probe in [lesson.ask(rng, where)]]
     if where is Side.TRAIN and rng.random() < 0.8:
         asked += [(probe.question, probe.answer) for probe in (one.ask(rng, where) for one in others[:2])]
-        probe = _another([lesson, *others], rng, where).ask(rng, where)
-        asked.append((probe.question, probe.before))
+        if rng.random() < 0.3:
+            probe = _another([lesson, *others], rng, where).ask(rng, where)
+            asked.append((probe.question, probe.before))
         rng.shuffle(asked)
     turns = (turn for question_text, answer in asked for turn in chat(question_text, answer))
     return (("system", _placed(placed, rng, where)), *turns)

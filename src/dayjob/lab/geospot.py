@@ -73,7 +73,7 @@ def _command(plan: Plan, parts: Sequence[Part], *, quick: bool) -> str:
     words = ["dayjob lab geospot", f"--seeds {len(plan.seeds)}"]
     words += [f"--first-seed {plan.seeds[0]}"] if plan.seeds[0] else []
     words += [] if len(plan.populations) == len(Population) else [f"--users {p.value}" for p in plan.populations]
-    words += [] if set(parts) == set(Part) else [f"--part {part.value}" for part in parts]
+    words += [] if set(parts) >= set(Part) - {Part.PAGE} else [f"--part {part.value}" for part in parts]
     return " ".join(words + (["--quick"] if quick else []))
 
 

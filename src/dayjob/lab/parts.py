@@ -9,3 +9,4 @@ class Part(StrEnum):
     OFFLINE = "offline"  # the learners in process
     SERVED = "served"  # ours over HTTP
     REPLAY = "replay"  # the published failure, for the dashboard's page
+    PAGE = "page"  # nothing else: the table of the pieces that are there

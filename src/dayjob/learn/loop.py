@@ -35,9 +35,9 @@ from dayjob.journal import jobs, versions
 from dayjob.journal.columns import VERSIONS
 from dayjob.journal.control import Control, put_state, put_taught, version_row
 from dayjob.journal.join import window_of
-from dayjob.journal.layers import check_open, layers, open_layer, owner_of, policy_of
+from dayjob.journal.layers import check_open, is_personal, layers, open_layer, owner_of, policy_of
 from dayjob.journal.readers import Reader
-from dayjob.journal.steering import drop_tainted, rebuild, taint, taint_overlooked
+from dayjob.journal.steering import drop_orphans, drop_tainted, rebuild, taint, taint_overlooked
 from dayjob.journal.writes import person_mark
 from dayjob.learn.collect import collect
 from dayjob.learn.fit import fit
@@ -57,7 +57,7 @@ ABANDONED_S = 3600.0  # no write of a version takes so long: what is older was l
 NOTHING_LEFT = "nothing is left to learn from: the baseline serves"
 NO_PROOF = "nothing learned from these outcomes beats the caller's own order on held-out decisions"
 REBUILT = "it was built again without a person who was erased, and serves as champion"
-UNLEARNED = "it was built again without what was taken back ({count} of its lessons), and serves as champion"
+UNLEARNED = "all that was taught was taken back: the baseline serves"
 NO_NIGHTS = "this learner knows no base model: add [bases.{base}] to the dayjob.toml that it reads, then ask again"
 NEEDS_LANGUAGE = "learning a language policy needs {missing}, which is not installed: pip install 'dayjob[language]'"
 
@@ -78,7 +78,6 @@ class Learner:
         self.retried: dict[tuple[str, str], float] = {}
         self.told = told  # of the progress of a fit, a share in [0, 1]
         self.nights = nights
-        self.again: list[Job] = []  # that are to follow the one under way
         self.asked: dict[tuple[str, str], int] = {}  # decisions there were when a job was last asked for
         taint_overlooked(control)
         self._sweep()
@@ -92,6 +91,11 @@ class Learner:
             if path.name.partition(".")[0] not in wanted:
                 path.unlink(missing_ok=True)
         drop_tainted(self.control)
+        busy = {(job.tenant, job.policy) for job in jobs.unfinished(self.control)}
+        for policy in self.control.policies():
+            for address in (policy.name, *layers(self.control, policy.tenant, policy.name)):
+                if (policy.tenant, address) not in busy:  # else another learner may be about to write its row
+                    drop_orphans(self.control, policy.tenant, address)
 
     def _checkpoint(self, job: Job) -> Path:
         return self.root / "work" / f"{job.id}.safetensors"
@@ -184,9 +188,7 @@ class Learner:
             self._checkpoint(job).unlink(missing_ok=True)  # it may hold what somebody taught who was erased meanwhile
             return
         jobs.update_job(self.control, job, state=JobState.SUCCEEDED, progress=1.0, result=result)
-        while self.again:
-            asked = self.again.pop()
-            jobs.request_job(self.control, asked.tenant, asked.policy, recipe=asked.recipe)
+        drop_orphans(self.control, job.tenant, job.policy)
 
     def _check_deaths(self, job: Job) -> None:
         """Count the learners that died over a job while whoever started them lived on (killed for memory, most likely:
@@ -208,14 +210,14 @@ class Learner:
         work = self._begin(job)
         made = self._ranker(work) if work.policy.kind is PolicyKind.RANKER else self._language(work)
         if made.publish is None:
-            if work.rebuilds:
-                return self._rebuilt(work, work.baseline, made.why, told=made.told)
+            if work.tainted or (work.unlearned and made.is_empty):
+                reason = UNLEARNED if work.unlearned else made.why
+                return self._rebuilt(work, work.baseline, reason, told=made.told)
             return {"challenger": None, "reason": made.why} | made.told
         version = self._publish(work, made.publish, made=made)
-        if work.rebuilds:
+        if work.tainted:
             made.after(version)
-            reason = UNLEARNED.format(count=work.unlearned) if work.unlearned else REBUILT
-            return self._rebuilt(work, version.name, reason, told=made.told)
+            return self._rebuilt(work, version.name, REBUILT, told=made.told)
         if version.status is not VersionStatus.WAITING:
             reason = f"it came out equal to {version.name}, which was learned before and stands as: {version.status}"
             return {"challenger": None, "reason": reason} | made.told
@@ -230,20 +232,29 @@ class Learner:
         job = jobs.start_job(control, job, newest_seq=began)
         pointers = control.pointers(tenant, job.policy)
         champion = control.version(tenant, job.policy, pointers.champion)
-        # A champion that learned from someone since erased, or what was taken back, is built again over its own range.
+        # A champion that learned from someone since erased is built again over its own range, without them.
         tainted = champion.status is VersionStatus.TAINTED
         unlearned = 0 if tainted else self._unlearned(job, champion)
-        until = champion.to_seq if tainted or unlearned else job.until_seq
+        again = tainted or (unlearned > 0 and not is_personal(job.policy))
+        until = champion.to_seq if again else job.until_seq
         assert until is not None, "start_job has set it"
         return Work(
             job=job, policy=policy, champion=champion, baseline=pointers.baseline, until=until, began=began,
-            recipe=champion.recipe if tainted or unlearned else job.recipe, checkpoint=self._checkpoint(job),
+            recipe=champion.recipe if again else job.recipe, checkpoint=self._checkpoint(job),
             progress=self._progress(job), tainted=tainted, unlearned=unlearned,
         )  # fmt: skip
 
     def _unlearned(self, job: Job, champion: Version) -> int:
-        """How many of the lessons that a champion learned were taken back since."""
+        """How many of the lessons that a champion learned were taken back since.
+
+        Everybody's version is made again over the champion's own range, so that nothing new comes in without proof. If
+        that was done before and did not become champion, the next night is an ordinary one.
+        """
         if self.nights is None or not champion.number:
+            return 0
+        known = self.control.versions(job.tenant, job.policy)
+        tried = any(one.number > champion.number and one.to_seq == champion.to_seq for one in known)
+        if tried and not is_personal(job.policy):
             return 0
         owner = owner_of(self.control, job.tenant, job.policy)
         memory, name = self.nights.memory, policy_of(job.policy)
@@ -258,7 +269,7 @@ class Learner:
                 silent=self.control.silent_people(),
             )  # fmt: skip
         except Invalid:
-            if not work.rebuilds:
+            if not work.tainted:
                 raise
             # Nobody else had taught it: without them there is only the baseline.
             return Made(why=NOTHING_LEFT)
@@ -293,8 +304,6 @@ class Learner:
             self.control, champion.tenant, champion.policy, champion=champion.name, name=name, unlearned=work.unlearned
         ):
             reason = f"{champion.name} was to be built again, and another version serves by now"
-        elif work.unlearned:
-            self.again.append(work.job)  # what was taught since that champion is learned next
         return {"challenger": None, "reason": reason, "decisions": 0} | told
 
     def _progress(self, job: Job) -> Callable[[float], None]:

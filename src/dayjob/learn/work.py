@@ -26,13 +26,8 @@ class Work:
     began: int  # the journal's newest when it was taken up: somebody erased after it voids the work
     checkpoint: Path
     progress: Callable[[float], None]
-    tainted: bool  # the champion learned from somebody since erased
-    unlearned: int = 0  # lessons that the champion learned and that were taken back since
-
-    @property
-    def rebuilds(self) -> bool:
-        """Whether the champion is built again over its own range, without what must go."""
-        return self.tainted or self.unlearned > 0
+    tainted: bool  # the champion learned from somebody since erased: it is built again over its own range
+    unlearned: int = 0  # lessons that the champion learned, that were taken back since, and that this night leaves out
 
 
 class Publish(Protocol):
@@ -61,6 +56,7 @@ class Made:
 
     told: Json = field(default_factory=dict)  # the job's result beside the challenger
     why: str = ""
+    is_empty: bool = False  # there is none since nobody taught anything
     publish: Publish | None = None
     network: Json = field(default_factory=dict)
     from_seq: int = 0

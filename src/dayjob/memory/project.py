@@ -80,8 +80,9 @@ class Notes:
         )
 
     def speakers(self) -> dict[str, frozenset[str]]:
-        """Whose words each of the tenant's notes are, by its id: whoever shared it, or all who agree on it."""
-        agreed = {(kept.topic, kept.answer) for kept in self.tenant if kept.note.user is None}
+        """Whose words each of the tenant's notes and of the history are, by its id: who said it, or all who agree."""
+        told = (*self.tenant, *self.history)
+        agreed = {(kept.topic, kept.answer) for kept in told if kept.note.user is None}
         who: defaultdict[tuple[Topic, str], set[str]] = defaultdict(set)
         for (kind, name), notes in self.own.items():
             for kept in notes if kind == "user" else ():
@@ -89,7 +90,7 @@ class Notes:
                     who[kept.topic, kept.answer].add(name)
         return {
             kept.note.id: frozenset(who[kept.topic, kept.answer] if kept.note.user is None else (kept.note.user,))
-            for kept in self.tenant
+            for kept in told
         }
 
     def owned(self, user: str | None, session: str | None) -> tuple[Kept, ...]:

@@ -39,6 +39,16 @@ def asked_user(call: Call) -> str | None:
     return person(call, named) if named else call.principal.user
 
 
+def asked_limit(call: Call, *, most: int, usual: int) -> int:
+    """How many are asked for in the query. Raises Invalid."""
+    text = call.query("limit")
+    if not text:
+        return usual
+    if not (text.isascii() and text.isdigit() and 1 <= int(text[:9]) <= most):
+        raise Invalid(f"limit is a whole number from 1 to {most}", param="limit")
+    return int(text)
+
+
 def persons_layer(call: Call, policy: str, user: str) -> str:
     """The address of a person's layer. Raises NotFound where they have none, Invalid for a ranker."""
     language_only(call, policy)

@@ -43,6 +43,18 @@ class LessonView(Answered):
     learned: bool
 
 
+class NightCounts(Answered):
+    """How many lessons and exam questions a night has, those included that an answer leaves out (``..._omitted``)."""
+
+    lessons: int
+    learned: int
+    lessons_omitted: int
+    questions: int
+    right_before: int
+    right_after: int
+    questions_omitted: int
+
+
 class NightView(Answered):
     """One night: the version it made, what it learned, and what was found of it. ``exam``: see the page on nights."""
 
@@ -52,6 +64,7 @@ class NightView(Answered):
     at: AwareDatetime
     parent: str | None = None
     lessons: list[LessonView]
+    counts: NightCounts
     stats: Json
     exam: Json | None = None
     verdict: VerdictView | None = None
@@ -94,17 +107,20 @@ class SaidDecision(Answered):
 
 
 class Conversation(Answered):
-    """The answers of one session, oldest first; one that has no session stands alone."""
+    """The answers of one session, oldest first; one that has no session stands alone. ``more``: older answers of it are
+    not told, or may not be."""
 
     session: str | None = None
     user: str | None = None
+    more: bool
     decisions: list[SaidDecision]
 
 
 class ConversationList(Answered):
-    """The newest conversations, newest first."""
+    """The newest conversations, newest first. ``more``: there are older ones, or may be."""
 
     conversations: list[Conversation]
+    more: bool
 
 
 class ComparedToken(Answered):

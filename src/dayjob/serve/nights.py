@@ -9,6 +9,7 @@ import hashlib
 import uuid
 from collections.abc import Sequence
 
+import orjson
 from starlette.responses import Response
 
 from dayjob.endings import Conflict, Erased, Forbidden, Invalid, NotFound, OutcomeKind, Overloaded, Receipt
@@ -17,49 +18,83 @@ from dayjob.journal.notes import TEACHING
 from dayjob.journal.plain import iso
 from dayjob.journal.writes import append_outcome
 from dayjob.records import Json, Outcome, Verdict, Version, Written
-from dayjob.serve.adapters import asked_user, language_only
+from dayjob.serve.adapters import asked_limit, asked_user, language_only
 from dayjob.serve.auth import Scope
 from dayjob.serve.call import Call, answer
 from dayjob.serve.notes import find_note
 from dayjob.serve.views import verdict_view
 
 MOST_NIGHTS = 100
+USUAL = 10
+MOST_TOLD = 200  # lessons, and questions, of one night
+BUDGET = 4 << 20  # bytes of lessons and questions in one answer: an equal share for each night
+MOST_SHARE = BUDGET // 8  # of one night, however few are asked for
+VERDICTS = 10  # read for each night: one may be held several times
 _UNLEARNED = uuid.UUID("0d6cf6cb-7f2f-4f5e-8a3c-0b8c8d3f4e52")  # names the retraction of an outcome
 
 
 async def list_nights(call: Call) -> Response:
-    """The nights of the tenant's layer, or of a person's; newest first."""
+    """The nights of the tenant's layer, or of a person's, newest first; or the one that made a version."""
     policy, user = call.path("name"), asked_user(call)
     language_only(call, policy)
-    return answer({"nights": await asyncio.to_thread(_nights, call, policy, user)})
+    limit = asked_limit(call, most=MOST_NIGHTS, usual=USUAL)
+    return await asyncio.to_thread(_nights, call, policy, user, version=call.query("version") or None, limit=limit)
 
 
-def _nights(call: Call, policy: str, user: str | None) -> list[Json]:
+def _nights(call: Call, policy: str, user: str | None, *, version: str | None, limit: int) -> Response:
     control, tenant = call.hub.control, call.tenant
     address = address_of(control, tenant, policy, user)
-    found = [version for version in control.versions(tenant, address) if version.number > 0][::-1][:MOST_NIGHTS]
-    verdicts = {verdict.challenger: verdict for verdict in control.verdicts(tenant, address, limit=10 * MOST_NIGHTS)}
+    found = control.versions(tenant, address) if version is None else [control.version(tenant, address, version)]
+    found = [each for each in found if each.number > 0][::-1][:limit]
+    said = control.verdicts(tenant, address, challenger=version, limit=VERDICTS * limit)
+    verdicts = {verdict.challenger: verdict for verdict in said}
     readable = _Readable(call, policy, user)
-    return [_night(call, version, verdicts.get(version.name), readable) for version in found]
+    share = min(MOST_SHARE, BUDGET // max(1, len(found)))
+    nights = [_night(call, each, verdicts.get(each.name), readable=readable, share=share) for each in found]
+    return answer({"nights": nights})
 
 
-def _night(call: Call, version: Version, verdict: Verdict | None, readable: "_Readable") -> Json:
+def _night(call: Call, version: Version, verdict: Verdict | None, *, readable: "_Readable", share: int) -> Json:
     control, address = call.hub.control, (version.tenant, version.policy)
     told = control.state(*address, f"night/{version.name}") or {}
-    lessons = list(told.get("lessons", ()))
+    exam = control.state(*address, f"exam/{version.name}")
+    lessons: list[Json] = list(told.get("lessons", ()))
     shown = readable.among(lessons)
-    families = {lesson["family"] for lesson in lessons if lesson["id"] in shown}
+    families = None if readable.all else {lesson["family"] for lesson in lessons if lesson["id"] in shown}
+    asked = [] if exam is None else [_question(one, families) for one in exam.get("questions", ())]
+    fitting = _fitting([_lesson(lesson, readable=lesson["id"] in shown) for lesson in lessons], share // 2)
+    questions = _fitting(asked, share // 2)
     return {
         "version": version.name,
         "status": version.status.value,
         "recipe": version.recipe,
         "at": iso(version.created_ms),
         "parent": version.parent,
-        "lessons": [_lesson(lesson, readable=lesson["id"] in shown) for lesson in lessons],
+        "lessons": fitting,
+        "counts": {
+            "lessons": len(lessons),
+            "learned": sum(bool(one.get("learned")) for one in lessons),
+            "lessons_omitted": len(lessons) - len(fitting),
+            "questions": len(asked),
+            "right_before": sum(bool(one["right_before"]) for one in asked),
+            "right_after": sum(bool(one["right_after"]) for one in asked),
+            "questions_omitted": len(asked) - len(questions),
+        },
         "stats": told.get("stats", {}),
-        "exam": _exam(control.state(*address, f"exam/{version.name}"), None if readable.all else families),
+        "exam": None if exam is None else exam | {"questions": questions},
         "verdict": None if verdict is None else verdict_view(verdict),
     }
+
+
+def _fitting(rows: Sequence[Json], room: int) -> list[Json]:
+    """The first of these whose JSON has room; one that is too long by itself is passed over."""
+    out: list[Json] = []
+    for row in rows:
+        size = len(orjson.dumps(row))
+        if size <= room and len(out) < MOST_TOLD:
+            out.append(row)
+            room -= size
+    return out
 
 
 def _lesson(lesson: Json, *, readable: bool) -> Json:
@@ -75,13 +110,11 @@ def _lesson(lesson: Json, *, readable: bool) -> Json:
     }
 
 
-def _exam(exam: Json | None, families: set[str] | None) -> Json | None:
-    """An exam, without the words of questions on other families than these (None: all)."""
-    if exam is None or families is None:
-        return exam
-    silence = dict.fromkeys(("asked", "wanted", "before", "after"))
-    questions = [one if one["family"] in families else one | silence for one in exam["questions"]]
-    return exam | {"questions": questions}
+def _question(question: Json, families: set[str] | None) -> Json:
+    """A question of an exam, without its words where it is on another family than these (None: all)."""
+    if families is None or question["family"] in families:
+        return question
+    return question | dict.fromkeys(("asked", "wanted", "before", "after"))
 
 
 class _Readable:
@@ -102,14 +135,13 @@ class _Readable:
 
     def among(self, lessons: Sequence[Json]) -> set[str]:
         """The ids of those that may be read."""
-        return {lesson["id"] for lesson in lessons if self.all or self._may(lesson["id"])}
-
-    def _may(self, lesson: str) -> bool:
-        if lesson not in self._known:
-            own = self._call.principal.user
-            stored = None if own is None else self._call.hub.reader.outcome(self._call.tenant, lesson)
-            self._known[lesson] = stored is not None and stored.record.user == own
-        return self._known[lesson]
+        ids = {lesson["id"] for lesson in lessons}
+        if self.all:
+            return ids
+        own, unknown = self._call.principal.user, sorted(ids - self._known.keys())
+        mine = set() if own is None else self._call.hub.reader.told_by(self._call.tenant, own, outcomes=unknown)
+        self._known |= {one: one in mine for one in unknown}
+        return {one for one in ids if self._known[one]}
 
 
 async def delete_lesson(call: Call) -> Response:

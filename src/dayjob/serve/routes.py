@@ -84,7 +84,8 @@ ROUTES: tuple[Route, ...] = (
     ),
     Route(
         method="GET", path="/v1/policies/{name}/nights", handler=nights.list_nights, scope=LEARN,
-        summary="What each night learned", answer=spoken.NightList, query=(("user", False),),
+        summary="What each night learned", answer=spoken.NightList,
+        query=(("user", False), ("limit", False), ("version", False)),
         note="What people said is told, of the tenant's nights, to admin keys; of a person's, to keys that may speak "
         "for them.",
     ),

@@ -1,13 +1,17 @@
 """The small office, trained once and kept between runs."""
 
 import hashlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 import transformers
 
+from dayjob.policies.tokens import Tokens
 from tests.learn.language import world
+from tests.learn.language.desk import Desk
+from tests.policies.language.worlds import byte_tokenizer
 
 
 @pytest.fixture(scope="session")
@@ -27,3 +31,11 @@ def office(request):
 def quiet():
     """No progress bars of other people's libraries."""
     transformers.logging.disable_progress_bar()
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Iterator[Desk]:
+    """An office's journal, whose model reads bytes."""
+    one = Desk(tmp_path / "data", Tokens(byte_tokenizer()))
+    yield one
+    one.close()

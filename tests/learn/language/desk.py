@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dayjob.endings import Ending, OutcomeKind, Receipt, Role
+from dayjob.endings import Ending, NoteScope, OutcomeKind, Receipt, Role
 from dayjob.fakes import fake_generation, fake_outcome
 from dayjob.learn.language.collect import Gathered, Layer, collect
 from dayjob.learn.language.splits import Asking
@@ -16,10 +16,12 @@ from dayjob.memory.lessons import last_question
 from dayjob.memory.notes import Question
 from dayjob.memory.render import with_notes
 from dayjob.policies.tokens import Tokens, pack_ids
-from dayjob.records import Choice, Decision
+from dayjob.records import Choice, Decision, Json
 from tests.memory.office import POLICY, Office
 
 TENANT, BASE = "t", "tiny"
+VERSIONS = ("v0-baseline", "v1-0a1b2c3d")  # of the tenant's layer
+OWN = "v1-4e5f6a7b"  # of a person's
 
 
 class Desk(Office):
@@ -31,9 +33,11 @@ class Desk(Office):
 
     def chat(
         self, question: str, *, user: str | None = "ann", session: str | None = None,
-        said: Sequence[str] = ("no idea",), before: Sequence[tuple[str, str]] = (), system: str = "", **fields,
+        said: Sequence[str] = ("no idea",), before: Sequence[tuple[str, str]] = (), system: str = "",
+        writer: str = "v0-baseline", **fields,
     ) -> Decision:  # fmt: skip
-        """An answer, or several, in the journal. ``before``: earlier turns; ``fields``: of the decision."""
+        """An answer, or several, in the journal. ``before``: earlier turns; ``writer``: the version that wrote its
+        tokens; ``fields``: of the decision."""
         messages = [{"role": "system", "content": system}] if system else []
         for asked, answered in before:
             messages += [{"role": "user", "content": asked}, {"role": "assistant", "content": answered}]
@@ -50,7 +54,7 @@ class Desk(Office):
             decision.generation, base=BASE, messages=tuple(messages), notes=placed.ids,
             prompt_ids=pack_ids(self.tokens.render(with_notes(messages, placed.text))),
             bare_ids=pack_ids(self.tokens.render(messages)) if placed.ids else b"",
-            choices=tuple(self.choice(text) for text in said),
+            choices=tuple(self.choice(text, writer) for text in said),
         )  # fmt: skip
         decision = replace(
             decision, tenant=TENANT, id=str(uuid.UUID(int=number)), user=user, session=session, generation=generation,
@@ -59,13 +63,13 @@ class Desk(Office):
         assert self.store.append_decision(decision).result().receipt is Receipt.RECORDED
         return decision
 
-    def choice(self, text: str) -> Choice:
+    def choice(self, text: str, writer: str) -> Choice:
         """A whole answer, its end included, each token drawn with log-probability -.5."""
         ids = (*self.tokens.encode(text), min(self.tokens.end_ids))
         drawn = np.full(len(ids), -0.5, "<f4").tobytes()
         return Choice(
             token_ids=pack_ids(ids), model_logprobs=drawn, sample_logprobs=drawn,
-            versions=(("v0-baseline", len(ids)),), seed=1, ending=Ending.STOP, text=text,
+            versions=((writer, len(ids)),), seed=1, ending=Ending.STOP, text=text,
         )  # fmt: skip
 
     def tell(
@@ -89,7 +93,8 @@ class Desk(Office):
     def gather(self, *, user: str | None = "ann", method: str = "consolidate", until: int | None = None) -> Gathered:
         """What a layer gets."""
         layer = Layer(
-            tenant=TENANT, policy=POLICY, user=user, base=BASE, method=method, silent=frozenset(self.silent)
+            tenant=TENANT, policy=POLICY, user=user, base=BASE, method=method, silent=frozenset(self.silent),
+            versions=VERSIONS,
         )  # fmt: skip
         reader = self.memory._reader
         newest = reader.last_seq() if until is None else until
@@ -98,3 +103,13 @@ class Desk(Office):
     def askings(self, **layer) -> dict[str, Asking]:
         """What a layer learns from, is stopped by and is asked about, by the last question."""
         return {last_question(one.lesson.question): one for one in self.gather(**layer).split.askings}
+
+
+def share(desk: Desk, note: str) -> None:
+    """Make a note the tenant's."""
+    desk.memory.share(desk.memory.find(TENANT, [POLICY], note), scope=NoteScope.TENANT, by="admin")
+
+
+def content(messages: Sequence[Json]) -> list[str]:
+    """The words of a conversation."""
+    return [one["content"] for one in messages]

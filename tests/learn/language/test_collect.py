@@ -1,40 +1,19 @@
 """From a journal to a night's material: whose words teach which layer, and what is known of each question."""
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
-from dayjob.endings import NoteScope, OutcomeKind, Role
+from dayjob.endings import OutcomeKind, Role
 from dayjob.learn.language import collect as module
 from dayjob.learn.language.exercises import wants
 from dayjob.learn.language.recipes import RECIPES
 from dayjob.learn.language.splits import Asking
 from dayjob.memory.lessons import last_question
 from dayjob.memory.render import HEAD
-from dayjob.policies.tokens import Tokens
-from tests.learn.language.desk import TENANT, Desk
+from tests.learn.language.desk import TENANT, VERSIONS, Desk, content, share
 from tests.memory.office import POLICY
-from tests.policies.language.worlds import byte_tokenizer
 
 OPEN, OPENING = "When does the office open?", "At what time does the office open?"
 THUMB = OutcomeKind.THUMB
-
-
-@pytest.fixture
-def desk(tmp_path: Path) -> Iterator[Desk]:
-    one = Desk(tmp_path / "data", Tokens(byte_tokenizer()))
-    yield one
-    one.close()
-
-
-def share(desk: Desk, note: str) -> None:
-    found = desk.memory.find(TENANT, [POLICY], note)
-    desk.memory.share(found, scope=NoteScope.TENANT, by="admin")
-
-
-def content(messages) -> list[str]:
-    return [one["content"] for one in messages]
 
 
 def test_a_correction_is_asked_as_it_was_and_as_it_was_answered_with_it_since(desk: Desk):
@@ -154,7 +133,8 @@ def test_the_tenants_layer_learns_no_persons_note_nor_what_was_answered_with_one
     desk.tell(desk.chat(OPENING), THUMB, 1)
     desk.tell(desk.chat("Who are you?"), THUMB, 1)
     desk.tell(desk.chat("And then?", before=[(OPENING, "At 9:15.")]), THUMB, 1)
-    desk.tell(desk.chat("And then?", user="bob", before=[("What is 2 + 2?", "4")]), THUMB, 1)
+    desk.chat("What is 2 + 2?", user="bob", said=("4",))
+    desk.tell(desk.chat("And then?", user="bob", before=[("What is  2 + 2?", "4 ")]), THUMB, 1)
     found = desk.gather(user=None, method="preferences")
     assert [content(one.lesson.question)[-1] for one in found.split.askings] == ["Who are you?", "And then?"]
     asked = [
@@ -310,7 +290,9 @@ def test_only_the_newest_decisions_are_read_but_what_a_note_speaks_of_is_always_
 
 def test_another_bases_answers_teach_nothing(desk: Desk):
     desk.correct(OPEN, "At 9:15.")
-    layer = module.Layer(tenant=TENANT, policy=POLICY, user="ann", base="other", method="consolidate")
+    layer = module.Layer(
+        tenant=TENANT, policy=POLICY, user="ann", base="other", method="consolidate", versions=VERSIONS
+    )  # fmt: skip
     reader = desk.memory._reader
     found = module.collect(reader, desk.memory, layer=layer, tokens=desk.tokens, until=reader.last_seq())
     assert found.split.askings == ()

@@ -1,6 +1,7 @@
 """From a journal to an adapter that serves: a layer's night over a real journal, control.db and a tiny random model."""
 
 import asyncio
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from dayjob.cli.bases import find_adapter
 from dayjob.endings import Invalid, JobState, NoteScope, NoteState, OutcomeKind, PolicyKind, VersionStatus
 from dayjob.journal import jobs
+from dayjob.journal.control import put_state
 from dayjob.journal.layers import address_of, withdraw
 from dayjob.journal.notes import note_events
 from dayjob.journal.steering import override, taint
@@ -242,26 +244,69 @@ def test_a_tenants_champion_is_built_again_without_somebody_who_was_erased(night
     assert night.control.pointers(TENANT, POLICY).champion == "v0-baseline", "nobody else had taught it"
 
 
-def test_what_was_taken_back_is_unlearned_by_the_next_night_and_what_came_since_by_the_one_after(night: Night):
+def promote(night: Night, user: str | None) -> Version:
+    """The newest version of a layer, put in front by hand."""
+    version = night.versions(user)[-1]
+    pointers = night.control.pointers(TENANT, night.address(user))
+    override(night.control, pointers, version=version, reason="a test", evidence={})
+    return version
+
+
+def forget(night: Night, note: str) -> None:
+    night.desk.memory.delete(night.desk.memory.find(TENANT, [POLICY], note), by="ann")
+
+
+def learned(night: Night, user: str | None) -> set[str]:
+    """What the newest version of a layer was taught."""
+    return {one["asked"] for one in night.state(f"night/{night.versions(user)[-1].name}", user)["lessons"]}
+
+
+def test_what_a_person_took_back_is_unlearned_by_the_next_night(night: Night):
     notes = [night.desk.correct(question, text) for question, text in ((OPEN, "9:15"), ("Where?", "Below"))]
-    first = night().result["challenger"]
-    address, version = night.address(), night.versions()[0]
-    override(night.control, night.control.pointers(TENANT, address), version=version, reason="a test", evidence={})
-    night.desk.correct("Which?", "That")
-    night.desk.memory.delete(night.desk.memory.find(TENANT, [POLICY], notes[0]), by="ann")
-    job = night()
-    serving = night.control.version(TENANT, address, night.control.pointers(TENANT, address).champion)
-    assert "without what was taken back (1 of" in job.result["reason"]
-    assert (serving.number, serving.to_seq) == (2, version.to_seq), "the same range, without that lesson"
-    assert [one["asked"] for one in night.state(f"night/{serving.name}")["lessons"]] == ["Where?"]
-    assert night.control.version(TENANT, address, first).status is VersionStatus.ROLLED_BACK
-    assert night.learner().step(watch_counts=False), "it asked for another night by itself"
-    newest = night.versions()[-1]
-    assert {one["asked"] for one in night.state(f"night/{newest.name}")["lessons"]} == {"Where?", "Which?"}
-    assert not night.learner().step(watch_counts=False)
-    night.desk.memory.delete(night.desk.memory.find(TENANT, [POLICY], notes[1]), by="ann")
-    assert night().result["reason"].startswith("nothing was taught")
-    assert night.control.pointers(TENANT, address).champion == "v0-baseline", "nothing else was taught in that range"
+    night()
+    promote(night, "ann")
+    forget(night, notes[0])
+    name = night().result["challenger"]
+    assert (learned(night, "ann"), night.state(f"exam/{name}")["unlearned"]) == ({"Where?"}, 1)
+    promote(night, "ann")
+    forget(night, notes[1])
+    assert "all that was taught was taken back" in night().result["reason"]
+    assert night.control.pointers(TENANT, night.address()).champion == "v0-baseline"
+
+
+def test_what_everybody_unlearns_brings_nothing_new_in_without_proof(night: Night):
+    for user, question, text in (("ann", OPEN, "9:15"), ("bob", "Where?", "Below")):
+        night.share(night.desk.correct(question, text, user=user))
+    night(user=None)
+    champion = promote(night, None)
+    night.share(night.desk.correct("Which?", "That", user="cid"))
+    forget(night, next(one.id for one in night.desk.memory.for_training(TENANT, POLICY, user=None, version="")
+                       if one.asked == OPEN))  # fmt: skip
+    first = night(user=None).result["challenger"]
+    version = night.control.version(TENANT, POLICY, first)
+    assert (version.to_seq, night.state(f"exam/{first}", None)["unlearned"]) == (champion.to_seq, 1)
+    assert learned(night, None) == {"Where?"}
+    second = night(user=None).result["challenger"]
+    assert night.state(f"exam/{second}", None)["unlearned"] == 0, "an ordinary night, which has to prove itself"
+    assert learned(night, None) == {"Where?", "Which?"}
+
+
+def test_files_of_a_version_without_a_row_are_swept_and_answers_of_the_tainted_forgotten(night: Night):
+    night.share(night.desk.correct(OPEN, "9:15", user="ann"))
+    night(user=None)
+    champion = promote(night, None)
+    orphan = night.desk.root / "versions" / TENANT / POLICY / "v9-00000000"
+    shutil.copytree(night.desk.root / "versions" / TENANT / POLICY / champion.name, orphan)
+    night.learner()
+    assert night.files() == {champion.name}
+    night.share(night.desk.correct("Where?", "Below", user="bob"))
+    second = night(user=None).result["challenger"]
+    exam = night.state(f"exam/{second}", None)
+    with night.control.write() as db:
+        asked = {"asked": OPEN, "before": "9:15", "after": "9:15"}
+        put_state(db, TENANT, POLICY, name=f"exam/{second}", state=exam | {"questions": [asked]})
+    taint(night.control, TENANT, [(POLICY, champion.name)])
+    assert night.state(f"exam/{second}", None)["questions"] == [asked | {"before": ""}]
 
 
 def test_where_nothing_was_taught_there_is_no_version_and_it_is_said(night: Night):

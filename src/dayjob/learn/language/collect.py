@@ -4,10 +4,12 @@ Whose words teach what (promise 8):
 
 - A *person's* layer learns their own notes and the tenant's, from their own conversations and verdicts and from the
   tenant's notes in the notes' own words; from nobody else's.
-- The *tenant's* layer learns the tenant's notes, and from everybody's conversations and verdicts that hold nothing of a
-  person's own notes: neither in the context of the answer, nor, once somebody had such a note in a context, in what was
-  answered earlier in their conversation. Of the conversation behind a shared note nothing is taught that the note does
-  not show.
+- The *tenant's* layer learns the tenant's notes, and from everybody's conversations and verdicts that hold nothing that
+  is a person's own. An answer is a person's own where a note of theirs stood in its context, where the adapter that was
+  made for them wrote it (it knows such notes by heart), and where they opted out. What was answered later in the same
+  session, or with earlier answers to the same person in the conversation, is left out as well, and so is a conversation
+  that holds an answer which is not among those read: whose it was is not known. Of the conversation behind a shared
+  note nothing is taught that the note does not show.
 - People who opted out teach nothing; answers of a version that a request named, and of ``explore: false``, neither.
 
 An asking of a note is the question that it speaks of, and each later one that was answered with the note in context.
@@ -29,6 +31,7 @@ from dayjob.endings import Ending, Invalid, OutcomeKind, Role
 from dayjob.journal.readers import Reader
 from dayjob.learn.language.lessons import Lesson, Material, Messages, Rehearsal
 from dayjob.learn.language.readings import (
+    Commons,
     Read,
     judging,
     read_of,
@@ -60,13 +63,15 @@ BY_VERDICT = ("accept-reject", "preferences", "published-sft", "published-grpo")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layer:
     """Which layer learns, and how: ``user`` None is the tenant's; ``base`` the base model's name; ``budget`` tokens of
-    notes in a context."""
+    notes in a context; ``versions`` the names of all versions of the tenant's layer: what another one wrote is a
+    person's own."""
 
     tenant: str
     policy: str
     user: str | None
     base: str
     method: Method
+    versions: Collection[str]
     budget: int = 512
     silent: Collection[tuple[str, str]] = ()
 
@@ -108,7 +113,6 @@ class _Found:
     askings: defaultdict[str, deque[Read]] = field(default_factory=lambda: defaultdict(_newest_askings))  # by note
     judged: deque[Read] = field(default_factory=lambda: deque(maxlen=MOST_JUDGED))
     recent: deque[Read] = field(default_factory=lambda: deque(maxlen=2 * MOST_REHEARSALS))
-    guarded: set[str] = field(default_factory=set)  # people and sessions whose own notes stood in a context before
 
 
 class _Collecting:
@@ -123,13 +127,14 @@ class _Collecting:
             else memory.for_training(*address, user=layer.user, version="", until=until, control=control)
         )  # fmt: skip
         self._notes = NightNotes(own, tenant)
-        self._tenants = frozenset(one.id for one in tenant)
         self._speakers = memory.speakers(*address, until=until)
         # What once stood in a context has to be known to be read again; what was deleted is in none of these.
         known = tenant if layer.user is None else memory.listed(*address, version="", user=layer.user)[0]
         self._known = {one.id: one for one in (*known, *self._notes.by_id.values())}
         self._silent = {user for owner, user in layer.silent if owner == layer.tenant}
+        self._commons = Commons(notes=[one.id for one in tenant], versions=layer.versions, silent=self._silent)
         self._used: dict[str, Read] = {}
+        self._shown: set[str] = set()  # notes that a teacher reads, or that stood in a context of what is used
         self._found = _Found()
 
     def gathered(self) -> Gathered:
@@ -142,7 +147,9 @@ class _Collecting:
         parts = split(askings, self._traffic())
         notes = {note for one in askings for note in one.notes}
         users = {user for one in self._used.values() for user in one.users}
-        seqs = [one.seq for one in self._used.values()] + [self._notes.by_id[one].seq for one in notes]
+        notes |= self._shown
+        seqs = [one.seq for one in self._used.values()]
+        seqs += [self._known[one].seq for one in notes if one in self._known]
         return Gathered(
             split=parts, users=frozenset(users.union(*map(self._said, notes))),
             from_seq=min(seqs, default=self._until + 1) - 1, to_seq=self._until, decisions=len(self._used),
@@ -162,33 +169,26 @@ class _Collecting:
             outcomes = self._reader.outcomes(self._layer.tenant, page)
             for stored in page:
                 read = self._read(stored, outcomes.get(stored.record.id, ()))
+                self._commons.watch(stored.record)
                 if read is not None:
                     yield read
 
     def _read(self, stored: Stored, outcomes: Sequence[StoredOutcome]) -> Read | None:
         """A decision as this layer may see it; None where it may not teach it."""
         decision = stored.record
-        if decision.generation is None or decision.generation.base != self._layer.base or stored.seq > self._until:
-            return None
-        if decision.role not in FIT_TO_TEACH or not decision.explore or decision.user in self._silent:
+        if not self._may_teach(stored):
             return None
         told = [one for one in outcomes if one.seq <= self._until and one.record.user not in self._silent]
-        read = read_of(stored, told)
-        if self._layer.user is None:
-            return read if self._is_everybodys(read) else None
-        # Where nobody is named, it is of whoever spoke of it.
-        mine = decision.user == self._layer.user or (decision.user is None and self._layer.user in read.users)
-        return read if mine else None
+        # Whoever speaks of a session does not make it theirs: what was said there may be another's.
+        mine = decision.user == self._layer.user if self._layer.user is not None else decision in self._commons
+        return read_of(stored, told) if mine else None
 
-    def _is_everybodys(self, read: Read) -> bool:
-        """Whether nothing of a person's own notes can be in it."""
-        decision = read.decision
-        owner = decision.user if decision.user is not None else decision.session
-        if not self._tenants.issuperset(read.generation.notes):
-            if owner is not None:
-                self._found.guarded.add(owner)
+    def _may_teach(self, stored: Stored) -> bool:
+        """Whether a decision teaches somebody."""
+        decision, generation = stored.record, stored.record.generation
+        if generation is None or generation.base != self._layer.base or stored.seq > self._until:
             return False
-        return not read.went_on or owner not in self._found.guarded
+        return decision.role in FIT_TO_TEACH and decision.explore and decision.user not in self._silent
 
     def _sort(self, read: Read) -> None:
         for note in read.generation.notes:
@@ -199,9 +199,11 @@ class _Collecting:
         self._found.recent.append(read)
 
     def _said(self, note: str) -> frozenset[str]:
-        """Whose words a note is."""
-        user = self._notes.by_id[note].user
-        return self._speakers.get(note, frozenset(() if user is None else (user,)))
+        """Whose words a note is, or was."""
+        if note in self._speakers:
+            return self._speakers[note]
+        told = self._reader.outcome(self._layer.tenant, note)
+        return frozenset(() if told is None or told.record.user is None else (told.record.user,))
 
     # ---- askings of notes
 
@@ -235,8 +237,13 @@ class _Collecting:
         found = self._decision(note.decision) if note.decision and (own or self._layer.user is None) else None
         if found is not None and (own or _is_plain(found.messages, note)):
             yield found, found.messages
-        elif note.asked and not own:
+        elif note.asked and (not own or self._is_nobodys(note.decision)):
             yield None, ({"role": "user", "content": note.asked},)
+
+    def _is_nobodys(self, decision: str | None) -> bool:
+        """Whether a note speaks of an answer to somebody unnamed: then it is the note alone that is its owner's."""
+        stored = self._reader.decision(self._layer.tenant, decision) if decision else None
+        return stored is not None and stored.record.user is None and self._may_teach(stored)
 
     def _decision(self, decision: str) -> Read | None:
         """The decision that a note speaks of, however old; None where it may not teach."""
@@ -283,6 +290,7 @@ class _Collecting:
             last_question(messages), first=first, budget=self._layer.budget,
             count=lambda text: len(tokens.encode(text)), control=tokens.control,
         )  # fmt: skip
+        self._shown.update(placed.ids)
         return tuple(with_notes(messages, placed.text))
 
     # ---- judged answers
@@ -368,6 +376,7 @@ class _Collecting:
 
     def _use(self, read: Read) -> None:
         self._used[read.decision.id] = read
+        self._shown.update(read.generation.notes)
 
 
 def _is_plain(messages: Messages, note: Note) -> bool:

@@ -77,7 +77,7 @@ class _LayerNight:
         found = self._collect(tokens)
         told: Json = {"decisions": found.decisions, "lessons": len(found.split.train)}
         if not found.split.train:
-            return Made(why=NOTHING, told=told)
+            return Made(why=NOTHING, is_empty=True, told=told)
         night = learn_night(
             self._folder, found.material, recipe=self._recipe, seed=SEED, checkpoint=self._work.checkpoint,
             progress=lambda share: self._work.progress(NIGHT_SHARE * share), device=self._device,
@@ -100,6 +100,11 @@ class _LayerNight:
         layer = Layer(
             tenant=self._tenant, policy=self._work.policy.name, user=user, base=self._base,
             method=self._recipe.method, budget=self._nights.notes_tokens, silent=self._control.silent_people(),
+            versions={  # what a version says that learned from somebody erased, may be theirs
+                one.name
+                for one in self._control.versions(self._tenant, self._work.policy.name)
+                if one.status is not VersionStatus.TAINTED
+            },
         )  # fmt: skip
         return collect(self._reader, self._nights.memory, layer=layer, tokens=tokens, until=self._work.until)
 
@@ -119,7 +124,7 @@ class _LayerNight:
             split=found.split, taught=frozenset(taught), suites=suites, canaries=self._nights.canaries
         )  # fmt: skip
         # What learned from somebody erased is asked nothing: its answers would be theirs.
-        is_base = champion.number == 0 or self._work.rebuilds or champion.status is VersionStatus.TAINTED
+        is_base = champion.number == 0 or self._work.tainted or champion.status is VersionStatus.TAINTED
         sides = Sides(
             champion=None if is_base else self._ref(champion.name, champion.digest),
             new=self._ref(stored.version, stored.digest), state=night.state,
@@ -128,7 +133,10 @@ class _LayerNight:
             self._folder, paper, sides=sides, recipe=self._recipe, seed=SEED, device=self._device,
             progress=lambda share: self._work.progress(NIGHT_SHARE + (1 - NIGHT_SHARE) * share),
         )  # fmt: skip
-        against = {"against": champion.name, "personal": is_personal(self._address)}
+        against = {
+            "against": self._work.baseline if is_base else champion.name, "personal": is_personal(self._address),
+            "unlearned": self._work.unlearned,
+        }  # fmt: skip
         notes = {
             "learned": sorted(marked.holds),
             "right": sorted(one for one, holds in marked.holds.items() if holds),

@@ -1,4 +1,4 @@
-"""One decision as a night reads it, and what people made of its answer. Pure.
+"""One decision as a night reads it, whose it is, and what people made of its answer. Pure.
 
 The journal's rules: what was retracted was not said, of several words the last holds, and a word on an answer comes
 before one on its session.
@@ -6,7 +6,7 @@ before one on its session.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,7 +15,8 @@ from dayjob.endings import Ending, OutcomeKind
 from dayjob.journal.join import surviving
 from dayjob.learn.language.lessons import Lesson, Messages, Verdict
 from dayjob.learn.language.splits import Key, key_of
-from dayjob.records import Choice, Decision, Generation, Json, Outcome, Stored, StoredOutcome
+from dayjob.memory.lessons import last_question
+from dayjob.records import IMPORTED, Choice, Decision, Generation, Json, Outcome, Stored, StoredOutcome
 
 VERDICTS: dict[OutcomeKind, Verdict] = {
     OutcomeKind.ACCEPT: "accept",
@@ -63,6 +64,66 @@ def read_of(stored: Stored, outcomes: Sequence[StoredOutcome]) -> Read:
     # What was said of a session before this decision was made does not speak of it (`journal.join`).
     told = surviving([one for one in outcomes if one.seq > stored.seq])
     return Read(stored.seq, stored.record, stored.record.generation, told)
+
+
+class Commons:
+    """Which decisions of a journal, watched oldest first, hold nothing that is a person's own.
+
+    An answer is a person's own where a note of theirs stood in its context, where a version that is not the tenant's
+    wrote it, and where they opted out. What follows on one is theirs too, as is what follows on an answer that was
+    never watched.
+    """
+
+    def __init__(self, *, notes: Iterable[str], versions: Iterable[str], silent: Collection[str]) -> None:
+        """``notes`` and ``versions``: the tenant's. ``silent``: people who opted out."""
+        self._notes, self._writers, self._silent = frozenset(notes), {*versions, IMPORTED}, silent
+        self._guarded: set[tuple[str, str | None]] = set()  # ("user" or "session", name) who got what is a person's own
+        self._open: set[tuple[str, str]] = set()  # (question, answer) of all else
+
+    def watch(self, decision: Decision) -> None:
+        """Remember what later turns may hold, whether or not this one may teach."""
+        if decision.generation is None:
+            return
+        if self._is_a_persons(decision, decision.generation):
+            named = (("user", decision.user), ("session", decision.session))
+            self._guarded |= {(what, name) for what, name in named if name is not None}
+        elif decision in self:
+            asked = _plain(last_question(decision.generation.messages))
+            self._open |= {(asked, _plain(choice.text)) for choice in decision.generation.choices}
+
+    def __contains__(self, decision: Decision) -> bool:
+        """Whether nothing that is a person's own can be in it, as far as was watched."""
+        generation = decision.generation
+        if generation is None or self._is_a_persons(decision, generation):
+            return False
+        if ("session", decision.session) in self._guarded:
+            return False
+        earlier = _earlier_answers(generation.messages)
+        if not earlier or IMPORTED in _writers(decision, generation):  # what was imported are whole conversations
+            return True
+        return ("user", decision.user) not in self._guarded and earlier <= self._open
+
+    def _is_a_persons(self, decision: Decision, generation: Generation) -> bool:
+        noted = not self._notes.issuperset(generation.notes)
+        return noted or decision.user in self._silent or not _writers(decision, generation) <= self._writers
+
+
+def _writers(decision: Decision, generation: Generation) -> set[str]:
+    """The versions that answered, and `IMPORTED` where that is who did."""
+    return {decision.version, *(name for choice in generation.choices for name, _ in choice.versions)}
+
+
+def _earlier_answers(messages: Messages) -> set[tuple[str, str]]:
+    """(question, answer) of every answer that a conversation holds, whatever their blanks."""
+    return {
+        (_plain(last_question(messages[:at])), _plain(str(one.get("content") or "")))
+        for at, one in enumerate(messages)
+        if one["role"] == "assistant"
+    }
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.split())
 
 
 def judging(read: Read, index: int | None) -> list[StoredOutcome]:

@@ -19,8 +19,9 @@ place("limit").value = query.get("limit");
 
 everyLook(async () => {
   try {
-    const [{ conversations }, notes] = await Promise.all([call(`${base}/conversations?${query}`), known()]);
+    const [{ conversations, more }, notes] = await Promise.all([call(`${base}/conversations?${query}`), known()]);
     fault("");
+    place("more").hidden = !more;
     const mark = JSON.stringify([conversations, [...notes]]);
     if (mark === last) return;
     last = mark;
@@ -50,6 +51,7 @@ function conversation(one, notes) {
   put(node, "user", one.user ?? line("nobody"));
   put(node, "about", line(count === 1 ? "about-one" : "about", { n: count, at: when(one.decisions.at(-1).at) }));
   put(node, "session", one.session ? line("session", { session: one.session }) : "");
+  put(node, "older", one.more ? line("older") : "");
   slot(node, "said").replaceChildren(...one.decisions.map((each) => said(each, notes)));
   return node;
 }

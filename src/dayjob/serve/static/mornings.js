@@ -11,6 +11,8 @@ const may = new Set(page.may.split(" "));
 const place = (id) => document.getElementById(id);
 const plot = chart("nights");
 const unlearned = new Set(); // by this page
+const query = new URLSearchParams({ limit: 20 });
+if (user) query.set("user", user);
 let last = "";
 
 place("whose-title").textContent = user ? line("person", { name: user }) : line("everybody");
@@ -23,7 +25,7 @@ document.addEventListener("acted", (event) => {
 
 everyLook(async () => {
   try {
-    const [{ nights }, notes] = await Promise.all([call(`${base}/nights${user ? `?${new URLSearchParams({ user })}` : ""}`), known()]);
+    const [{ nights }, notes] = await Promise.all([call(`${base}/nights?${query}`), known()]);
     const mark = JSON.stringify([nights, [...notes.keys()]]);
     fault("");
     if (mark === last) return;
@@ -76,7 +78,9 @@ function night(one, notes) {
   fold(slot(node, "same"), "same", rows.filter((each) => !each.left_out && each.before !== null && each.before === each.after));
   fold(slot(node, "out"), "out", rows.filter((each) => each.left_out));
   slot(node, "unexamined").hidden = Boolean(one.exam);
-  if (one.exam) examine(node, one.exam);
+  if (one.exam) examine(node, one);
+  const { lessons_omitted: lessons, questions_omitted: questions } = one.counts;
+  put(node, "omitted", lessons || questions ? line("omitted", { lessons, questions }) : "");
   return node;
 }
 
@@ -124,15 +128,14 @@ function lesson(one) {
 
 // ---- its exam ----
 
-const right = (questions, which) => questions.filter((each) => each[which]).length;
 const sum = (rows, name) => rows.reduce((all, each) => all + each[name], 0);
 
-function examine(node, exam) {
+function examine(node, { exam, counts }) {
   slot(node, "exam").hidden = false;
   const { questions = [], taught, suites = [], traffic, rates = [], phrases = [] } = exam;
   const facts = [];
   if (taught?.asked) facts.push(["taught", taught.right_before, taught.right_after, taught.asked]);
-  if (questions.length) facts.push(["unseen", right(questions, "right_before"), right(questions, "right_after"), questions.length]);
+  if (counts.questions) facts.push(["unseen", counts.right_before, counts.right_after, counts.questions]);
   if (suites.length) facts.push(["retained", sum(suites, "right_before"), sum(suites, "right_after"), sum(suites, "asked")]);
   slot(node, "facts").replaceChildren(...facts.map(([name, before, after, asked]) => fact(line(name), line("shift", { before, after, asked }))));
   if (traffic) moved(slot(node, "kl"), traffic);
@@ -174,7 +177,7 @@ function table(node, name, rows) {
 function draw(nights) {
   const share = (part, all) => (all ? part / all : null);
   const taught = nights.map(({ exam }) => share(exam.taught?.right_after, exam.taught?.asked));
-  const unseen = nights.map(({ exam }) => share(right(exam.questions ?? [], "right_after"), exam.questions?.length));
+  const unseen = nights.map(({ counts }) => share(counts.right_after, counts.questions));
   const retained = nights.map(({ exam }) => share(sum(exam.suites ?? [], "right_after"), sum(exam.suites ?? [], "asked")));
   if (!nights.length) return plot.clear();
   const points = { show: true, size: 8 };

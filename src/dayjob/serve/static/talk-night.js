@@ -57,10 +57,8 @@ export class Night {
 
   async judged(version) {
     for (let waited = 0; ; waited++) {
-      const { nights } = await call(`${this.base}/nights?${this.user}`);
-      const night = nights.find((each) => each.version === version);
-      const decided = night && (DECIDED.includes(night.status) || night.verdict);
-      if (decided) return this.told(night);
+      const { nights: [night] } = await call(`${this.base}/nights?${this.user}&${new URLSearchParams({ version })}`);
+      if (DECIDED.includes(night.status) || night.verdict) return this.told(night);
       this.tell({ now: line(waited > PATIENCE_S ? "unjudged" : "judging", { version, s: waited }), share: 1 });
       await pause();
     }
@@ -68,13 +66,12 @@ export class Night {
 
   async told(night) {
     const serves = night.status === "champion";
-    const { version, lessons } = night;
+    const { version, counts } = night;
     const said = element("p");
     const mark = element("span", "", { class: "chip" });
     chip(mark, "status", night.status);
     said.append(mark, ` ${night.verdict?.reason ?? ""}`);
-    const learned = lessons.filter((each) => each.learned).length;
-    const counted = element("p", `${line("counted", { learned, all: lessons.length })} `);
+    const counted = element("p", `${line("counted", { learned: counts.learned, all: counts.lessons })} `);
     counted.append(element("a", line("report"), { href: `/policies/${encodeURIComponent(this.policy)}/mornings?${this.user}` }));
     const verdict = night.verdict ? word("verdict", night.verdict.kind).text : word("status", night.status).text;
     const standing = await call(`${this.base}?${this.user}`).catch(() => null);
