@@ -11,6 +11,7 @@ from dayjob.endings import OutcomeKind, Receipt, Role
 from dayjob.fakes import fake_decision, fake_id
 from dayjob.gate import judge as module
 from dayjob.gate import report, screening
+from dayjob.gate.desk import Desk
 from dayjob.gate.evidence import scaled_reward
 from dayjob.gate.screening import LEAST, screen_again
 from dayjob.journal.join import window_of
@@ -138,3 +139,13 @@ def test_a_screening_finds_what_was_judged_under_any_number_of_newer_decisions(
     every = reader.decisions(*KEY)[0]
     found = screening.newest_closed(reader, policy, until=every[2].seq, now_ms=AT)
     assert [joined.stored.seq for joined in found] == [stored.seq for stored in every[:3]]
+
+
+def test_a_look_that_took_long_is_not_repeated_soon_unless_much_is_new() -> None:
+    last = report.Analysis(closed=1_000, at_s=100.0, took_s=2.0, bias=None, body={})
+    few, many = Desk(key=b"k", closed=1_010), Desk(key=b"k", closed=1_250)
+    assert not report.is_due(last, few, now_s=139.9), "twenty times two seconds"
+    assert report.is_due(last, few, now_s=140.0)
+    assert report.is_due(replace(last, took_s=0.01), few, now_s=105.0), "a quick one after some quiet"
+    assert report.is_due(last, many, now_s=100.0)
+    assert not report.is_due(last, replace(few, closed=1_000), now_s=1e6), "nothing is new"

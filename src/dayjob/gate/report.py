@@ -19,7 +19,7 @@ from dayjob.signals.detector import Feedback, feedback
 from dayjob.signals.features import learned_score
 
 QUIET_S = 5.0
-REST = 20.0  # times as long as the last look took: telling people costs at most a twentieth of a core
+REST = 20.0  # times as long as the last look took, where few new decisions came
 FEEDBACK_EVERY = 250  # closed decisions at least between two looks at what the clicks can teach
 LOOK_SHARE = 4  # and a quarter of those on the desk: looking costs in proportion to them
 DRIFT_WINDOW = 100  # uniform draws at position 1 in a window

@@ -83,7 +83,7 @@ def start(plan: Plan) -> Run:
 def _optimizers(model: Qwen3ForCausalLM, plan: Plan) -> tuple[torch.optim.Optimizer, ...]:
     """Muon (Jordan and others, 2024) for the layers' matrices, AdamW for the embedding and what is no matrix.
 
-    With AdamW alone the loss after 50 steps was 3.7 where this gives 2.6, at the same processor time.
+    In a first comparison it learned in far fewer steps than AdamW alone (docs/log.md).
     """
     matrices = [one for name, one in model.named_parameters() if one.ndim == 2 and "embed" not in name]
     rest = [one for name, one in model.named_parameters() if one.ndim != 2 or "embed" in name]

@@ -309,6 +309,18 @@ def test_files_of_a_version_without_a_row_are_swept_and_answers_of_the_tainted_f
     assert night.state(f"exam/{second}", None)["questions"] == [asked | {"before": ""}]
 
 
+def test_what_a_tainted_version_answered_is_not_the_tenants(night: Night, monkeypatch: pytest.MonkeyPatch):
+    night.share(night.desk.correct(OPEN, "9:15", user="ann"))
+    first = night(user=None).result["challenger"]
+    seen, collect = [], module.collect
+    monkeypatch.setattr(module, "collect", lambda *args, layer, **more: seen.append(layer.versions) or collect(
+        *args, layer=layer, **more))  # fmt: skip
+    night(user=None)
+    taint(night.control, TENANT, [(POLICY, first)])
+    night(user=None)
+    assert [first in versions for versions in seen] == [True, False]
+
+
 def test_where_nothing_was_taught_there_is_no_version_and_it_is_said(night: Night):
     job = night()
     assert (job.state, job.result["challenger"]) == (JobState.SUCCEEDED, None)
