@@ -81,6 +81,18 @@ class Ending(StrEnum):
     ABORTED = "aborted"  # whoever asked went away, or the engine was closed
 
 
+class EpisodeEnding(StrEnum):
+    """Why an episode of practice has no further turns."""
+
+    DONE = "done"  # the environment says that the task is over, solved or not
+    UNREADABLE = "unreadable"  # the last action could not be read as one, where the environment allows no second try
+    TURNS = "turns"  # the environment's limit of turns
+    TOKENS = "tokens"  # the actor had no room left for an answer
+    TIMEOUT = "timeout"  # a step took longer than its limit
+    FAILED = "failed"  # the environment's own code failed: not the actor's doing, and never learned from
+    ABORTED = "aborted"  # whoever asked for the episode went away
+
+
 class OutcomeKind(StrEnum):
     """What was learned later about a decision or a session."""
 

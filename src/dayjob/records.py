@@ -10,6 +10,7 @@ from typing import Any
 
 from dayjob.endings import (
     Ending,
+    EpisodeEnding,
     JobState,
     NoteChange,
     NoteScope,
@@ -301,3 +302,36 @@ class Note:
     support: int  # people who say so
     seq: int  # of the newest outcome behind it
     at_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Turn:
+    """What an actor did once in an episode: N tokens behind a prompt, and what the environment gave for it.
+
+    The log-probabilities are those the tokens were drawn with (`policies.engine_protocol`), never recomputed.
+    """
+
+    prompt_ids: tuple[int, ...]  # everything before, as it was read
+    token_ids: tuple[int, ...]  # N, the end token among them
+    logprobs: tuple[float, ...]  # N
+    versions: tuple[str, ...]  # N: who wrote each token
+    text: str
+    reward: float = 0.0  # for this turn alone, where the environment has parts; 0 elsewhere
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trajectory:
+    """One episode of practice: the environment as it can be made again, its seed, what was done and what came of it.
+
+    Attempts of one ``group`` are at one and the same task. ``messages`` is the conversation to its end, without the
+    system's framing of tools; ``reward`` is that of the whole episode, in [0, 1].
+    """
+
+    spec: Json  # what `practice.registry.make` builds the environment from
+    seed: int  # of the task
+    group: str
+    turns: tuple[Turn, ...]
+    messages: tuple[Json, ...]
+    reward: float
+    parts: tuple[tuple[str, float], ...]  # the reward's parts, by name
+    ending: EpisodeEnding
