@@ -25,9 +25,10 @@ LEAK = re.compile(
 
 def commands(group, words: tuple[str, ...] = ("dayjob",)) -> list[str]:
     """ "dayjob serve", "dayjob lab geospot" ...: every command that can be run, groups left out."""
-    inner = getattr(group, "commands", None)
-    if inner is None:
+    if not hasattr(group, "list_commands"):
         return [" ".join(words)]
+    context = group.make_context(words[-1], [], resilient_parsing=True)
+    inner = {name: group.get_command(context, name) for name in group.list_commands(context)}
     return [
         full
         for name, command in sorted(inner.items())

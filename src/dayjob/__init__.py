@@ -5,20 +5,24 @@ take over only when the record proves them better. These are the public names; `
 stand-ins for tests.
 """
 
-from dayjob.client import (
-    ApiError,
-    AsyncClient,
-    Candidate,
-    Client,
-    Feedback,
-    LanguageSpec,
-    Ranked,
-    RankerSpec,
-    Ranking,
-    Unreachable,
-)
+from typing import TYPE_CHECKING
+
 from dayjob.endings import DayjobError, FeedbackState, OutcomeKind, Role, VerdictKind
 from dayjob.version import VERSION as __version__
+
+if TYPE_CHECKING:
+    from dayjob.client import (
+        ApiError,
+        AsyncClient,
+        Candidate,
+        Client,
+        Feedback,
+        LanguageSpec,
+        Ranked,
+        RankerSpec,
+        Ranking,
+        Unreachable,
+    )
 
 __all__ = [
     "ApiError",
@@ -38,3 +42,12 @@ __all__ = [
     "VerdictKind",
     "__version__",
 ]
+
+
+def __getattr__(name: str) -> object:
+    """The client's names, on first use: server, learner and judge start without an HTTP client."""
+    if name not in __all__:
+        raise AttributeError(f"dayjob has no public name {name!r}: it has {', '.join(__all__)}")
+    from dayjob import client
+
+    return getattr(client, name)

@@ -12,30 +12,23 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from dayjob.cli import audit, backup, datasets, doctor, lab, processes, run, serve, steer, transfer
+from dayjob.cli.commands import Commands
 from dayjob.endings import DayjobError
 
 app = typer.Typer(
     name="dayjob",
+    cls=Commands,
     help="A learning loop for deployed models: serve, remember, learn, and promote only what the record proves better.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command()(serve.serve)
-app.command()(processes.learn)
-app.command()(processes.gate)
-app.command()(audit.audit)
-app.command()(steer.versions)
-app.command()(steer.rollback)
-app.command()(steer.freeze)
-app.command()(backup.backup)
-app.command()(transfer.export)
-datasets.add_commands(transfer.import_app)
-app.add_typer(transfer.import_app, name="import")
-app.command()(doctor.doctor)
-app.add_typer(run.run_app, name="run")
-app.add_typer(lab.lab_app, name="lab")
+
+
+@app.callback()
+def _dayjob() -> None:
+    """Its help is the application's."""
+
 
 REMEDIES = {
     errno.ENOENT: "check the path",

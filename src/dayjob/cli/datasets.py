@@ -25,7 +25,7 @@ from rich.console import Console
 
 from dayjob.cli.bases import open_tokens
 from dayjob.cli.output import DataOption, JsonOption, TenantOption, print_json
-from dayjob.cli.transfer import BATCH, baseline, progress_bar, watched
+from dayjob.cli.transfer import BATCH, baseline, import_app, progress_bar, watched
 from dayjob.config import Base, Config, load_config
 from dayjob.endings import Conflict, Ending, Invalid, OutcomeKind, PolicyKind, Receipt, Role
 from dayjob.journal.checks import check_policy
@@ -316,8 +316,5 @@ HELP = {
     Format.OPENAI_DPO: "Take in pairs of answers in OpenAI's format for direct preference optimization.",
 }
 
-
-def add_commands(app: typer.Typer) -> None:
-    """A command for each kind of file."""
-    for format, text in HELP.items():
-        app.command(format.value, help=text)(_command(format))
+for _format, _text in HELP.items():
+    import_app.command(_format.value, help=_text)(_command(_format))
