@@ -14,12 +14,15 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from dayjob.lab import figures, speed_http, speed_journal, speed_learner
+from dayjob.lab import figures, speed_http, speed_journal, speed_language, speed_learner, speed_talk, speed_teach
+from dayjob.lab.clerk_night import model_folder
 from dayjob.lab.speed_load import client_name
 from dayjob.lab.speed_rows import Row
 
 SEED = 0
-VERSIONS = ("dayjob", "apsw", "orjson", "pydantic", "torch", "uvicorn", "uvloop", "vowpalwabbit")
+VERSIONS = (
+    "dayjob", "apsw", "orjson", "pydantic", "torch", "uvicorn", "uvloop", "vowpalwabbit", "transformers", "peft", "trl",
+)  # fmt: skip
 
 
 def run(seconds: float, out_dir: Path, *, rounds: int = 5, decisions: int = 1_000_000, quick: bool = False) -> None:
@@ -35,6 +38,7 @@ def run(seconds: float, out_dir: Path, *, rounds: int = 5, decisions: int = 1_00
         rows += speed_journal.geospot(root, decisions=geospot, seed=SEED)
         rows += speed_learner.measure(root / "learner", learned, compared=compared, rounds=rounds, seed=SEED)
         rows += speed_journal.long(root, decisions=decisions, seed=SEED)
+        rows += _language(root, rounds=rounds, quick=quick)
     result = {
         "command": f"dayjob lab speed --seconds {seconds:g} --rounds {rounds} --decisions {decisions}"
         + (" --quick" if quick else ""),
@@ -43,6 +47,17 @@ def run(seconds: float, out_dir: Path, *, rounds: int = 5, decisions: int = 1_00
     }  # fmt: skip
     _print(result, rows)
     figures.write(out_dir, "speed", result=result, page=_page(result, rows), plot=lambda path: _plot(rows, path))
+
+
+def _language(root: Path, *, rounds: int, quick: bool) -> list[Row]:
+    """Serving and learning of a language model, on shapes of their own, and the clerk behind a server."""
+    sizes = speed_teach.QUICK_SIZES if quick else speed_teach.SIZES
+    load = speed_language.Load(clients=4, answer_tokens=8) if quick else speed_language.Load()
+    return [
+        *speed_talk.measure(root, base=model_folder(None)),
+        *speed_language.measure(root, size=sizes[0], load=load, rounds=rounds, seed=SEED),
+        *speed_teach.measure(root, sizes=sizes, steps=2 if quick else 4, rounds=rounds, seed=SEED),
+    ]
 
 
 def _versions() -> dict[str, str]:
