@@ -136,6 +136,13 @@ CONTRACT: list[tuple[tuple[Any, ...], dict[str, Any], Any, str, Any]] = [
         RANKER,
     ),
     (("put_policy", "talk", LanguageSpec(base="tiny")), {}, {**POLICY, **TALK}, "PUT /v1/policies/talk", TALK),
+    (
+        ("put_policy", "talk", LanguageSpec(base="tiny", alpha=0.01, minimum_effect=0.02, learn_every=50)),
+        {},
+        {**POLICY, **TALK},
+        "PUT /v1/policies/talk",
+        {**TALK, "alpha": 0.01, "minimum_effect": 0.02, "learn_every": 50},
+    ),
     (("policies",), {}, [POLICY], "GET /v1/policies", None),
     (("policy", "geo"), {}, POLICY, "GET /v1/policies/geo", None),
     (("versions", "geo"), {}, [VERSION], "GET /v1/policies/geo/versions", None),

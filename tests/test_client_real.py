@@ -70,9 +70,11 @@ def test_a_job_is_asked_for_and_waited_for(client, policy):
     assert (client.job(job.job).state, client.job(job.job).progress) == (JobState.QUEUED, 0.0)
     with pytest.raises(Unreachable):
         client.wait_job(job.job, timeout_s=0.02, every_s=0.01)
+    dream = client.dream(policy, budget=4.0)
+    assert client.dream(policy).job == dream.job != job.job
     with pytest.raises(ApiError) as refused:
-        client.dream(policy)
-    assert (refused.value.status, refused.value.code) == (422, "not_available")
+        client.dream(policy, user="ann")
+    assert (refused.value.status, refused.value.code) == (422, "invalid")
 
 
 def test_rank_and_feedback(client, policy):

@@ -47,18 +47,20 @@ SAMPLES = {  # as text in the environment, as TOML, as it should come out
     Path: ("d", '"d"', None),
     Base: ("a=/d,", '{a = {path = "/d"}}', (Base(name="a", path="/d"),)),
     Suite: ("a=/d,", '{a = {path = "/d"}}', (Suite(name="a", path="/d"),)),
-    str: ("one, two\n\nthree", '["one, two", "", "three"]', ("one, two", "three")),
+    tuple: ("one, two\n\nthree", '["one, two", "", "three"]', ("one, two", "three")),
+    str: ("words", '"words"', "words"),
+    bool: ("true", "true", True),
 }
 
 
 def kind_of(name: str) -> type:
-    return {"keys": Path, "data": Path, "bases": Base, "suites": Suite, "canaries": str}.get(
+    return {"keys": Path, "data": Path, "bases": Base, "suites": Suite, "canaries": tuple}.get(
         name, type(getattr(Config(), name))
     )
 
 
 @pytest.mark.parametrize(
-    "name", [setting.name for setting in fields(Config) if setting.name not in ("host", "journal")]
+    "name", [setting.name for setting in fields(Config) if setting.name not in ("host", "journal", "dream_author")]
 )
 def test_every_setting_is_read_from_everywhere_with_its_type(tmp_path, name):
     bounded = {"learner_threads": ("3", "3", 3), "holdback": ("0.02", "0.02", 0.02)}
@@ -90,6 +92,8 @@ def test_every_setting_is_read_from_everywhere_with_its_type(tmp_path, name):
         ('host = ""', "host", "127.0.0.1"),
         ("data = 7", "data", "path"),
         ('data = ""', "data", "path"),
+        ("dream_nightly = 1", "dream_nightly", "true or false"),
+        ("dream_budget = 65", "dream_budget", "0.01 to 64"),
         ("bases = 1\nbases = 2", "config", "not TOML"),
         ("bases = [1]", "bases", "[bases.NAME]"),
         ("[bases]\nx = 1", "bases", "[bases.NAME]"),
@@ -128,6 +132,14 @@ def test_a_file_that_does_not_fit_is_refused_by_key_source_and_remedy(tmp_path, 
 )
 def test_an_environment_that_does_not_fit_is_refused(tmp_path, environ, remedy):
     assert remedy in str(refused(tmp_path, environ=environ))
+
+
+@pytest.mark.parametrize("more", ["", '\ndream_author_url = "h"', '\ndream_author_url = "file://h/v1"'])
+def test_a_model_that_writes_environments_needs_its_server(tmp_path, more):
+    refusal = refused(tmp_path, toml='dream_author = "m"' + more)
+    assert refusal.param == "dream_author_url"
+    assert "set both" in str(refusal)
+    load(tmp_path, toml='dream_author = "m"\ndream_author_url = "https://h/v1"')
 
 
 def test_variables_of_clients_and_empty_ones_are_left_alone(tmp_path):
@@ -196,4 +208,4 @@ def test_the_page_of_settings_is_what_the_code_says():
 def test_every_setting_is_documented_once():
     assert [one.name for one in settings()] == [setting.name for setting in fields(Config)]
     assert all(one.doc.endswith(".") and one.env == "DAYJOB_" + one.name.upper() for one in settings())
-    assert [one.name for one in settings() if not one.flag] == ["journal"]
+    assert [one.name for one in settings() if not one.flag] == ["journal", "dream_author_key"]

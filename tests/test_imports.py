@@ -39,6 +39,7 @@ MAY_IMPORT = {
     "scale": (*BASE, "policies", "journal", "practice"),
     "client": ("endings", *CLIENT, "version"),
     "fakes": EVERYTHING,
+    "fakes_practice": EVERYTHING,
     "lab": EVERYTHING,
     "cli": EVERYTHING,
     "__main__": ("cli",),
@@ -57,6 +58,7 @@ TORCH_FREE = (
     "policies.protocol",
     "policies.engine_protocol",
     "client",
+    "practice",
 )
 # What whoever assembles may touch of the server.
 SERVE_DOORS = {

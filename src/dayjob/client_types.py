@@ -173,9 +173,12 @@ class LanguageSpec:
 
     base: str
     recipe: str | None = None
+    alpha: float | None = None
+    minimum_effect: float | None = None
+    learn_every: int | None = None  # pieces of feedback between two nights; 0: by hand
 
     def to_json(self) -> dict[str, Any]:
-        return absent({"kind": "language", "base": self.base, "recipe": self.recipe})
+        return absent({"kind": "language"} | {f.name: getattr(self, f.name) for f in fields(self)})
 
 
 def absent(body: Mapping[str, Any]) -> dict[str, Any]:
@@ -384,9 +387,8 @@ def read(record: type[Record], data: Any, **parsed: Any) -> Record:
     Raises BadAnswer for what is not an object and for a field without a default that is missing.
     """
     if not isinstance(data, Mapping):
-        raise BadAnswer(
-            f"Expected a JSON object for {record.__name__}, got {type(data).__name__}: {str(data)[:200]!r}."
-        )
+        got = f"{type(data).__name__}: {str(data)[:200]!r}"
+        raise BadAnswer(f"Expected a JSON object for {record.__name__}, got {got}.")
     values: dict[str, Any] = {}
     for each in fields(record):  # type: ignore[arg-type]
         if each.name in parsed:

@@ -7,6 +7,7 @@ in ``docs/settings.md`` and ``dayjob doctor`` are all made from those fields.
 import difflib
 import functools
 import math
+import re
 import tomllib
 import typing
 from collections.abc import Callable, Mapping
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Annotated, Any, Final
 
 from dayjob.endings import Invalid
+from dayjob.tables import BASICS as BASICS
 from dayjob.tables import Base as Base
 from dayjob.tables import Suite as Suite
 from dayjob.tables import bases_of, canaries_of, render_tables, suites_of
@@ -86,7 +88,7 @@ class Config:
     ] = ()
     suites: Annotated[
         tuple[Suite, ...],
-        About("Questions that no night may lose: tables `[suites.NAME]`; here `NAME=PATH,NAME=PATH`."),
+        About("More questions that no night may lose: tables `[suites.NAME]`; here `NAME=PATH,NAME=PATH`."),
     ] = ()
     canaries: Annotated[
         tuple[str, ...],
@@ -102,6 +104,18 @@ class Config:
     choices_limit: Annotated[
         int, About("Answers of language policies written or waiting at once; beyond it 429.", 1, 65_536)
     ] = 128
+    dream_nightly: Annotated[bool, About("Dream after every night of a language policy, as a job of its own.")] = False
+    dream_budget: Annotated[
+        float, About("Compute of a dream that names no budget: times that of the night without it.", 0.01, 64)
+    ] = 1.0
+    dream_author: Annotated[
+        str, About("A model that writes environments for dreams, beside the offline author; empty: none.")
+    ] = ""
+    dream_author_url: Annotated[str, About("Where that model is: `http(s)://HOST/v1` with chat completions.")] = ""
+    dream_author_key: Annotated[str, About("The API key of that server. Never on a command line.", secret=True)] = ""
+    dream_author_calls: Annotated[int, About("Most calls of that model in one dream.", 1, 1 << 20)] = 8
+    dream_author_tokens: Annotated[int, About("Most tokens that it may write in one dream.", 1, 1 << 30)] = 60_000
+    dream_author_s: Annotated[float, About("Most time that it may take in one dream.", 0.1, 86_400)] = 600.0
 
     def __post_init__(self) -> None:
         for name, (_, about) in _declared().items():
@@ -109,6 +123,12 @@ class Config:
             if fault:
                 raise Invalid(f"{name}: {fault}", param=name, code="invalid_setting")
         self._check_shares()
+        if self.dream_author and not re.fullmatch(r"https?://[^\s/]+(/\S*)?", self.dream_author_url):
+            raise Invalid(
+                f"dream_author names {self.dream_author!r}, and dream_author_url is no http(s)://HOST/v1: set both",
+                param="dream_author_url",
+                code="invalid_setting",
+            )
 
     def _check_shares(self) -> None:
         """The champion alone must be at least as frequent as the holdback that it is compared with (``gate.watch``)."""
@@ -161,8 +181,11 @@ def load_config(*, flags: Mapping[str, Any], environ: Mapping[str, str], directo
         Invalid: an unknown key or a value that does not fit; the message names the key, its source and the remedy.
     """
     given = {name: value for name, value in flags.items() if value is not None}
-    if "journal" in given:
-        raise Invalid("--journal: others can read a command line; use DAYJOB_JOURNAL or the file", param="journal")
+    for name in given.keys() & {name for name, (_, about) in _declared().items() if about.secret}:
+        message = (
+            f"--{name.replace('_', '-')}: others can read a command line; use {ENV_PREFIX}{name.upper()} or the file"
+        )
+        raise Invalid(message, param=name)
     file = _find_file(given.pop("config", None), environ, directory)
     values: dict[str, Any] = {}
     source_of = dict.fromkeys(_declared(), "default")
@@ -256,6 +279,14 @@ def _bounds(about: About) -> str:
     return f"at least {about.low:g}" if math.isinf(about.high) else f"{about.low:.10g} to {about.high:.10g}"
 
 
+def _truth(raw: Any, _base: Path) -> bool:
+    if isinstance(raw, bool):
+        return raw
+    if isinstance(raw, str) and raw.strip().lower() in ("true", "false"):
+        return raw.strip().lower() == "true"
+    raise ValueError("true or false is needed")
+
+
 def _whole(raw: Any, _base: Path) -> int:
     if isinstance(raw, str) and raw.strip().removeprefix("-").isdecimal() and raw.isascii():
         return int(raw)
@@ -287,6 +318,7 @@ def _path(raw: Any, base: Path) -> Path:
 
 
 _CONVERTERS: Final[dict[Any, Callable[[Any, Path], Any]]] = {
+    bool: _truth,
     int: _whole,
     float: _number,
     str: _text,

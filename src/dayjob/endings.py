@@ -93,6 +93,20 @@ class EpisodeEnding(StrEnum):
     ABORTED = "aborted"  # whoever asked for the episode went away
 
 
+class SandboxEnding(StrEnum):
+    """Why a program in the sandbox runs no longer."""
+
+    EXITED = "exited"  # by itself; its exit status says how
+    KILLED = "killed"  # by a signal: it crashed, or used a system call that ends it
+    WALL = "wall"  # it took longer than its limit
+    CPU = "cpu"  # it computed for longer than its limit
+    MEMORY = "memory"  # its processes together held more than their limit
+    DISK = "disk"  # it made more files than its private /tmp may hold
+    OUTPUT = "output"  # it wrote more than its limit
+    PROTOCOL = "protocol"  # it was to answer one line of JSON for each, and did something else
+    CLOSED = "closed"  # whoever started it needs it no longer
+
+
 class OutcomeKind(StrEnum):
     """What was learned later about a decision or a session."""
 

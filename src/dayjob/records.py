@@ -335,3 +335,4 @@ class Trajectory:
     reward: float
     parts: tuple[tuple[str, float], ...]  # the reward's parts, by name
     ending: EpisodeEnding
+    error: str = ""  # with FAILED and TIMEOUT: what went wrong in the environment

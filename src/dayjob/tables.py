@@ -9,6 +9,7 @@ from dayjob.endings import Invalid
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 MOST_CANARY_CHARS = 500
+BASICS = "basics"  # the suite that ships with dayjob
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,15 +45,17 @@ class Base:
 class Suite:
     """Questions with their right answers that no night may lose, ``[suites.NAME]`` in the file. Raises Invalid.
 
+    One is there without being named, `BASICS`: an empty path leaves it out.
+
     >>> Suite(name="greetings", path="/suites/greetings.jsonl").name
     'greetings'
     """
 
     name: str  # letters, digits, dot, dash and underscore, 64 at most
-    path: str  # an absolute path of a file of JSON lines {"messages": [..], "answer": ".."}
+    path: str  # absolute, of a file of JSON lines {"messages": [..], "answer": ".."}
 
     def __post_init__(self) -> None:
-        if not _NAME.fullmatch(self.name) or not self.path:
+        if not _NAME.fullmatch(self.name) or not (self.path or self.name == BASICS):
             want = "a name of letters, digits, . _ and -, and path = a file of JSON lines"
             raise Invalid(f"suites.{self.name}: {want} are needed", param="suites", code="invalid_setting")
 
@@ -125,4 +128,8 @@ def render_tables() -> list[str]:
         "What no [night](nights.md) may lose. Each is a table `[suites.NAME]` with a `path`, relative to the file, of",
         'JSON lines `{"messages": [{"role": "user", "content": "..."}], "answer": "..."}`. An answer is right when it',
         "is these very words, whatever the spaces between them.",
+        "",
+        "The suite `basics` ships with dayjob: 40 questions of arithmetic, everyday facts and copying that a model is",
+        "to keep right where it has them right; what it never knew costs nothing. Name a `path` in `[suites.basics]`",
+        'to ask other questions in their place, or `path = ""` for none.',
     ]

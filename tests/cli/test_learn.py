@@ -34,18 +34,18 @@ def control(tmp_path: Path) -> Control:
 )
 def test_what_a_policy_cannot_learn_is_said_before_a_job_is_made(control: Control, policy, asked, remedy):
     with pytest.raises(Invalid, match=remedy):
-        processes._check_learnable(control, "default", policy, **{"recipe": None, "user": None} | asked)
-    processes._check_learnable(control, "default", "clerk", recipe="consolidate", user="ann")
+        processes.check_learnable(control, "default", policy, **{"recipe": None, "user": None} | asked)
+    processes.check_learnable(control, "default", "clerk", recipe="consolidate", user="ann")
 
 
 def test_the_learner_is_given_bases_suites_and_canaries_of_the_configuration(control: Control, tmp_path: Path):
-    assert processes._nights(Config(data=control.root), control) is None, "rankers alone"
+    assert processes.make_nights(Config(data=control.root), control) is None, "rankers alone"
     (tmp_path / "config.json").write_text("{}")
     bases = (Base(name="tiny", path=str(tmp_path), device="cuda:1"),)
     settings = Config(
         data=control.root, bases=bases, suites=(Suite(name="s", path="/s.jsonl"),), canaries=("one",), notes_tokens=7
     )  # fmt: skip
-    nights = processes._nights(settings, control)
+    nights = processes.make_nights(settings, control)
     assert nights is not None
     assert nights.find_base("tiny") == tmp_path
     assert (nights.devices, nights.suites) == ({"tiny": "cuda:1"}, {"s": Path("/s.jsonl")})

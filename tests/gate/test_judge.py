@@ -642,7 +642,7 @@ def contents(root: Path) -> bytes:
 def test_nothing_of_an_erased_person_is_left_with_the_judge(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Trials count people: by numbers that nobody can find from a name without the data directory's secret, and that
     go when the person does. The weight that they spent stays, without a name, and is that of whoever comes back."""
-    monkeypatch.setattr(module, "FORGET_S", 0.0)
+    monkeypatch.setattr(seats, "FORGET_S", 0.0)
     name, friend = "ann.of.somewhere@example.org", "bob"
     on_trial(world)
     for user in (name, friend):

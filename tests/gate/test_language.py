@@ -18,6 +18,7 @@ from dayjob.gate.dossier import PATIENCE_MS
 from dayjob.gate.language import LanguageJudge
 from dayjob.gate.seat import Seat
 from dayjob.journal.control import Control
+from dayjob.journal.jobs import unfinished
 from dayjob.journal.readers import Reader
 from dayjob.records import Json, Verdict
 from tests.gate.talks import BASELINE, KEY, SPEC, WINDOW_MS, Talks, open_talks
@@ -243,6 +244,57 @@ def test_a_personal_version_that_harms_or_does_not_hold_is_not_served(
     assert talks.status(name, ann) is status
 
 
+def test_a_persons_first_version_is_ruled_on_against_what_answers_them(talks: Talks) -> None:
+    """The office's champion. An exam against anything else is void: a night that makes another is asked for."""
+    champion, ann = promoted(talks), talks.layer("ann")
+    stale = talks.add(1, record() | HARM, address=ann)
+    talks.step()
+    assert talks.control.pointers(KEY[0], ann).champion == BASELINE
+    said = verdict(talks, ann)
+    assert (said.kind, talks.status(stale, ann)) == (VerdictKind.HOLD, VersionStatus.HELD)
+    assert f"against {BASELINE}, and {champion} serves by now" in said.reason
+    (job,) = unfinished(talks.control)
+    assert (job.policy, job.recipe) == (ann, "consolidate")
+    fresh = talks.add(2, record(against=champion), address=ann)
+    talks.step()
+    assert talks.control.pointers(KEY[0], ann).champion == fresh
+    own = talks.add(3, record(against=champion), address=ann)
+    talks.step()
+    assert talks.status(own, ann) is VersionStatus.HELD, "her own serves by now, whatever the office's does"
+
+
+def test_nobody_is_learned_from_against_their_wish_for_an_exam_that_is_void(talks: Talks) -> None:
+    promoted(talks)
+    ann, ben = talks.layer("ann"), talks.layer("ben")
+    talks.control.set_learns(KEY[0], "ann", False)
+    for address in (ann, ben):
+        talks.add(1, record(), address=address)
+    talks.step()
+    assert [job.policy for job in unfinished(talks.control)] == [ben]
+
+
+def test_a_champion_that_moves_in_the_midst_of_a_look_voids_a_personal_promotion(
+    talks: Talks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    champion, ann = promoted(talks), talks.layer("ann")
+    name = talks.add(1, record(against=champion), address=ann)
+    real = module.turn
+
+    def slow(*arguments: Any, **named: Any) -> Any:
+        found = real(*arguments, **named)
+        if found[0]:
+            talks.control.move(*KEY, change={"champion": BASELINE, "previous": None})
+        return found
+
+    monkeypatch.setattr(module, "turn", slow)
+    talks.judge().step()
+    assert talks.control.pointers(KEY[0], ann).champion == BASELINE
+    assert talks.status(name, ann) is VersionStatus.WAITING
+    monkeypatch.setattr(module, "turn", real)
+    talks.step()
+    assert talks.status(name, ann) is VersionStatus.HELD
+
+
 def test_personal_versions_wait_while_the_policy_is_frozen(talks: Talks) -> None:
     ann = talks.layer("ann")
     (talks.root / "freeze").write_text("champion")
@@ -252,6 +304,18 @@ def test_personal_versions_wait_while_the_policy_is_frozen(talks: Talks) -> None
     (talks.root / "freeze").unlink()
     talks.step()
     assert talks.control.pointers(KEY[0], ann).champion == name
+
+
+def test_one_persons_adapter_is_frozen_alone(talks: Talks) -> None:
+    ann, ben = talks.layer("ann"), talks.layer("ben")
+    talks.control.move(KEY[0], ann, change={"frozen": "champion"})
+    names = {address: talks.add(1, record(), address=address) for address in (ann, ben)}
+    talks.step()
+    assert talks.status(names[ann], ann) is VersionStatus.WAITING
+    assert talks.control.pointers(KEY[0], ben).champion == names[ben]
+    talks.control.move(KEY[0], ann, change={"frozen": ""})
+    talks.step()
+    assert talks.control.pointers(KEY[0], ann).champion == names[ann]
 
 
 @pytest.mark.parametrize("how", ["row", "file"])
@@ -595,6 +659,20 @@ def test_questions_are_read_once_however_often_it_is_a_versions_turn(talks: Talk
     assert trial.evidence.log_e_up == pytest.approx(0.0, abs=1e-9)
 
 
+def test_weights_that_were_held_may_be_tried_anew_at_the_level_that_is_theirs_then(talks: Talks) -> None:
+    """The same content under another name, against another champion: another trial, with the next level of e-LOND."""
+    held = talks.add(1, record(), content=b"the same")
+    talks.step()
+    talks.control.set_status(*KEY, [held], VersionStatus.HELD)
+    talks.control.move(*KEY, change={"challenger": None})
+    champion = promoted(talks, 2)
+    spent = talks.dossier().docket.budget.decided
+    again = talks.add(3, record(won=12, against=champion), content=b"the same")
+    talks.step()
+    assert talks.control.pointers(*KEY).champion == again
+    assert talks.dossier().docket.budget.decided == spent + 1
+
+
 # ---- after a promotion -----------------------------------------------------------------------------------------------
 
 
@@ -766,11 +844,23 @@ def test_another_alpha_ends_a_trial_in_progress(talks: Talks) -> None:
     assert docket.trial.evidence.count == 0
 
 
+def test_the_minimum_effect_of_the_policy_ends_a_trial_that_cannot_reach_it(talks: Talks) -> None:
+    name = on_trial(talks)
+    talks.sessions(150, {BASELINE: 0.6, name: 0.5}, start=0, users=75)
+    talks.step()
+    assert talks.control.pointers(*KEY).challenger == name
+    talks.control.update_spec(*KEY, SPEC | {"minimum_effect": 0.9})
+    talks.sessions(1, {BASELINE: 0.6, name: 0.5}, start=150)
+    talks.step()
+    assert (verdict(talks).kind, talks.status(name)) == (VerdictKind.HOLD, VersionStatus.HELD)
+    assert "minimum effect of 0.9" in verdict(talks).reason
+
+
 # ---- people who were erased ------------------------------------------------------------------------------------------
 
 
 def test_nothing_of_an_erased_person_is_left_with_the_judge(talks: Talks, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "FORGET_S", 0.0)
+    monkeypatch.setattr(seat_module, "FORGET_S", 0.0)
     name = on_trial(talks)
     talks.sessions(8, {BASELINE: 0.5, name: 0.5}, start=0, users=4)
     talks.step()

@@ -13,6 +13,8 @@ from dayjob.policies.protocol import Lists
 from dayjob.policies.ranker import NumpyRanker
 
 QUICK = Debiased(rank=8, ridges=(300.0,), folds=2)
+# Whatever is better on held-out decisions, by however little.
+UNGUARDED = replace(QUICK, proof=1e-9, value_proof=-1e9, least_nats=-1e9, least_chosen=0.0, least_clicks=1)
 
 
 def hits(fitted, drawn, *, losses=False):
@@ -45,10 +47,21 @@ def test_other_candidate_lengths_learn_too(world):
     assert hits(fitted, test) > base_hits(test) + 0.1
 
 
-@pytest.mark.parametrize(("pull", "noise", "seed"), [(1.0, 0.0, 1), (0.0, 1.0, 2), (0.6, 0.4, 1)])
+@pytest.mark.parametrize(("pull", "noise", "seed"), [(0.0, 1.0, 2), (0.6, 0.4, 6)])
 def test_clicks_that_say_nothing_change_nothing(world, pull, noise, seed):
-    fitted = fit(world(1500, seed=seed, pull=pull, noise=noise).replay, shape=(), recipe=QUICK, seed=0)
+    """Chance alone looks better on held-out clicks here: only the proof that is asked for stands before it."""
+    replay, test = world(400, seed=seed, pull=pull, noise=noise).replay, world(200, seed=5)
+    fooled = fit(replay, shape=(), recipe=UNGUARDED, seed=0)
+    assert fooled.stats["kept_baseline"] == 0.0
+    assert hits(fooled, test) < base_hits(test) - 0.2
+    fitted = fit(replay, shape=(), recipe=QUICK, seed=0)
     assert fitted.stats["kept_baseline"] == 1.0
+    assert hits(fitted, test) == base_hits(test)
+
+
+def test_where_everybody_clicks_the_first_place_nothing_looks_better(world):
+    fitted = fit(world(1500, seed=1, pull=1.0).replay, shape=(), recipe=QUICK, seed=0)
+    assert (fitted.stats["kept_baseline"], fitted.stats["level"]) == (1.0, 0.0)
     test = world(200, seed=5)
     assert hits(fitted, test) == base_hits(test)
 

@@ -13,6 +13,7 @@ from dayjob.learn.fit import fit
 from dayjob.learn.recipes import Debiased
 from dayjob.policies.protocol import Lists
 from dayjob.policies.ranker import NumpyRanker
+from tests.learn.test_fit import UNGUARDED
 
 QUICK = Debiased(rank=8, ridges=(300.0,), folds=2)
 
@@ -64,11 +65,20 @@ def test_rewards_alone_teach_a_better_order(world, right, wrong, noise, seed):
     assert fitted.stats["reward_high"] > fitted.stats["reward_low"] + 0.1
 
 
-@pytest.mark.parametrize(("rate", "seed"), [(1.0, 1), (0.95, 2), (0.5, 1), (0.0, 2)])
-def test_praise_for_everything_and_thumbs_at_random_teach_nothing(world, rate, seed):
+def test_thumbs_at_random_teach_nothing(world):
+    """Chance alone looks better on held-out thumbs here: only the proof that is asked for stands before it."""
+    replay, test = paid(world(400, seed=2), right=0.5, wrong=0.5, seed=2), world(200, seed=5)
+    fooled = fit(replay, shape=(), recipe=UNGUARDED, seed=0)
+    assert fooled.stats["kept_baseline"] == 0.0
+    assert better_by(fooled, test)[0] < -0.1
+    assert fit(replay, shape=(), recipe=QUICK, seed=0).stats["kept_baseline"] == 1.0
+
+
+@pytest.mark.parametrize(("rate", "seed"), [(1.0, 1), (0.95, 2), (0.0, 2)])
+def test_praise_for_everything_and_for_nothing_teach_nothing(world, rate, seed):
     replay = paid(world(1500, seed=seed), right=rate, wrong=rate, seed=seed)
     fitted = fit(replay, shape=(), recipe=QUICK, seed=0)
-    assert fitted.stats["kept_baseline"] == 1.0
+    assert (fitted.stats["kept_baseline"], fitted.stats["level"]) == (1.0, 0.0), "nothing looks better"
 
 
 def test_the_mean_rewards_of_right_and_wrong_are_recovered(world):

@@ -89,6 +89,16 @@ def test_a_policy_frozen_at_the_baseline_is_so_for_everybody(service, world, htt
     check_written_by(service, world, ask(http, **by("ann")), 1)
 
 
+def test_a_person_whose_own_adapter_is_frozen_at_the_baseline_gets_what_everybody_gets(service, world, http):
+    promote(http, publish(service, world, 1, user="ann"), user="ann")
+    promote(http, publish(service, world, 2))
+    control = service.hub.control
+    address = address_of(control, "default", "clerk", "ann")
+    for frozen, number in (("baseline", 2), ("champion", 1), ("", 1)):
+        control.move("default", address, change={"frozen": frozen})
+        check_written_by(service, world, ask(http, **by("ann")), number)
+
+
 def test_a_persons_version_is_found_by_name_for_them_alone(service, world, http):
     own, shared = publish(service, world, 1, user="ann"), publish(service, world, 2)
     check_written_by(service, world, ask(http, **by("ann", model=f"clerk@{own}")), 1)

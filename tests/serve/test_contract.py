@@ -148,12 +148,14 @@ def test_every_error_has_a_code_to_branch_on(http):
         http.post("/v1/rank", content=b"x"), http.post("/v1/rank", content=b" " * 100_001, headers=write),
         http.post("/v1/feedback", json={"decision": one, "kind": "click", "item": "z"}),
         http.get("/v1/policies", headers={"Host": "evil.example"}),
-        http.post(f"/v1/policies/{policy}/dream", json={}), http.post(f"/v1/policies/{policy}/rollback", json={}),
+        http.post(f"/v1/policies/{policy}/dream", json={"budget": 65}),
+        http.post(f"/v1/policies/{policy}/dream", json={"user": "ann"}),
+        http.post(f"/v1/policies/{policy}/rollback", json={}),
     ]  # fmt: skip
     assert [(each.status_code, each.json()["error"]["code"]) for each in told] == [
         (404, "not_found"), (404, "not_found"), (405, "method_not_allowed"), (409, "conflict"), (422, "invalid"),
         (422, "unknown_field"), (422, "missing"), (415, "unsupported_media_type"), (413, "too_large"),
-        (422, "refused"), (403, "forbidden"), (422, "not_available"), (409, "conflict"),
+        (422, "refused"), (403, "forbidden"), (422, "invalid"), (422, "invalid"), (409, "conflict"),
     ]  # fmt: skip
 
 

@@ -51,6 +51,7 @@ CALLS = [
     ("PATCH", "/v1/notes/nothing", {"scope": "tenant"}, "admin"),
     ("DELETE", "/v1/notes/nothing", None, "feedback"),
     ("GET", "/v1/policies/geo/nights", None, "learn"),
+    ("GET", "/v1/policies/geo/dreams", None, "learn"),
     ("GET", "/v1/policies/geo/conversations?user=bob", None, "feedback"),
     ("DELETE", "/v1/lessons/nothing", None, "feedback"),
     ("GET", "/v1/decisions/nothing/compare", None, "infer"),

@@ -36,7 +36,9 @@ key = "other"
 tenant = "umbrella"
 scopes = ["admin"]
 """
-OWN = ("/talk/page", "/policies/page/mornings", "/policies/page/conversations", "/policies/page")
+OWN = (
+    "/talk/page", "/policies/page/mornings", "/policies/page/dreams", "/policies/page/conversations", "/policies/page",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,7 +121,7 @@ def test_nothing_on_these_pages_needs_an_inline_script_or_style(served):
 
 
 def test_a_ranker_is_not_talked_to_and_the_first_page_leads_to_whom_one_can_talk(served):
-    for path in ("/talk/ranks", "/policies/ranks/mornings", "/policies/ranks/conversations"):
+    for path in ("/talk/ranks", "/policies/ranks/mornings", "/policies/ranks/dreams", "/policies/ranks/conversations"):
         answer = served.http.get(path)
         assert answer.status_code == 404
         assert "only language policies" in answer.text

@@ -64,7 +64,16 @@ def test_what_is_left_out_has_the_contracts_defaults():
         "reward_range": [0, 1], "outcome_window_s": 60, "explore": {"changed_first": 0.05}, "alpha": 0.05,
         "minimum_effect": 0.01, "learn_every": 2000,
     }  # fmt: skip
-    assert wire.parse_policy_spec(b'{"kind":"language","base":"q"}').recipe == "consolidate"
+    assert wire.parse_policy_spec(b'{"kind":"language","base":"q"}').model_dump() == {
+        "kind": "language", "base": "q", "recipe": "consolidate", "alpha": 0.05, "minimum_effect": 0.01,
+        "learn_every": 0,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("field", ['"alpha":0', '"alpha":1', '"minimum_effect":-1', '"learn_every":-1', '"k":1'])
+def test_what_a_language_policy_cannot_be_judged_by_is_refused(field):
+    with pytest.raises(Invalid, match=field.partition(":")[0].strip('"')):
+        wire.parse_policy_spec(b'{"kind":"language","base":"q",%s}' % field.encode())
 
 
 finite32 = st.floats(-(2.0**49), 2.0**49, width=32)

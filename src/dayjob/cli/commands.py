@@ -12,6 +12,8 @@ COMMANDS: Mapping[str, str] = {
     "serve": "serve:serve",
     "learn": "processes:learn",
     "gate": "processes:gate",
+    "practice": "practice:practice",
+    "dream": "dream:dream",
     "audit": "audit:audit",
     "versions": "steer:versions",
     "rollback": "steer:rollback",

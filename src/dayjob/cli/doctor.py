@@ -18,15 +18,18 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from dayjob.cli.layers import UserOption, adapters, title
 from dayjob.cli.output import DataOption, JsonOption, again, data_of, print_json
 from dayjob.config import load_config
 from dayjob.endings import DayjobError, VersionStatus
 from dayjob.journal import health
 from dayjob.journal.columns import SCHEMA_VERSION
 from dayjob.journal.control import Control
+from dayjob.journal.layers import is_personal, layers
 from dayjob.journal.plain import iso
 from dayjob.journal.readers import Reader
 from dayjob.journal.versions import read_files
+from dayjob.practice import sandbox
 from dayjob.records import Lease, Policy
 
 SYNCS = 20
@@ -60,10 +63,10 @@ OPTIONAL = (
 )
 
 
-def doctor(data: DataOption = None, as_json: JsonOption = False) -> None:
+def doctor(data: DataOption = None, user: UserOption = None, as_json: JsonOption = False) -> None:
     """Say what is installed, what is missing and how to get it. Exit code 1 when something needed is not well."""
     root = data_of(data)
-    findings = [_python(), *_packages(), *look(root)]
+    findings = [_python(), *_packages(), _sandbox(), *look(root, user=user)]
     if as_json:
         print_json([asdict(finding) for finding in findings])
     else:
@@ -77,14 +80,14 @@ def doctor(data: DataOption = None, as_json: JsonOption = False) -> None:
         raise typer.Exit(1)
 
 
-def look(data: Path) -> list[Finding]:
-    """The disk under a data directory, and the directory itself."""
+def look(data: Path, *, user: str | None = None) -> list[Finding]:
+    """The disk under a data directory, and the directory itself; with a person, how their adapters stand."""
     findings: list[Finding] = []
     if data.exists() and not data.is_dir():
         return [Finding(what="data directory", well=False, seen=f"{data} is a file", remedy="name a directory")]
     try:
         findings += [_disk(data), _sync(data)]
-        findings.extend(_looks(data))
+        findings.extend(_looks(data, user))
     except (OSError, DayjobError, apsw.Error) as error:
         remedy = "run as the user that owns it" if isinstance(error, PermissionError) else RESTORE
         findings.append(Finding(what="data directory", well=False, seen=str(error), remedy=remedy))
@@ -110,6 +113,16 @@ def _packages() -> list[Finding]:
             Finding(what=f"optional: {name} ({purpose})", well=present, seen=seen, remedy="" if present else remedy)
         )
     return out
+
+
+def _sandbox() -> Finding:
+    """Whether code that a model wrote can be run here, tried by running some; it is never run otherwise."""
+    missing = sandbox.available()
+    return Finding(
+        what="optional: sandbox (programs that a model wrote)", well=missing is None,
+        seen=sandbox.protection() if missing is None else "not in force: such programs are refused",
+        remedy=missing or "",
+    )  # fmt: skip
 
 
 def _existing(path: Path) -> Path:
@@ -138,7 +151,7 @@ def _sync(data: Path) -> Finding:
     return Finding(what="synced write", well=True, seen=f"{took_ms:.1f} ms")
 
 
-def _looks(data: Path) -> Iterator[Finding]:
+def _looks(data: Path, user: str | None) -> Iterator[Finding]:
     """What there is to see in a data directory; stops at what keeps the rest from being looked at."""
     refused = health.refused(data)
     if refused:
@@ -165,6 +178,8 @@ def _looks(data: Path) -> Iterator[Finding]:
     seen = f"process {served.pid}" if served.pid else ("none runs" if served.known else "unknown on this system")
     yield Finding(what="server", well=True, seen=seen)
     yield from _versions(control, policies)
+    for policy, seen in () if user is None else adapters(control, user):
+        yield Finding(what=f"this person's adapter of {policy}", well=True, seen=seen)
     yield _clock(health.newest_ms(data), now_ms)
     yield from _leases(health.leases(data), now_ms, running=served.pid is not None, data=data)
     yield from _frozen(control)
@@ -200,22 +215,23 @@ def _database(path: Path) -> Finding:
 def _versions(control: Control, policies: Sequence[Policy]) -> Iterator[Finding]:
     """Every version that may serve, byte by byte against its manifest."""
     checked = 0
-    for policy in policies:
-        pointers = control.pointers(policy.tenant, policy.name)
-        for version in control.versions(policy.tenant, policy.name):
+    addresses = [(one, address) for one in policies for address in (one.name, *layers(control, one.tenant, one.name))]
+    for policy, address in addresses:
+        pointers, whose = control.pointers(policy.tenant, address), " --user NAME" if is_personal(address) else ""
+        for version in control.versions(policy.tenant, address):
             if version.number == 0 or version.status in GONE:
                 continue
             checked += 1
             try:
-                read_files(control.root, policy.tenant, policy.name, version.name, digest=version.digest)
+                read_files(control.root, policy.tenant, address, version.name, digest=version.digest)
             except (DayjobError, OSError) as error:
                 serves = version.name == pointers.champion
-                undo = again(f"rollback {policy.name}", control.root, tenant=policy.tenant) if serves else ""
-                retrain = again(f"learn --policy {policy.name}", control.root, tenant=policy.tenant)
+                undo = again(f"rollback {policy.name}{whose}", control.root, tenant=policy.tenant) if serves else ""
+                retrain = again(f"learn --policy {policy.name}{whose}", control.root, tenant=policy.tenant)
                 remedy = f"{undo + ', then ' if serves else ''}{retrain}; or restore it from a backup"
                 yield Finding(
-                    what=f"version {version.name} of {policy.name}" + (", the champion" if serves else ""), well=False,
-                    seen=str(error), remedy=remedy,
+                    what=f"version {version.name} of {title(address)}" + (", the champion" if serves else ""),
+                    well=False, seen=str(error), remedy=remedy,
                 )  # fmt: skip
     yield Finding(what="weights", well=True, seen=f"{checked} versions read and compared with their manifests")
 

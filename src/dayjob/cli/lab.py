@@ -42,11 +42,14 @@ def day(
     pin: Annotated[
         float, typer.Option(help="Share of rounds after which people mark the true place.", min=0, max=1)
     ] = 0.05,
+    clerk: Annotated[bool, typer.Option(help="Office staff talk to the clerk, too: a day and a night.")] = True,
 ) -> None:
     """The main job: users play a live Geospot, the system learns and promotes, the table is printed."""
+    from dayjob.lab.clerk_night import model_folder
     from dayjob.lab.day import run
 
-    run(rounds=rounds, seed=seed, pin=pin, data=data, cache=cache_dir(cache), stay=stay)
+    folder = model_folder(None) if clerk else None
+    run(rounds=rounds, seed=seed, pin=pin, data=data, cache=cache_dir(cache), stay=stay, clerk=folder)
 
 
 @lab_app.command()
@@ -175,6 +178,33 @@ def nights(
 
 
 @lab_app.command()
+def suggest(
+    seeds: SeedsOption = 5,
+    first_seed: Annotated[int, typer.Option(help="The first seed.", min=0)] = 0,
+    rows: Annotated[list[str] | None, typer.Option(help="A row of the table, again for more; else all.")] = None,
+    out: OutOption = None,
+    quick: QuickOption = False,
+) -> None:
+    """A completer that learns from accept, reject and silence, and what games its reward. Goes on where it stopped."""
+    from dayjob.lab.suggest import run
+
+    run(range(first_seed, first_seed + seeds), rows, out_dir(out, quick=quick), quick=quick)
+
+
+@lab_app.command()
+def sandbox(
+    tasks: Annotated[int, typer.Option(help="Code tasks a round.", min=8)] = 200,
+    rounds: Annotated[int, typer.Option(help="Rounds; medians are taken over them.", min=1)] = 5,
+    out: OutOption = None,
+    quick: QuickOption = False,
+) -> None:
+    """Sandboxed code tasks a second, by how many run at once, and what a box costs beside a bare process."""
+    from dayjob.lab.sandbox_speed import run
+
+    run(tasks, out_dir(out, quick=quick), rounds=rounds, quick=quick)
+
+
+@lab_app.command()
 def speed(
     seconds: Annotated[float, typer.Option(help="Length of each load.", min=1.0)] = 6.0,
     rounds: Annotated[int, typer.Option(help="How often everything is measured, in turn.", min=1)] = 5,
@@ -186,3 +216,84 @@ def speed(
     from dayjob.lab.speed import run
 
     run(seconds, out_dir(out, quick=quick), rounds=rounds, decisions=decisions, quick=quick)
+
+
+@lab_app.command()
+def world(
+    seeds: SeedsOption = 3,
+    first_seed: Annotated[int, typer.Option(help="The first seed.", min=0)] = 0,
+    model: ModelOption = None,
+    out: OutOption = None,
+    quick: QuickOption = False,
+) -> None:
+    """A learned model of an application: its error by step, and what rehearsing and planning in it are worth."""
+    from dayjob.lab.world import run
+
+    run(range(first_seed, first_seed + seeds), model, out_dir(out, quick=quick), quick=quick)
+
+
+@lab_app.command()
+def rehearse(seeds: SeedsOption = 5, out: OutOption = None, quick: QuickOption = False) -> None:
+    """Rankers: does learning from imagined users, too, help? Goes on where it was stopped."""
+    from dayjob.lab.rehearse import run
+
+    run(range(seeds), out_dir(out, quick=quick), quick=quick)
+
+
+@lab_app.command()
+def environments(
+    rounds: Annotated[int, typer.Option(help="How often everything is measured, in turn.", min=1)] = 5,
+    out: OutOption = None,
+    quick: QuickOption = False,
+) -> None:
+    """Attempts per second of the built-in environments, and their growth with processes."""
+    from dayjob.lab.practice_speed import run
+
+    run(out_dir(out, quick=quick), rounds=rounds, quick=quick)
+
+
+@lab_app.command()
+def practice(
+    seeds: SeedsOption = 3,
+    first_seed: Annotated[int, typer.Option(help="The first seed.", min=0)] = 0,
+    parts: Annotated[list[str] | None, typer.Option(help="lift, zero, nines, warm: again for more; else all.")] = None,
+    steps: Annotated[int, typer.Option(help="Of every course; twice as many out of zero.", min=1)] = 100,
+    model: ModelOption = None,
+    out: OutOption = None,
+    quick: QuickOption = False,
+) -> None:
+    """Reinforcement learning from the shipped clerk on checked tasks: held-out pass rates before and after."""
+    from dayjob.lab.practice_run import run
+
+    run(range(first_seed, first_seed + seeds), parts, model, out_dir(out, quick=quick), steps=steps, quick=quick)
+
+
+@lab_app.command()
+def stale(
+    seeds: SeedsOption = 3,
+    steps: Annotated[int, typer.Option(help="Of every course; more than the largest lag.", min=65)] = 128,
+    rate: Annotated[float, typer.Option(help="The rate of learning.", min=0)] = 3e-3,
+    family: Annotated[str, typer.Option(help="A family of reasoning-gym that the clerk knows.")] = "spell_backward",
+    model: ModelOption = None,
+    out: OutOption = None,
+    quick: QuickOption = False,
+) -> None:
+    """Learning from attempts of 4, 16 and 64 updates ago, with every correction and with none."""
+    from dayjob.lab.practice_stale import run
+
+    run(range(seeds), model, out_dir(out, quick=quick), steps=steps, rate=rate, family=family, quick=quick)
+
+
+@lab_app.command()
+def credit(
+    seeds: SeedsOption = 3,
+    steps: Annotated[int, typer.Option(help="Of every course.", min=1)] = 60,
+    trained: Annotated[list[int] | None, typer.Option(help="Turns to train at, again for more; else 5.")] = None,
+    model: ModelOption = None,
+    out: OutOption = None,
+    quick: QuickOption = False,
+) -> None:
+    """Credit by outcome, turn, learned value, process and hindsight on the tool task; memory at 5 and 100 turns."""
+    from dayjob.lab.practice_credit import run
+
+    run(range(seeds), model, out_dir(out, quick=quick), steps=steps, trained=trained or [5], quick=quick)

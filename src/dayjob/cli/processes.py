@@ -17,6 +17,7 @@ from rich.progress import Progress
 
 from dayjob.cli.assemble import LANGUAGE_RECIPES, RECIPES, load_ranker
 from dayjob.cli.bases import find_base
+from dayjob.cli.dreams import Dreamer, ask_after_nights
 from dayjob.cli.output import DataOption, JsonOption, TenantOption, again, find_policy, print_json
 from dayjob.config import Config, load_config
 from dayjob.endings import Conflict, DayjobError, Invalid, JobState, PolicyKind
@@ -50,7 +51,7 @@ def gate(
     """Judge closed decisions: once, or for as long as it runs. Says where every policy stands."""
     if follow and as_json:
         raise Invalid("--follow goes on for ever and prints nothing: leave out --json, or --follow")
-    settings, stop = _prepare(data, config)
+    settings, stop = prepare(data, config)
     control, reader = Control(settings.data), Reader(settings.data)
     judge = Judge(
         control, reader, load_ranker=partial(load_ranker, settings.data), holder=f"judge-{uuid.uuid4()}",
@@ -165,46 +166,58 @@ def learn(
         raise Invalid("--follow goes on for ever and prints nothing: leave out --json, or --follow")
     if user is not None and policy is None:
         raise Invalid("--user learns one person's layer of a policy: name it with --policy")
-    settings, stop = _prepare(data, config)
+    settings, stop = prepare(data, config)
     control = Control(settings.data)
     if policy is not None:
-        _check_learnable(control, tenant, policy, recipe=recipe, user=user)
-    learner = _make_learner(settings, control)
+        check_learnable(control, tenant, policy, recipe=recipe, user=user)
+    learner = make_learner(settings, control)
     if policy is None:
         while not stop.is_set():
             if not learner.step(watch_counts=True):
                 stop.wait(settings.judge_every_s)
+            elif settings.dream_nightly:
+                ask_after_nights(control, budget=settings.dream_budget)
         return
     asked = learner.ask(policy, recipe=recipe, tenant=tenant, user=user)
+    done = follow_job(learner, asked, stop=stop, every_s=settings.judge_every_s, words=f"learning {policy}")
+    _print_job(done, as_json=as_json)
+
+
+def follow_job(learner: "Learner", asked: Job, *, stop: threading.Event, every_s: float, words: str) -> Job:
+    """Do jobs until this one is done, by this learner or by another that took it first; how it stands then."""
+    control = learner.control
     with Progress(console=Console(stderr=True)) as progress:
-        bar = progress.add_task(f"learning {policy}", total=1.0)
+        bar = progress.add_task(words, total=1.0)
         learner.told = lambda share: progress.update(bar, completed=share)
         while not stop.is_set() and _waits(control, asked):
             if not learner.step(watch_counts=False):
-                progress.update(bar, completed=get_job(control, tenant, asked.id).progress)
-                stop.wait(settings.judge_every_s)
+                progress.update(bar, completed=get_job(control, asked.tenant, asked.id).progress)
+                stop.wait(every_s)
         progress.update(bar, completed=1.0)
-    _print_job(get_job(control, asked.tenant, asked.id), as_json=as_json)
+    return get_job(control, asked.tenant, asked.id)
 
 
-def _make_learner(settings: Config, control: Control) -> "Learner":
+def make_learner(settings: Config, control: Control) -> "Learner":
+    """A learner of what is installed. Raises Invalid without torch."""
     try:
         # torch is heavy, and only this process needs it.
         from dayjob.learn.loop import Learner
     except ModuleNotFoundError as error:
         raise Invalid(NEEDS_TORCH.format(missing=error.name)) from None
+    reader, nights = Reader(settings.data), make_nights(settings, control)
     return Learner(
-        settings.data, control, Reader(settings.data), threads=settings.learner_threads,
-        holder=f"learner-{uuid.uuid4()}", nights=_nights(settings, control),
+        settings.data, control, reader, threads=settings.learner_threads, holder=f"learner-{uuid.uuid4()}",
+        nights=nights, dream=Dreamer(settings=settings, control=control, reader=reader, nights=nights),
     )  # fmt: skip
 
 
-def _nights(settings: Config, control: Control) -> "Nights | None":
+def make_nights(settings: Config, control: Control) -> "Nights | None":
     """What language policies learn with; None where no base is configured, or what they need is not installed."""
     if not settings.bases:
         return None
     try:
         from dayjob.learn.language.job import Nights
+        from dayjob.learn.language.suites import with_bundled
     except ModuleNotFoundError:
         return None  # rankers learn all the same; a job of a language policy says what is missing
     memory = NotesMemory(
@@ -213,11 +226,11 @@ def _nights(settings: Config, control: Control) -> "Nights | None":
     return Nights(
         memory=memory, find_base=partial(find_base, settings.bases), notes_tokens=settings.notes_tokens,
         devices={base.name: base.device for base in settings.bases},
-        suites={suite.name: Path(suite.path) for suite in settings.suites}, canaries=settings.canaries,
+        suites=with_bundled(settings.suites), canaries=settings.canaries,
     )  # fmt: skip
 
 
-def _check_learnable(
+def check_learnable(
     control: Control, tenant: str, policy: str, *, recipe: str | None, user: str | None
 ) -> None:  # fmt: skip
     """Raises NotFound, Invalid or Conflict for what would fail only later."""
@@ -258,7 +271,7 @@ def _print_job(job: Job, *, as_json: bool) -> None:
         say(f"no challenger: {result.get('reason')}")
 
 
-def _prepare(data: Path | None, config: Path | None) -> tuple[Config, threading.Event]:
+def prepare(data: Path | None, config: Path | None) -> tuple[Config, threading.Event]:
     """The settings, and an event that SIGTERM sets, and the end of the server that started this process."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s", stream=sys.stderr)
     settings = load_config(flags={"data": data, "config": config}, environ=os.environ, directory=Path.cwd()).config

@@ -7,18 +7,20 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from dayjob.cli.layers import UserOption, everyones, layer_of
 from dayjob.cli.output import (  # fmt: skip
     DataOption,
     JsonOption,
     PolicyArgument,
     TenantOption,
+    again,
     data_of,
     existing,
-    find_policy,
     print_json,
 )
 from dayjob.endings import Invalid, NotFound
 from dayjob.journal.control import Control
+from dayjob.journal.layers import frozen_of
 from dayjob.journal.steering import roll_back
 from dayjob.records import Json, Pointers, Version
 
@@ -29,13 +31,16 @@ def open_control(data: Path | None) -> Control:
 
 
 def versions(
-    policy: PolicyArgument, data: DataOption = None, tenant: TenantOption = "default", as_json: JsonOption = False
-) -> None:
+    policy: PolicyArgument, data: DataOption = None, tenant: TenantOption = "default", user: UserOption = None,
+    as_json: JsonOption = False,
+) -> None:  # fmt: skip
     """List a policy's versions with their lineage."""
     control = open_control(data)
-    find_policy(control, tenant, policy)
-    rows, pointers = control.versions(tenant, policy), control.pointers(tenant, policy)
-    now = serves(pointers, frozen=pointers.frozen or control.freeze_file())
+    layer = layer_of(control, tenant, policy, user=user)
+    rows, pointers = control.versions(tenant, layer), control.pointers(tenant, layer)
+    frozen = frozen_of(control, tenant, layer)
+    answers = everyones(control, tenant, layer)
+    now = serves(pointers, frozen=frozen) if answers is None else ""
     if as_json:
         print_json([version_view(version, now) for version in rows])
         return
@@ -47,7 +52,8 @@ def versions(
         )
     console = Console()
     console.print(table)
-    console.print("* serves now" + (" (frozen)" if pointers.frozen or control.freeze_file() else ""))
+    said = "* serves now" if answers is None else f"the tenant's {answers} answers this person"
+    console.print(said + (" (frozen)" if frozen else ""), highlight=False)
 
 
 def serves(pointers: Pointers, *, frozen: str) -> str:
@@ -69,13 +75,14 @@ def rollback(
     data: DataOption = None,
     tenant: TenantOption = "default",
     to: Annotated[str | None, typer.Option(help="The version to put back (else the previous champion).")] = None,
+    user: UserOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Put an earlier version back. Works with the server running, or dead, and on a full disk."""
     control = open_control(data)
-    find_policy(control, tenant, policy)
-    pointers = control.pointers(tenant, policy)
-    known = [version.name for version in control.versions(tenant, policy)]
+    layer = layer_of(control, tenant, policy, user=user)
+    pointers = control.pointers(tenant, layer)
+    known = [version.name for version in control.versions(tenant, layer)]
     if to is not None and to not in known:
         raise NotFound(f"policy {policy!r} has no version {to!r}: there is {', '.join(known)}")
     target, untold = roll_back(control, pointers, to=to, evidence={"key_id": "command line"})
@@ -88,7 +95,9 @@ def rollback(
     if not moved:
         console.print(f"{target} serves already")
         return
-    console.print(f"{policy}: {pointers.champion} is withdrawn, {target} serves", highlight=False)
+    answers = everyones(control, tenant, layer)
+    now = f"{target} serves" if answers is None else f"the tenant's {answers} answers this person"
+    console.print(f"{policy}: {pointers.champion} is withdrawn, {now}", highlight=False)
     if untold is not None:
         console.print(untold, highlight=False, markup=False)
 
@@ -99,21 +108,25 @@ def freeze(
     tenant: TenantOption = "default",
     serve: Annotated[str, typer.Option(help="What serves while frozen: champion or baseline.")] = "champion",
     off: Annotated[bool, typer.Option("--off", help="Learn again.")] = False,
+    user: UserOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Stop learning and trials of a policy, or start them again."""
+    """Stop learning and trials of a policy, or start them again; with a person, of their adapter alone: the baseline is
+    then what answers everybody."""
     if serve not in ("champion", "baseline"):
         raise Invalid(f"--serve takes champion or baseline, not {serve!r}")
     control = open_control(data)
-    find_policy(control, tenant, policy)
-    pointers = control.move(tenant, policy, change={"frozen": "" if off else serve})
-    held = control.freeze_file() if off else ""
-    frozen = pointers.frozen or held
+    layer = layer_of(control, tenant, policy, user=user)
+    control.move(tenant, layer, change={"frozen": "" if off else serve})
+    frozen = frozen_of(control, tenant, layer)
     if as_json:
         print_json({"policy": policy, "frozen": bool(frozen), "serves": frozen or "champion"})
         return
     console = Console(soft_wrap=True)
-    if held:
-        console.print(f"{policy}: still frozen, by the file {control.root / 'freeze'}: remove it to learn again")
+    if off and frozen:
+        path = control.root / "freeze"
+        whole = again(f"freeze {policy} --off", control.root, tenant=tenant)
+        by = f"the file {path}: remove it" if control.freeze_file() else f"the policy's own freeze: {whole}"
+        console.print(f"{policy}: still frozen, by {by} to learn again", highlight=False)
         return
     console.print(f"{policy}: " + ("learns again" if off else f"frozen, the {serve} serves"), highlight=False)

@@ -30,6 +30,16 @@ class Case:
     screened: tuple[str, int, Json] | None = None  # the challenger, closed decisions then, and what the log said
 
     @property
+    def kept(self) -> Docket:
+        """The docket, which is also on disk."""
+        return self.docket
+
+    def forget(self, docket: Docket, lost: frozenset[int]) -> None:
+        """Go on with a docket from which these people are gone; so is what the desk has of them."""
+        self.desk.forget(lost)
+        self.docket, self.saved = docket, False
+
+    @property
     def state(self) -> FeedbackState:
         """What the clicks can teach."""
         return self.said.state

@@ -6,7 +6,6 @@ from dayjob.journal.control import Control
 from dayjob.journal.readers import Reader
 from dayjob.journal.steering import taint_overlooked
 
-FORGET_S = 10.0  # between two looks for them
 Gone = tuple[Docket, frozenset[int], frozenset[int]]
 
 

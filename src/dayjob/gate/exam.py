@@ -12,6 +12,8 @@ a version without that harm is refused with probability at most ``LEVEL`` a kind
   draws; the same prompts were put to both versions, whose answers go together, and so it errs towards "no change".
 * A canary phrase became likelier by more than ``PHRASE_NATS`` a token.
 * What was taught is answered rightly less often than before, by the same exact test.
+* A completer that learns from accept and reject games its reward (``gate.suggestions``): becoming silent where people
+  reject is no harm, so its silence is no plain rate.
 
 **Evidence** (:func:`evidence`): an e-value against H0 "on askings that nobody trained on, the new version is right no
 more often than the champion". One observation a *family*, the mean of won (+1), lost (-1) and equal (0) over its
@@ -29,7 +31,7 @@ which speaks against the challenger and so promotes less.
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any
 
@@ -38,6 +40,7 @@ import numpy as np
 from dayjob.endings import Invalid, VerdictKind
 from dayjob.gate import confidence
 from dayjob.gate.confidence import Evidence
+from dayjob.gate.suggestions import Suggested
 from dayjob.records import Json
 
 LEVEL = 0.05
@@ -91,6 +94,7 @@ class Exam:
     kl: float
     kl_budget: float
     unlearned: int = 0  # lessons of the champion that were taken back, and that this version was made without
+    suggested: Suggested | None = None  # of a version that learned from accept and reject
 
     @classmethod
     def from_json(cls, body: Json) -> "Exam":
@@ -111,6 +115,7 @@ class Exam:
                 ),
                 prompts=int(traffic["prompts"]), kl=float(traffic["kl"]), kl_budget=float(traffic["kl_budget"]),
                 unlearned=int(body.get("unlearned", 0)),
+                suggested=Suggested.from_json(body["suggestions"]) if body.get("suggestions") else None,
             )  # fmt: skip
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise Invalid(
@@ -129,6 +134,7 @@ class Exam:
                 "asked": self.taught.asked, "right_before": self.taught.before, "right_after": self.taught.after,
             },
             "harms": list(harms(self)),
+            "suggestions": None if self.suggested is None else asdict(self.suggested),
         } | self.forgetting()  # fmt: skip
 
     def forgetting(self) -> Json:
@@ -151,6 +157,7 @@ def harms(exam: Exam) -> tuple[str, ...]:
         *(_commoner(one, LEVEL / len(exam.rates)) for one in exam.rates),
         *(_likelier(one) for one in exam.phrases),
         _mistaught(exam.taught),
+        *(() if exam.suggested is None else exam.suggested.harms(level=LEVEL)),
     ]
     return tuple(reason for reason in reasons if reason)
 
@@ -218,7 +225,7 @@ def _commoner(rate: Count, level: float) -> str:
 
 _ACTIONS = {
     "refusing": "refusals", "asking_back": "questions back", "empty": "empty",
-    "invalid_tool_call": "invalid tool calls", "long": "too long",
+    "invalid_tool_call": "invalid tool calls", "long": "too long", "trivial": "trivial suggestions",
 }  # fmt: skip
 
 
@@ -278,16 +285,19 @@ class Ruling:
     reason: str
     found: Evidence = field(default_factory=Evidence)
     told: Json = field(default_factory=dict)
+    void: bool = False  # its exam compares it with what does not serve any more: another is needed
 
 
 def rule_personal(exam: Exam, *, champion: str) -> Ruling:
     """A person's own version: it has nothing to prove to others, it must do no harm, and hold what its owner taught in
-    words. What verdicts taught has no right answer that could be asked."""
+    words. What verdicts taught has no right answer that could be asked. ``champion``: what answers its owner now, their
+    own or the tenant's; an exam against anything else is void."""
     ruled, refused, taught = partial(Ruling, told=exam.to_report()), harms(exam), exam.taught
+    if exam.against != champion:
+        reason = _OTHER.format(against=exam.against, champion=champion) + _AGAIN
+        return ruled(kind=VerdictKind.HOLD, reason=reason, void=True)
     if refused:
         return ruled(kind=VerdictKind.REJECT, reason=" ".join(refused))
-    if exam.against != champion:
-        return ruled(kind=VerdictKind.HOLD, reason=_OTHER.format(against=exam.against, champion=champion) + _AGAIN)
     held = f"Of what its owner taught {taught.after} of {taught.asked} askings are right without notes"
     if exam.unlearned:
         return ruled(kind=VerdictKind.PROMOTE, reason=f"{_took_back(exam, champion)} {held}. {_cost(exam)} {_ALONE}")
@@ -332,7 +342,7 @@ def rule_tenant(exam: Exam, *, champion: str, read: bool, level: float, alpha: f
 
 
 _OTHER = "Its exam was against {against}, and {champion} serves by now."
-_AGAIN = " The next night is compared with what serves."
+_AGAIN = " So it says nothing of harm or gain: a new night is compared with what serves."
 _ALONE = "It answers its owner alone, and has nothing to prove to anybody else."
 
 

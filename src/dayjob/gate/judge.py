@@ -29,11 +29,10 @@ from dayjob.gate import watch
 from dayjob.gate.case import Case
 from dayjob.gate.desk import Desk, newer_closed, waiting_for
 from dayjob.gate.docket import Docket, observe, reopen, restored, rule, shares_of, trial_point
-from dayjob.gate.erased import FORGET_S, forget_erased
 from dayjob.gate.report import analyse, curve_points, is_due, read_feedback, version_points
 from dayjob.gate.rulings import say, settle, withdraw
 from dayjob.gate.screening import LoadRanker, newest_closed, screen, screen_again
-from dayjob.gate.seat import Seat
+from dayjob.gate.seat import Bench, Seat
 from dayjob.gate.shares import Traffic, shares_state
 from dayjob.gate.trial import renew
 from dayjob.gate.turns import closed_prefix, move, stands, status_of, turn
@@ -56,69 +55,26 @@ def wall_ms() -> int:
     return int(time.time() * 1000)
 
 
-class Judge:
+class Judge(Bench[Case]):
     """Judges every ranker of a data directory. ``reserve``: bytes of the ballast, which only a rollback may take."""
+
+    kind = PolicyKind.RANKER
 
     def __init__(
         self, control: Control, reader: Reader, *, load_ranker: LoadRanker, holder: str,
         traffic: Traffic | None = None, reserve: int = 0, now_ms: Callable[[], int] = wall_ms,
     ) -> None:  # fmt: skip
-        self.control = control
-        self.reader = reader
+        super().__init__(control, reader, holder=holder, reserve=reserve)
         self.load_ranker = load_ranker
         self.traffic = traffic or Traffic()
-        self.reserve = reserve
-        self.holder = holder
         self.now_ms = now_ms
-        self.key = control.secret("journal")
-        self.seats: dict[tuple[str, str], Seat] = {}
-        self.cases: dict[tuple[str, str], Case] = {}
 
-    def step(self) -> int:
-        """Look at every policy once; how many decisions were judged. What fails at one policy stops no other."""
-        judged = 0
-        for policy in self.control.policies():
-            if policy.kind is not PolicyKind.RANKER:
-                continue
-            key, seat = (policy.tenant, policy.name), self._seat(policy)
-            done = seat.attempt(policy.name, partial(self._sit, policy, seat))
-            if done is None:
-                self.cases.pop(key, None)
-            judged += done or 0
-        return judged
-
-    def _seat(self, policy: Policy) -> Seat:
-        name = f"judge/{policy.tenant}/{policy.name}"
-        fresh = Seat(control=self.control, name=name, holder=self.holder, reserve=self.reserve)
-        return self.seats.setdefault((policy.tenant, policy.name), fresh)
-
-    def _sit(self, policy: Policy, seat: Seat) -> int:
-        key = (policy.tenant, policy.name)
-        lease = seat.take()
-        if lease is None:
-            self.cases.pop(key, None)
-            return 0
-        case = self.cases.get(key)
-        if case is None or case.token != lease.token:
-            case = self._take_up(policy, lease)
-            self.cases[key] = case
-        self._forget(policy, case)
+    def _look(self, policy: Policy, case: Case, seat: Seat) -> int:
         pointers = self._call_next(policy, case, seat)
         judged = self._read(policy, case, seat, pointers=pointers)
         self._keep(policy, case, seat)
         self._report(policy, case, seat)
         return judged
-
-    def _forget(self, policy: Policy, case: Case) -> None:
-        """Drop the entries of people who were erased since the last look."""
-        now = time.monotonic()
-        if now - case.forgot_s < FORGET_S:
-            return
-        case.forgot_s = now
-        docket, lost, case.gone = forget_erased(self.control, self.reader, policy.tenant, docket=case.docket)
-        if lost:
-            case.desk.forget(lost)
-            case.docket, case.saved = docket, False
 
     def _keep(self, policy: Policy, case: Case, seat: Seat) -> None:
         """Save what is not on disk yet, and tell the server when traffic is to be shared another way."""

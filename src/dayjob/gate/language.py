@@ -19,7 +19,7 @@ from functools import partial
 import apsw
 
 from dayjob.endings import Damaged, Fenced, Invalid, NotFound, PolicyKind, VerdictKind, VersionStatus
-from dayjob.gate.docket import reopen, trial_point
+from dayjob.gate.docket import Docket, reopen, trial_point
 from dayjob.gate.dossier import (
     PATIENCE_MS,
     Dossier,
@@ -34,16 +34,16 @@ from dayjob.gate.dossier import (
     taken_up,
     told,
 )  # fmt: skip
-from dayjob.gate.erased import FORGET_S, forget_erased
 from dayjob.gate.exam import Exam, Ruling, rule_personal, rule_tenant
 from dayjob.gate.look import Look
 from dayjob.gate.rulings import check_thawed, say, settle, withdraw
-from dayjob.gate.seat import Seat
+from dayjob.gate.seat import Bench, Seat
 from dayjob.gate.sessions import closed_of, is_closed
 from dayjob.gate.trial import renew
 from dayjob.gate.turns import move, stands, status_of, turn
 from dayjob.journal.control import Control, add_point, put_state
-from dayjob.journal.layers import is_personal, layers
+from dayjob.journal.jobs import put_job
+from dayjob.journal.layers import frozen_of, is_personal, layers, owner_of, served_by
 from dayjob.journal.readers import Reader
 from dayjob.journal.versions import read_files
 from dayjob.records import Json, Lease, Pointers, Policy, Version
@@ -72,51 +72,32 @@ class Hearing:
     reported_s: float = -math.inf
     report: Json | None = None
 
+    @property
+    def kept(self) -> Docket:
+        """The dossier's docket, which is also on disk."""
+        return self.dossier.docket
 
-class LanguageJudge:
+    def forget(self, docket: Docket, _lost: frozenset[int]) -> None:
+        """Go on with a docket from which these people are gone."""
+        self.dossier, self.saved = replace(self.dossier, docket=docket), False
+
+
+class LanguageJudge(Bench[Hearing]):
     """Judges every language policy of a data directory. ``window_s``: a session is closed so long after its first
     answer; ``reserve``: bytes of the ballast, which only a rollback may take."""
+
+    kind = PolicyKind.LANGUAGE
 
     def __init__(
         self, control: Control, reader: Reader, *, holder: str, window_s: float, reserve: int = 0,
         now_ms: Callable[[], int],
     ) -> None:  # fmt: skip
-        self.control = control
-        self.reader = reader
-        self.holder = holder
+        super().__init__(control, reader, holder=holder, reserve=reserve)
         self.window_ms = int(1000 * window_s)
-        self.reserve = reserve
         self.now_ms = now_ms
-        self.key = control.secret("journal")
-        self.seats: dict[tuple[str, str], Seat] = {}
-        self.cases: dict[tuple[str, str], Hearing] = {}
 
-    def step(self) -> int:
-        """Look at every language policy once; how many decisions were gone through, those that begin no session too."""
-        judged = 0
-        for policy in self.control.policies():
-            if policy.kind is not PolicyKind.LANGUAGE:
-                continue
-            key = (policy.tenant, policy.name)
-            fresh = Seat(control=self.control, name="judge/" + "/".join(key), holder=self.holder, reserve=self.reserve)
-            seat = self.seats.setdefault(key, fresh)
-            done = seat.attempt(policy.name, partial(self._sit, policy, seat))
-            if done is None:
-                self.cases.pop(key, None)
-            judged += done or 0
-        return judged
-
-    def _sit(self, policy: Policy, seat: Seat) -> int:
-        key = (policy.tenant, policy.name)
-        lease = seat.take()
-        if lease is None:
-            self.cases.pop(key, None)
-            return 0
-        case = self.cases.get(key)
-        if case is None or case.token != lease.token:
-            case = self._take_up(policy, lease)
-            self.cases[key] = case
-        self._forget(policy, case)
+    def _look(self, policy: Policy, case: Hearing, seat: Seat) -> int:
+        """How many decisions were gone through, those that begin no session too."""
         self._call(policy, case, seat)
         judged = self._hear(policy, case, seat)
         self._report(policy, case, seat)
@@ -126,21 +107,10 @@ class LanguageJudge:
         saved = self.control.state(policy.tenant, policy.name, "judge")
         return Hearing(dossier=taken_up(saved, policy), token=lease.token)
 
-    def _forget(self, policy: Policy, case: Hearing) -> None:
-        """Drop the entries of people who were erased since the last look."""
-        now = time.monotonic()
-        if now - case.forgot_s < FORGET_S:
-            return
-        case.forgot_s = now
-        docket, lost, case.gone = forget_erased(self.control, self.reader, policy.tenant, docket=case.dossier.docket)
-        if lost:
-            case.dossier, case.saved = replace(case.dossier, docket=docket), False
-
     def _pointers(self, policy: Policy, address: str) -> Pointers:
-        """A layer's pointers, frozen by the policy's freeze and by the file ``freeze`` too."""
-        pointers = self.control.pointers(policy.tenant, address)
-        whole = pointers if address == policy.name else self.control.pointers(policy.tenant, policy.name)
-        return replace(pointers, frozen=whole.frozen or self.control.freeze_file())
+        """A layer's pointers, frozen by its own flag, by the policy's and by the file ``freeze``."""
+        frozen = frozen_of(self.control, policy.tenant, address)
+        return replace(self.control.pointers(policy.tenant, address), frozen=frozen)
 
     # ---- versions that wait ------------------------------------------------------------------------------------------
 
@@ -172,11 +142,12 @@ class LanguageJudge:
         as challenger whose exam was not read.
         """
         pointers, versions = self._pointers(policy, address), self.control.versions(policy.tenant, address)
+        serving = served_by(self.control, policy.tenant, address).name
         change, statuses, faults = turn(pointers, versions, fault=partial(self._fault, case, policy.tenant, address))
         name, dossier = change.get("challenger"), case.dossier
         if name is not None and not is_personal(address):  # a trial that was left gives its level back first
             dossier = self._opened(policy, dossier, replace(pointers, challenger=None))
-        ruling = None if name is None else self._rule_on(policy, address, name, dossier=dossier, now=pointers)
+        ruling = None if name is None else self._rule_on(policy, address, name, dossier=dossier, serving=serving)
         late = None if is_personal(address) else self._out_of_patience(case, pointers, versions)
         after = [dossier]
 
@@ -191,6 +162,8 @@ class LanguageJudge:
                     reason=f"Not tried, its files are damaged: {fault}", evidence={}, at_ms=self.now_ms())  # fmt: skip
             if change:
                 moved = move(db, pointers, change)
+            if ruling is not None and is_personal(address):
+                self._examine_again(db, moved, ruling=ruling, serving=serving)
             if ruling is not None and ruling.kind is not VerdictKind.CANNOT_TELL:
                 moved = self._settle(db, moved, ruling)
             elif late is not None and not change:
@@ -208,8 +181,8 @@ class LanguageJudge:
             case.dossier, case.saved = after[0], True
         return late is None  # else it is the next one's turn
 
-    def _rule_on(self, policy: Policy, address: str, name: str, *, dossier: Dossier, now: Pointers) -> Ruling:
-        """What the exam of a version decides, by the pointers as they are now."""
+    def _rule_on(self, policy: Policy, address: str, name: str, *, dossier: Dossier, serving: str) -> Ruling:
+        """What the exam of a version decides. ``serving``: the version that answers whom the layer is for."""
         state = self.control.state(policy.tenant, address, f"exam/{name}")
         if state is None:
             return Ruling(kind=VerdictKind.HOLD, reason=UNEXAMINED)
@@ -218,11 +191,23 @@ class LanguageJudge:
         except Invalid as error:
             return Ruling(kind=VerdictKind.HOLD, reason=f"Its exam cannot be read: {error}.")
         if is_personal(address):
-            return rule_personal(exam, champion=now.champion)
+            return rule_personal(exam, champion=serving)
         return rule_tenant(
-            exam, champion=now.champion, read=name in dossier.examined, level=dossier.docket.budget.level,
+            exam, champion=serving, read=name in dossier.examined, level=dossier.docket.budget.level,
             alpha=float(spec_of(policy)["alpha"]),
         )  # fmt: skip
+
+    def _examine_again(self, db: apsw.Connection, moved: Pointers, *, ruling: Ruling, serving: str) -> None:
+        """In the open transaction: raises Fenced where something else answers the owner of a layer than what their
+        version was ruled against. Where its exam was void, the night that makes another is asked for."""
+        tenant, address, version = moved.tenant, moved.policy, str(moved.challenger)
+        now = served_by(self.control, tenant, address)
+        if now.name != serving:
+            raise Fenced(f"{now.name} answers the owner of {version} by now: it is judged again")
+        owner = owner_of(self.control, tenant, address)
+        # One that is tainted is about to be built again: until then another exam would be void as well.
+        if ruling.void and now.status is not VersionStatus.TAINTED and owner and self.control.learns(tenant, owner):
+            put_job(db, tenant, address, recipe=self.control.version(tenant, address, version).recipe)
 
     def _opened(self, policy: Policy, dossier: Dossier, pointers: Pointers) -> Dossier:
         """The dossier for the versions that the pointers name."""

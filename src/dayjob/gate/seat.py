@@ -1,4 +1,4 @@
-"""A judge's seat at one policy: its lease, and how it writes when the disk is full.
+"""A judge's seat at one policy (its lease, and how it writes when the disk is full), and one look at every policy.
 
 Promise 6: a rollback is written even on a full disk, out of the ballast. So nothing else that a judge writes may take
 the ballast, nor the room that it gave back: evidence is then kept in memory, and read again by whoever comes after.
@@ -8,19 +8,26 @@ import logging
 import math
 import os
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from typing import ClassVar, Generic, Protocol, TypeVar
 
 import apsw
 
-from dayjob.endings import DayjobError, StorageFull
+from dayjob.endings import DayjobError, PolicyKind, StorageFull
+from dayjob.gate.docket import Docket
+from dayjob.gate.erased import forget_erased
 from dayjob.journal.control import Control, check_lease
-from dayjob.records import Lease
+from dayjob.journal.readers import Reader
+from dayjob.records import Lease, Policy
 
 log = logging.getLogger("dayjob.judge")
 LEASE_S = 10.0
 REST_S, REST_MOST_S = 1.0, 60.0
 RENEW_S = LEASE_S / 3  # between two renewals: each is a commit, and a look at an idle policy needs none
+FORGET_S = 10.0  # between two looks for people who were erased
 
 
 @dataclass(slots=True, kw_only=True)
@@ -113,3 +120,86 @@ class Seat:
             return True
         disk = os.statvfs(root)
         return disk.f_bavail * disk.f_frsize >= self.reserve
+
+
+class InHand(Protocol):
+    """What a judge has in hand of one policy while it runs. ``token``: of the lease under which it was taken up;
+    ``gone``: numbers of the people erased since its evidence began, as of ``forgot_s``."""
+
+    token: int
+    forgot_s: float
+    gone: frozenset[int]
+
+    @property
+    def kept(self) -> Docket:
+        """The part that is also on disk."""
+        ...
+
+    def forget(self, docket: Docket, lost: frozenset[int]) -> None:
+        """Go on with a docket from which these people are gone."""
+        ...
+
+
+InHandT = TypeVar("InHandT", bound=InHand)
+
+
+class Bench(ABC, Generic[InHandT]):
+    """Every policy of one kind before a judge: a seat at each, and what is in hand of those that it holds."""
+
+    kind: ClassVar[PolicyKind]
+
+    def __init__(self, control: Control, reader: Reader, *, holder: str, reserve: int) -> None:
+        """``reserve``: bytes of the ballast, which only a rollback may take."""
+        self.control = control
+        self.reader = reader
+        self.holder = holder
+        self.reserve = reserve
+        self.key = control.secret("journal")
+        self.seats: dict[tuple[str, str], Seat] = {}
+        self.cases: dict[tuple[str, str], InHandT] = {}
+
+    @abstractmethod
+    def _take_up(self, policy: Policy, lease: Lease) -> InHandT:
+        """A policy as the last judge left it."""
+
+    @abstractmethod
+    def _look(self, policy: Policy, case: InHandT, seat: Seat) -> int:
+        """One look at a policy that is held; how many decisions were judged."""
+
+    def step(self) -> int:
+        """Look at every policy of the kind once; how many decisions were judged. What fails at one stops no other."""
+        judged = 0
+        for policy in self.control.policies():
+            if policy.kind is not self.kind:
+                continue
+            key = (policy.tenant, policy.name)
+            fresh = Seat(control=self.control, name="judge/" + "/".join(key), holder=self.holder, reserve=self.reserve)
+            seat = self.seats.setdefault(key, fresh)
+            done = seat.attempt(policy.name, partial(self._sit, policy, seat))
+            if done is None:
+                self.cases.pop(key, None)
+            judged += done or 0
+        return judged
+
+    def _sit(self, policy: Policy, seat: Seat) -> int:
+        key = (policy.tenant, policy.name)
+        lease = seat.take()
+        if lease is None:
+            self.cases.pop(key, None)
+            return 0
+        case = self.cases.get(key)
+        if case is None or case.token != lease.token:
+            case = self._take_up(policy, lease)
+            self.cases[key] = case
+        self._forget(policy, case)
+        return self._look(policy, case, seat)
+
+    def _forget(self, policy: Policy, case: InHandT) -> None:
+        """Drop the entries of people who were erased since the last look."""
+        now = time.monotonic()
+        if now - case.forgot_s < FORGET_S:
+            return
+        case.forgot_s = now
+        docket, lost, case.gone = forget_erased(self.control, self.reader, policy.tenant, docket=case.kept)
+        if lost:
+            case.forget(docket, lost)

@@ -40,6 +40,10 @@ def _is_range(value: Any) -> bool:
     return isinstance(value, list) and len(value) == 2 and all(map(number, value)) and value[0] < value[1]
 
 
+def _is_alpha(value: Any) -> bool:
+    return _number(0, 1)(value) and 0 < value < 1
+
+
 SPEC: Mapping[PolicyKind, Mapping[str, Callable[[Any], bool]]] = {
     PolicyKind.RANKER: {
         "context_dim": _whole(1, MOST_DIM),
@@ -52,14 +56,21 @@ SPEC: Mapping[PolicyKind, Mapping[str, Callable[[Any], bool]]] = {
         "reward_range": _is_range,
         "outcome_window_s": _number(1e-9, 7_776_000),
         "explore": lambda value: isinstance(value, dict) and _number(0, 1)(value.get("changed_first")),
-        "alpha": lambda value: _number(0, 1)(value) and 0 < value < 1,
+        "alpha": _is_alpha,
         "minimum_effect": _number(0, 1),
         "learn_every": _whole(0, LATEST_MS),
     },
     PolicyKind.LANGUAGE: {
         "base": lambda value: isinstance(value, str) and bool(NAME.fullmatch(value)),
         "recipe": _is_name,
+        "alpha": _is_alpha,
+        "minimum_effect": _number(0, 1),
+        "learn_every": _whole(0, LATEST_MS),
     },
+}
+# What language policies were declared without until they had it; then what it is when nothing is said.
+LATER: Mapping[PolicyKind, frozenset[str]] = {
+    PolicyKind.LANGUAGE: frozenset(("alpha", "minimum_effect", "learn_every")),
 }
 
 
@@ -69,6 +80,8 @@ def check_policy(name: str, kind: PolicyKind, *, spec: Json) -> None:
         raise ValueError(f"{name!r} is no name of a policy")
     for field, fits in SPEC.get(kind, {}).items():
         if field not in spec:
+            if field in LATER.get(kind, ()):
+                continue
             raise ValueError(f"the policy's {field!r} is missing")
         if not fits(spec[field]):
             raise ValueError(f"the policy's {field!r} cannot be {spec[field]!r}")

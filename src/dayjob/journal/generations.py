@@ -24,7 +24,8 @@ def generation_columns(generation: Generation | None) -> Columns:
     arrays = b"".join(
         part for one in generation.choices for part in (one.token_ids, one.model_logprobs, one.sample_logprobs)
     )
-    told = orjson.dumps(_told(generation), option=orjson.OPT_SORT_KEYS).decode()
+    # Keys in the order they came in: a chat template writes tools as JSON, and is to write the same prompt again.
+    told = orjson.dumps(_told(generation)).decode()
     return told, generation.prompt_ids, generation.bare_ids or None, arrays
 
 

@@ -6,15 +6,34 @@ from typing import Any
 
 import apsw
 
-from dayjob.endings import JobState, NotFound
+from dayjob.endings import Invalid, JobState, NotFound
 from dayjob.journal.columns import JOBS
 from dayjob.journal.control import Control
 from dayjob.journal.rows import dumps, loads
 from dayjob.records import Job, Json
 
+DREAM = "dream-x"  # a dream's recipe, before its budget
+MOST_BUDGET = 64.0
+
+
+def dream_recipe(budget: float) -> str:
+    """The recipe of a dream of so many times the compute of the night without it, above 0 to 64. Raises Invalid.
+
+    >>> dream_recipe(4.0), budget_of("dream-x0.5"), budget_of("consolidate")
+    ('dream-x4', 0.5, None)
+    """
+    if not 0.0 < budget <= MOST_BUDGET:
+        raise Invalid(f"a dream's budget is {budget:g}: above 0 and at most {MOST_BUDGET:g} times", param="budget")
+    return f"{DREAM}{budget:g}"
+
+
+def budget_of(recipe: str) -> float | None:
+    """The budget of a dream; None for any other recipe."""
+    return float(recipe.removeprefix(DREAM)) if recipe.startswith(DREAM) else None
+
 
 def request_job(control: Control, tenant: str, policy: str, *, recipe: str) -> Job:
-    """The policy's unfinished job, or a new one: asking twice starts one."""
+    """The policy's unfinished job, or a new one: asking twice starts one. A dream is a job beside that of a night."""
     with control.write() as db:
         return put_job(db, tenant, policy, recipe=recipe)
 
@@ -22,7 +41,10 @@ def request_job(control: Control, tenant: str, policy: str, *, recipe: str) -> J
 def put_job(db: apsw.Connection, tenant: str, policy: str, *, recipe: str) -> Job:
     """The same, inside a transaction."""
     row = db.execute(
-        JOBS.select("WHERE tenant=? AND policy=? AND state IN ('queued', 'running') LIMIT 1"), (tenant, policy)
+        JOBS.select(
+            "WHERE tenant=? AND policy=? AND state IN ('queued', 'running') AND (instr(recipe, ?)=1)=? LIMIT 1"
+        ),
+        (tenant, policy, DREAM, recipe.startswith(DREAM)),
     ).fetchone()
     if row is None:
         now = int(time.time() * 1000)

@@ -21,6 +21,7 @@ from dayjob.journal import versions
 from dayjob.journal.columns import POINTERS, VERSIONS
 from dayjob.journal.control import Control, put_state, version_row
 from dayjob.journal.disk import LOCAL_DISK
+from dayjob.journal.jobs import request_job
 from dayjob.journal.rows import connect
 from dayjob.records import Job, Version
 
@@ -54,6 +55,28 @@ def owner_of(control: Control, tenant: str, address: str) -> str | None:
     return None if state is None else str(state["user"])
 
 
+def served_by(control: Control, tenant: str, address: str) -> Version:
+    """What answers those whom a layer is for: its champion; a person for whom nothing was promoted yet, the tenant's.
+
+    Raises NotFound where there is no such layer.
+    """
+    pointers = control.pointers(tenant, address)
+    if is_personal(address) and pointers.champion == pointers.baseline:
+        address = policy_of(address)
+        pointers = control.pointers(tenant, address)
+    return control.version(tenant, address, pointers.champion)
+
+
+def frozen_of(control: Control, tenant: str, address: str) -> str:
+    """What serves while learning and trials of a layer are stopped ("champion" or "baseline"), "" where they are not:
+    by the file, by the policy's own flag, or by the layer's."""
+    whole = control.freeze_file() or control.pointers(tenant, policy_of(address)).frozen
+    if whole or not is_personal(address):
+        return whole
+    row = control.db().execute("SELECT frozen FROM pointers WHERE tenant=? AND policy=?", (tenant, address)).fetchone()
+    return "" if row is None else str(row[0])
+
+
 def open_layer(control: Control, tenant: str, policy: str, user: str | None) -> str:
     """The address of a layer that is there from now on: it starts with the baseline as its champion.
 
@@ -80,13 +103,28 @@ def open_layer(control: Control, tenant: str, policy: str, user: str | None) -> 
     return address
 
 
+def range_of_layers(policy: str) -> tuple[str, str]:
+    """Between these two names lie the addresses of the layers that people have of a policy, and nothing else."""
+    return policy + _SLASH, policy + _AFTER_SLASH
+
+
 def layers(control: Control, tenant: str, policy: str) -> list[str]:
     """The addresses of the layers that people have of a policy."""
     rows = control.db().execute(
         "SELECT policy FROM pointers WHERE tenant=? AND policy>? AND policy<? ORDER BY policy",
-        (tenant, policy + _SLASH, policy + _AFTER_SLASH),
+        (tenant, *range_of_layers(policy)),
     )
     return [str(row[0]) for row in rows]
+
+
+def request_nights(control: Control, tenant: str, policy: str, *, recipe: str) -> Job:
+    """A job of the tenant's layer, and then one for each person's whose owner may be learned from; the tenant's."""
+    job = request_job(control, tenant, policy, recipe=recipe)
+    for address in layers(control, tenant, policy):
+        owner = owner_of(control, tenant, address)
+        if owner is not None and control.learns(tenant, owner):
+            request_job(control, tenant, address, recipe=recipe)
+    return job
 
 
 def check_open(db: apsw.Connection, job: Job) -> None:

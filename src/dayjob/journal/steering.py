@@ -15,7 +15,7 @@ from dayjob.journal import versions
 from dayjob.journal.columns import POINTERS, VERSIONS
 from dayjob.journal.control import Control, add_verdict, put_state, put_status, row_version
 from dayjob.journal.jobs import put_job
-from dayjob.journal.layers import policy_of
+from dayjob.journal.layers import policy_of, range_of_layers
 from dayjob.journal.rows import connect, loads
 from dayjob.records import Json, Pointers, Verdict, Version
 
@@ -188,9 +188,9 @@ OVERLOOKED = (
 def _taint(db: apsw.Connection, tenant: str, policy: str, *, names: Sequence[str]) -> None:
     for name in names:
         put_status(db, tenant, policy, name=name, status=VersionStatus.TAINTED)
-        # What a night says of its lessons, and its exam of what was asked, are people's words.
-        told = (f"night/{name}", f"exam/{name}")
-        db.execute("DELETE FROM states WHERE tenant=? AND policy=? AND name IN (?, ?)", (tenant, policy, *told))
+        # What a night says of its lessons, its exam of what was asked, and a dream's programs are people's words.
+        told = (f"night/{name}", f"exam/{name}", f"dream/{name}")
+        db.execute("DELETE FROM states WHERE tenant=? AND policy=? AND name IN (?, ?, ?)", (tenant, policy, *told))
         _forget_answers(db, tenant, policy, name=name)
     address = (tenant, policy)
     try:
@@ -209,15 +209,17 @@ def _taint(db: apsw.Connection, tenant: str, policy: str, *, names: Sequence[str
 
 
 def _forget_answers(db: apsw.Connection, tenant: str, policy: str, *, name: str) -> None:
-    """What a version answered in the exams of others, it may have learned from whoever is erased."""
-    where = "WHERE tenant=? AND policy=? AND name LIKE 'exam/%'"
-    rows = list(db.execute(f"SELECT name, state FROM states {where}", (tenant, policy)))
-    for exam, text in rows:
+    """What a version answered in the exams of others, it may have learned from whoever is erased. The tenant's are
+    compared with in people's layers too."""
+    where = "WHERE tenant=? AND (policy=? OR policy>? AND policy<?) AND name LIKE 'exam/%'"
+    args = (tenant, policy, *range_of_layers(policy))
+    rows = list(db.execute(f"SELECT policy, name, state FROM states {where}", args))
+    for address, exam, text in rows:
         said = loads(text)
         if said.get("against") != name:
             continue
         said["questions"] = [one | {"before": ""} for one in said["questions"]]
-        put_state(db, tenant, policy, name=exam, state=said)
+        put_state(db, tenant, address, name=exam, state=said)
 
 
 def _install(db: apsw.Connection, now: Pointers, *, name: str, was: VersionStatus, previous: str | None) -> None:

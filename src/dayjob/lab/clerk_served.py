@@ -81,16 +81,12 @@ def run(*, days: int, seed: int, data: Path, model: Path | None, stay: bool, qui
     folder = model_folder(model)
     if data.exists():
         clear(data)
-    size = Size(days=days) if not quick else Size(answer=2, rule=1, hint=1, late=1, personal=1, days=days)
-    load = Load(everyday=6, about=6, work=work_probe) if not quick else Load(everyday=2, about=2, work=work_probe)
-    here = office(seed, size)
     console.print("[b]Simulated:[/] the staff. [b]Real:[/] everything else, weights from scratch.")
-    environ = {"DAYJOB_BASES": f"clerk={folder.resolve()}", "DAYJOB_SESSION_WINDOW_S": str(WINDOW_S)}
     evenings: list[Evening] = []
-    with running(data, arguments=(), environ=environ) as server:
+    with running(data, arguments=(), environ=environ_of(folder)) as server:
         console.print(f"dayjob serves at [b]{server.url}[/]: open it now")
         try:
-            asyncio.run(_play(server, here, load=load, desk=Desk(folder), evenings=evenings))
+            play_at(server, folder, days=days, seed=seed, quick=quick, evenings=evenings)
         except KeyboardInterrupt:
             console.print(f"ended; what was recorded is in {data}: dayjob serve --data {data}")
         if evenings:
@@ -101,6 +97,18 @@ def run(*, days: int, seed: int, data: Path, model: Path | None, stay: bool, qui
         else:
             server.stop()
     return evenings
+
+
+def environ_of(folder: Path) -> dict[str, str]:
+    """What a server must be told that is to serve the clerk in ``folder``."""
+    return {"DAYJOB_BASES": f"clerk={folder.resolve()}", "DAYJOB_SESSION_WINDOW_S": str(WINDOW_S)}
+
+
+def play_at(server: Server, folder: Path, *, days: int, seed: int, quick: bool, evenings: list[Evening]) -> None:
+    """Days and nights at a server that was started with :func:`environ_of`; each evening is added as it comes."""
+    size = Size(days=days) if not quick else Size(answer=2, rule=1, hint=1, late=1, personal=1, days=days)
+    load = Load(everyday=6, about=6, work=work_probe) if not quick else Load(everyday=2, about=2, work=work_probe)
+    asyncio.run(_play(server, office(seed, size), load=load, desk=Desk(folder), evenings=evenings))
 
 
 async def _play(server: Server, here: Office, *, load: Load, desk: Desk, evenings: list[Evening]) -> None:

@@ -24,6 +24,7 @@ from rich.table import Table
 
 from dayjob.client import AsyncClient
 from dayjob.endings import DayjobError
+from dayjob.lab import clerk_served
 from dayjob.lab.geospot_journal import load_world
 from dayjob.lab.geospot_offline import load_field
 from dayjob.lab.geospot_served import Served, measure, settled
@@ -39,11 +40,14 @@ PUBLISHED_MARKS = (1_000, 5_000)
 console = Console()
 
 
-def run(*, rounds: int, seed: int, pin: float, data: Path, cache: Path, stay: bool) -> Served | None:
+def run(
+    *, rounds: int, seed: int, pin: float, data: Path, cache: Path, stay: bool, clerk: Path | None = None
+) -> Served | None:
     """Play a day and print what was served; with ``stay`` keep the pages open until interrupted.
 
-    ``pin`` is the share of rounds after which a player marks the true place. None when it was interrupted before its
-    table. Raises Invalid when ``data`` is not ours to clear, DayjobError when a page does not start.
+    ``pin`` is the share of rounds after which a player marks the true place. ``clerk``: the folder of a language model
+    that office staff then talk to for a day, with a night after it. None when it was interrupted before its table.
+    Raises Invalid when ``data`` is not ours to clear, DayjobError when a page does not start.
     """
     began = time.perf_counter()
     served = None
@@ -54,7 +58,8 @@ def run(*, rounds: int, seed: int, pin: float, data: Path, cache: Path, stay: bo
         console.print("Geospot: the gallery's 100,000 places, embedded once and then kept; photos ...")
         world = load_world(cache)
         field = load_field(world, seed=seed, rounds=max(PUBLISHED_MARKS), cache_dir=cache, held_out=HELD_OUT)
-        with running(data, arguments=("--port", str(_free(DAYJOB_PORT)))) as server, _page(server, cache) as geospot:
+        port, environ = str(_free(DAYJOB_PORT)), {} if clerk is None else clerk_served.environ_of(clerk)
+        with running(data, arguments=("--port", port), environ=environ) as server, _page(server, cache) as geospot:
             console.print(f"dayjob serves at [b]{server.url}[/] (dashboard), Geospot at [b]{geospot}[/]: open them now")
             console.print(
                 f"{rounds:,} rounds by simulated people: they click the first place unseen in 65 % of rounds,"
@@ -64,6 +69,8 @@ def run(*, rounds: int, seed: int, pin: float, data: Path, cache: Path, stay: bo
             print_table(served)
             console.print("The published learners on the same photos, learning online from the same kind of people:")
             print_published(rows(field, PEOPLE, marks=PUBLISHED_MARKS))
+            if clerk is not None:
+                _clerk(server, clerk, seed=seed)
             console.print(f"done in {time.perf_counter() - began:.0f} s")
             if stay:
                 console.print(f"The pages stay open: {server.url} and {geospot} (Ctrl-C ends)")
@@ -73,6 +80,16 @@ def run(*, rounds: int, seed: int, pin: float, data: Path, cache: Path, stay: bo
     except KeyboardInterrupt:
         console.print(f"ended; what was recorded is in {data}: dayjob serve --data {data}")
     return served
+
+
+def _clerk(server: Server, folder: Path, *, seed: int) -> None:
+    """A day of the clerk's office and the night after it, at the same server."""
+    console.print(
+        "The clerk: simulated staff of a small office talk to a language model, correct it, and it learns ..."
+    )
+    evenings: list[clerk_served.Evening] = []
+    clerk_served.play_at(server, folder, days=1, seed=seed, quick=True, evenings=evenings)
+    clerk_served.print_table(evenings)
 
 
 def _play(server: Server, world: World, *, rounds: int, seed: int, pin: float, held_out: Photos) -> Served:

@@ -31,6 +31,15 @@ def interval(values: Sequence[float]) -> dict[str, float]:
     return {"mean": float(np.mean(values)), "half": float(half), "seeds": count}
 
 
+def surely(found: Mapping[str, float]) -> int:
+    """+1 or -1 where an interval excludes zero, else 0; of one value nothing is sure.
+
+    >>> surely({"mean": -0.3, "half": 0.2, "seeds": 3}), surely(interval([1.0]))
+    (-1, 0)
+    """
+    return 0 if not abs(found["mean"]) > found["half"] else 1 if found["mean"] > 0 else -1
+
+
 def percent(found: Mapping[str, float], *, of: int, signed: bool = True) -> str:
     """An interval of shares as text; fewer than ``of`` seeds are marked with their number.
 

@@ -34,12 +34,12 @@ from dayjob.endings import (
 from dayjob.journal import jobs, versions
 from dayjob.journal.columns import VERSIONS
 from dayjob.journal.control import Control, put_state, put_taught, version_row
-from dayjob.journal.join import window_of
-from dayjob.journal.layers import check_open, is_personal, layers, open_layer, owner_of, policy_of
+from dayjob.journal.layers import check_open, frozen_of, is_personal, layers, open_layer, owner_of, policy_of
 from dayjob.journal.readers import Reader
 from dayjob.journal.steering import drop_orphans, drop_tainted, rebuild, taint, taint_overlooked
 from dayjob.journal.writes import person_mark
 from dayjob.learn.collect import collect
+from dayjob.learn.due import Due
 from dayjob.learn.fit import fit
 from dayjob.learn.recipes import RECIPES
 from dayjob.learn.work import SEED, Made, Publish, Work
@@ -52,11 +52,11 @@ log = logging.getLogger("dayjob.learner")
 LEASE_S = 30.0
 DEATHS = 5  # of learners over one job, after which it is given up; kills from outside should not use them up
 TOLD_EVERY_S = 1.0  # the progress of a job
-RETRY_S = 60.0  # between two tries to rebuild a champion that must go
 ABANDONED_S = 3600.0  # no write of a version takes so long: what is older was left behind by a killed learner
 NOTHING_LEFT = "nothing is left to learn from: the baseline serves"
 NO_PROOF = "nothing learned from these outcomes beats the caller's own order on held-out decisions"
 REBUILT = "it was built again without a person who was erased, and serves as champion"
+HELD = "; it is looked at again when another version serves, or when what was said since makes it another"
 UNLEARNED = "all that was taught was taken back: the baseline serves"
 NO_NIGHTS = "this learner knows no base model: add [bases.{base}] to the dayjob.toml that it reads, then ask again"
 NEEDS_LANGUAGE = "learning a language policy needs {missing}, which is not installed: pip install 'dayjob[language]'"
@@ -68,17 +68,18 @@ class Learner:
     def __init__(
         self, root: Path, control: Control, reader: Reader, *, threads: int, holder: str,
         told: Callable[[float], None] = lambda _: None, nights: "Nights | None" = None,
+        dream: Callable[[Work], Made] | None = None,
     ) -> None:  # fmt: skip
-        """``nights``: what language policies need; None: this learner does rankers alone."""
+        """``nights``: what language policies need; None: this learner does rankers alone. ``dream``: who dreams."""
         torch.set_num_threads(threads)
         self.root = root
         self.control = control
         self.reader = reader
         self.holder = holder
-        self.retried: dict[tuple[str, str], float] = {}
         self.told = told  # of the progress of a fit, a share in [0, 1]
         self.nights = nights
-        self.asked: dict[tuple[str, str], int] = {}  # decisions there were when a job was last asked for
+        self.dream = dream
+        self.due = Due(control, reader, frozen=self.frozen)
         taint_overlooked(control)
         self._sweep()
 
@@ -111,7 +112,7 @@ class Learner:
     def step(self, *, watch_counts: bool) -> bool:
         """Do the oldest job; with ``watch_counts`` also ask for jobs that fell due. Whether anything was done."""
         if watch_counts:
-            self._ask_where_due()
+            self.due.ask()
         for job in jobs.unfinished(self.control):
             if self.frozen(job.tenant, job.policy):
                 continue  # it waits, and goes on when the policy is unfrozen
@@ -144,36 +145,8 @@ class Learner:
         self.control.release_lease(lease)
 
     def frozen(self, tenant: str, policy: str) -> bool:
-        """Whether learning is stopped: by the policy's own flag, or by the file (promise 7)."""
-        return bool(self.control.pointers(tenant, policy_of(policy)).frozen or self.control.freeze_file())
-
-    def _ask_where_due(self) -> None:
-        """A job for each policy with ``learn_every`` newly closed decisions since its newest version."""
-        for policy in self.control.policies():
-            every = int(policy.spec.get("learn_every", 0))
-            key = (policy.tenant, policy.name)
-            if self.frozen(*key):
-                continue
-            for address in (policy.name, *layers(self.control, *key)):
-                self._ask_where_tainted(policy.tenant, address, recipe=str(policy.spec["recipe"]))
-            if not every:
-                continue
-            decisions = self.reader.counts(*key).get("decisions", 0)
-            if decisions - self.asked.get(key, 0) < every:
-                continue  # too few even if all were closed: the count below reads rows, this one does not
-            since = self.control.versions(*key)[-1].to_seq
-            if self.reader.count_closed(*key, after=since, window=window_of(policy.spec), most=every) >= every:
-                self.asked[key] = decisions
-                self.ask(policy.name, tenant=policy.tenant)
-
-    def _ask_where_tainted(self, tenant: str, address: str, *, recipe: str) -> None:
-        """A champion that learned from someone since erased is due to be rebuilt, whoever asked or did not."""
-        champion = self.control.version(tenant, address, self.control.pointers(tenant, address).champion)
-        key = (tenant, address)
-        is_due = time.monotonic() - self.retried.get(key, -RETRY_S) >= RETRY_S
-        if champion.status is VersionStatus.TAINTED and is_due:
-            self.retried[key] = time.monotonic()
-            jobs.request_job(self.control, tenant, address, recipe=recipe)
+        """Whether learning is stopped: by the policy's own flag, by the layer's, or by the file (promise 7)."""
+        return bool(frozen_of(self.control, tenant, policy))
 
     def _do(self, job: Job) -> None:
         try:
@@ -208,7 +181,7 @@ class Learner:
     def _learn(self, job: Job) -> Json:
         """One night, on one page: begin, learn, publish, register."""
         work = self._begin(job)
-        made = self._ranker(work) if work.policy.kind is PolicyKind.RANKER else self._language(work)
+        made = self._made(work)
         if made.publish is None:
             if work.tainted or (work.unlearned and made.is_empty):
                 reason = UNLEARNED if work.unlearned else made.why
@@ -220,6 +193,7 @@ class Learner:
             return self._rebuilt(work, version.name, REBUILT, told=made.told)
         if version.status is not VersionStatus.WAITING:
             reason = f"it came out equal to {version.name}, which was learned before and stands as: {version.status}"
+            reason += HELD if version.status is VersionStatus.HELD else ""
             return {"challenger": None, "reason": reason} | made.told
         made.after(version)
         return {"challenger": version.name} | made.told
@@ -259,6 +233,13 @@ class Learner:
         owner = owner_of(self.control, job.tenant, job.policy)
         memory, name = self.nights.memory, policy_of(job.policy)
         return len(memory.withdrawn(job.tenant, name, user=owner, version=champion.name))
+
+    def _made(self, work: Work) -> Made:
+        if jobs.budget_of(work.recipe) is None:
+            return self._ranker(work) if work.policy.kind is PolicyKind.RANKER else self._language(work)
+        if self.dream is None:
+            raise Invalid("this learner does not dream: ask one that was started with `dayjob learn`")
+        return self.dream(work)
 
     def _ranker(self, work: Work) -> Made:
         """A ranker's night: the closed decisions, fitted."""
@@ -337,9 +318,9 @@ class Learner:
         stored = publish(self.root, tenant, name, number=known[-1].number + 1, manifest=manifest)
         # What came out equal before and is damaged on the disk is published anew: these files are sound.
         equal = [one for one in known if one.digest == stored.digest and one.status is not VersionStatus.DAMAGED]
-        if equal:
+        if equal and not all(map(made.looks_again, equal)):
             versions.remove(self.root, tenant, name, stored.version)
-            return equal[0]
+            return equal[-1]
         version = Version(
             tenant=tenant, policy=name, name=stored.version, number=known[-1].number + 1, parent=manifest.parent,
             recipe=work.recipe, digest=stored.digest, from_seq=made.from_seq, to_seq=made.to_seq,

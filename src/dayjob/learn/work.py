@@ -46,12 +46,17 @@ def _nothing(_: Version) -> None:
     return None
 
 
+def _is_known(_: Version) -> bool:
+    return False
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Made:
     """What came of it: a version to publish, or ``why`` there is none.
 
     ``states`` gives what is to be known of the version once its files are there (an exam), which is written with its
-    row; ``after`` follows once the row is written, and may be called twice for one version.
+    row; ``after`` follows once the row is written, and may be called twice for one version. ``looks_again`` says of a
+    version of the very same weights, learned before, whether these are to stand before the judge once more.
     """
 
     told: Json = field(default_factory=dict)  # the job's result beside the challenger
@@ -65,3 +70,4 @@ class Made:
     detail: Json = field(default_factory=dict)
     states: Callable[[StoredVersion], Mapping[str, Json]] = _no_states
     after: Callable[[Version], None] = _nothing
+    looks_again: Callable[[Version], bool] = _is_known

@@ -10,9 +10,10 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import safetensors.torch
 import torch
@@ -52,7 +53,9 @@ class TrainableLora:
         if shape.rank < 1:
             raise Invalid(f"the adapter's rank is {shape.rank}: give 1 or more", param="rank")
         self.shape = shape
-        self._on = True
+        # By layer the matrix (O, I) that :meth:`averaged` adds to it instead, kept by whoever teaches with it.
+        self.average: dict[str, Tensor] = {}
+        self._mode: Literal["on", "off", "averaged"] = "on"
         model.requires_grad_(False)
         layers = _chosen(model, head=head, ends=shape.layers)
         generator = torch.Generator().manual_seed(seed)
@@ -70,14 +73,21 @@ class TrainableLora:
         """Every factor, layer by layer, A before B."""
         return [one for pair in self.factors.values() for one in pair]
 
-    @contextmanager
-    def off(self) -> Iterator[None]:
+    def off(self) -> AbstractContextManager[None]:
         """The base model, for as long as this lasts."""
-        before, self._on = self._on, False
+        return self._as("off")
+
+    def averaged(self) -> AbstractContextManager[None]:
+        """The base model with :attr:`average` in place of the adapter, for as long as this lasts."""
+        return self._as("averaged")
+
+    @contextmanager
+    def _as(self, mode: Literal["off", "averaged"]) -> Iterator[None]:
+        before, self._mode = self._mode, mode
         try:
             yield
         finally:
-            self._on = before
+            self._mode = before
 
     def state(self) -> dict[str, Tensor]:
         """Copies of the factors under PEFT's names, on the CPU."""
@@ -101,8 +111,10 @@ class TrainableLora:
 
     def _hook(self, name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor | None]:
         def _add(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor | None:
-            if not self._on:
+            if self._mode == "off":
                 return None
+            if self._mode == "averaged":
+                return (output + inputs[0].to(torch.float32) @ self.average[name].T).to(output.dtype)
             down_RI, up_OR = self.factors[name]
             added = inputs[0].to(torch.float32) @ down_RI.T @ (self.shape.scaling * up_OR).T
             return (output + added).to(output.dtype)

@@ -96,6 +96,6 @@ def serving(call: Call, policy: str, user: str | None) -> str:
             own = call.hub.control.pointers(call.tenant, address_of(call.hub.control, call.tenant, policy, user))
         except NotFound:
             return spoken.pointers.champion
-        if own.champion != own.baseline:
+        if own.champion != own.baseline and own.frozen != "baseline":
             return own.champion
     return spoken.pointers.champion

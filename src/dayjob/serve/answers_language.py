@@ -76,6 +76,62 @@ class NightList(Answered):
     nights: list[NightView]
 
 
+class DreamtEnvironment(Answered):
+    """A program that an author handed in. ``reason``: the check that it failed and why, "" where it was admitted;
+    ``shown``: actions of the solution that its tasks begin with; ``before`` and ``after``: the share of the tasks of
+    its proof that the policy solved, before the rehearsal and after it; ``faithful``: how its answers agree with real
+    ones that the author never saw."""
+
+    name: str
+    author: str
+    digest: str
+    admitted: bool
+    reason: str
+    shown: int
+    checks: list[Json]
+    faithful: Json | None = None
+    before: float | None = None
+    after: float | None = None
+
+
+class Transferred(Answered):
+    """Real questions of the exam: how many what served had right, and how many the dream's version has."""
+
+    questions: int
+    right_before: int
+    right_after: int
+
+
+class DreamView(Answered):
+    """One dream. ``budget``: compute, times that of the night without it; ``read`` and ``kept``: conversations that
+    authors read, and that were kept from them; ``version``: what it made, null where it made none; ``tokens``: what the
+    learner read in ``episodes``; ``author``: what the authors cost."""
+
+    job: str
+    at: AwareDatetime
+    at_ms: int
+    budget: float
+    read: int
+    kept: int
+    environments: list[DreamtEnvironment]
+    faults: list[str]
+    author: Json
+    steps: int
+    episodes: int
+    turns: int
+    tokens: int
+    version: str | None = None
+    status: VersionStatus | None = None
+    reason: str
+    transferred: Transferred | None = None
+
+
+class DreamList(Answered):
+    """The newest dreams of a layer, newest first."""
+
+    dreams: list[DreamView]
+
+
 class DeletedLesson(Answered):
     """A lesson that is unlearned by the next night."""
 

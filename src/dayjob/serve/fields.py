@@ -126,9 +126,15 @@ Name = Annotated[str, Field(min_length=1, max_length=MAX_NAME_CHARS, pattern=r"^
 Text = Annotated[str, Field(min_length=1, max_length=MAX_TEXT_CHARS), AfterValidator(_no_nul)]
 Meta = Annotated[dict[str, JsonValue], AfterValidator(_small)]
 Dim = Annotated[int, Field(ge=1, le=MAX_DIM)]
+Alpha = Annotated[float, Field(gt=0, lt=1)]
+LearnEvery = Annotated[int, Field(ge=0, le=MAX_SAFE_INTEGER)]
 
 # ---- what to do about a fault that the parser found ------------------------------------------------------------------
 
+VALUE_REMEDY: Final = (
+    'a thumb takes 1 or -1, a reward a finite number, a truth {"relevance": {item: number}}, '
+    "a retract the id of an outcome, every other kind null"
+)
 AT_REMEDY: Final = "send ISO 8601 with a time zone, as in 2026-11-20T09:00:00Z"
 # Faults of which the parser's own words would say nothing: by its name for them.
 TAG_FAULTS: Final = {

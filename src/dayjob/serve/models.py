@@ -179,7 +179,8 @@ class Voices:
             pointers = self.hub.control.pointers(asked.tenant, address)
         except NotFound:
             return None
-        if pointers.champion == pointers.baseline or self._rests((asked.tenant, address, pointers.champion)):
+        aside = pointers.champion == pointers.baseline or pointers.frozen == "baseline"
+        if aside or self._rests((asked.tenant, address, pointers.champion)):
             return None
         try:
             return await self._voice(asked, address, [pointers.champion], role=Role.CHAMPION)

@@ -26,6 +26,11 @@ async def mornings(call: Call) -> Response:
     return await show(call, _mornings)
 
 
+async def dreams(call: Call) -> Response:
+    """What was dreamt: environments admitted and rejected, pass rates before and after, what transferred."""
+    return await show(call, _dreams)
+
+
 async def conversations(call: Call) -> Response:
     """What was said, by which version, with which notes, and what came of it."""
     return await show(call, _conversations)
@@ -37,6 +42,11 @@ def _talk(call: Call, principal: Principal) -> Response:
 
 def _mornings(call: Call, principal: Principal) -> Response:
     return page("mornings.html", **_spoken(call, principal, call.path("name")))
+
+
+def _dreams(call: Call, principal: Principal) -> Response:
+    budget = call.service.settings.dream_budget
+    return page("dreams.html", **_spoken(call, principal, call.path("name")), budget=budget)
 
 
 def _conversations(call: Call, principal: Principal) -> Response:

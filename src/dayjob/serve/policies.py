@@ -9,7 +9,7 @@ from starlette.responses import Response
 from dayjob.endings import Conflict, Invalid, NotFound, PolicyKind, VersionStatus
 from dayjob.journal import vectors
 from dayjob.journal.jobs import get_job, request_job
-from dayjob.journal.layers import is_personal, layers, open_layer, owner_of
+from dayjob.journal.layers import is_personal, open_layer, owner_of, request_nights
 from dayjob.journal.plain import iso
 from dayjob.journal.steering import check_may_serve, override, roll_back
 from dayjob.journal.writes import put_catalog as write_catalog
@@ -179,18 +179,9 @@ def _learn_layers(call: Call, name: str, user: str | None, *, recipe: str) -> Jo
         raise Conflict(
             'this person is served and not learned from: PATCH /v1/users/{user} {"learn": true} if they wish to be'
         )
-    job = request_job(control, tenant, open_layer(control, tenant, name, user), recipe=recipe)
-    for address in layers(control, tenant, name) if user is None else ():
-        owner = owner_of(control, tenant, address)
-        if owner is not None and control.learns(tenant, owner):
-            request_job(control, tenant, address, recipe=recipe)
-    return job
-
-
-async def dream(call: Call) -> Response:
-    """Rehearsal is not built yet: said plainly."""
-    call.hub.declared(call.tenant, call.path("name"))
-    raise Invalid("dreaming is not available in this version: use /learn", code="not_available")
+    if user is None:
+        return request_nights(control, tenant, name, recipe=recipe)
+    return request_job(control, tenant, open_layer(control, tenant, name, user), recipe=recipe)
 
 
 async def read_job(call: Call) -> Response:

@@ -8,6 +8,7 @@ from dayjob.serve import (
     chat,
     chat_wire,
     conversations,
+    dreams,
     export,
     feedback,
     nights,
@@ -56,9 +57,14 @@ ROUTES: tuple[Route, ...] = (
         body_type=JSON,
     ),
     Route(
-        method="POST", path="/v1/policies/{name}/dream", handler=policies.dream, scope=LEARN,
+        method="POST", path="/v1/policies/{name}/dream", handler=dreams.dream, scope=LEARN,
         summary="Rehearse in environments built from the journal", answer=answers.JobStarted, statuses=(202,),
         body=wire.DreamRequest, body_type=JSON,
+    ),
+    Route(
+        method="GET", path="/v1/policies/{name}/dreams", handler=dreams.list_dreams, scope=LEARN,
+        summary="What was dreamt, and what became of it", answer=spoken.DreamList,
+        query=(("user", False), ("limit", False)),
     ),
     Route(
         method="POST", path="/v1/policies/{name}/rollback", handler=policies.rollback, scope=ADMIN,
@@ -180,6 +186,8 @@ ROUTES: tuple[Route, ...] = (
           published=False),
     Route(method="GET", path="/policies/{name}/mornings", handler=pages_language.mornings, scope=None,
           summary="What each night changed", published=False),
+    Route(method="GET", path="/policies/{name}/dreams", handler=pages_language.dreams, scope=None,
+          summary="What was dreamt, and what became of it", published=False),
     Route(method="GET", path="/policies/{name}/conversations", handler=pages_language.conversations, scope=None,
           summary="What was said, and what came of it", published=False),
     Route(method="GET", path="/talk/{policy}", handler=pages_language.talk, scope=None,

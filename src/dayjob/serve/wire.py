@@ -19,12 +19,14 @@ from dayjob.serve.fields import (
     AT_REMEDY,
     FEEDBACK_KINDS,
     MAX_DIM,
-    MAX_SAFE_INTEGER,
     OBJECTS,
     REMEDIES,
     TAG_FAULTS,
+    VALUE_REMEDY,
+    Alpha,
     Dim,
     Finite,
+    LearnEvery,
     Matrix,
     Meta,
     Name,
@@ -39,10 +41,6 @@ from dayjob.serve.fields import (
 
 MAX_FEEDBACK_ITEMS: Final = 1_000
 _MAX_PARAM_CHARS: Final = 200
-_VALUE_REMEDY: Final = (
-    'a thumb takes 1 or -1, a reward a finite number, a truth {"relevance": {item: number}}, '
-    "a retract the id of an outcome, every other kind null"
-)
 # Beyond this many faults the body is not meant for this route, and listing them would only cost time.
 _MAX_FAULTS: Final = 100
 
@@ -148,9 +146,9 @@ class RankerSpec(Asked):
     reward_range: Annotated[list[Score], Field(min_length=2, max_length=2)] = [0.0, 1.0]
     outcome_window_s: Annotated[float, Field(gt=0, le=7_776_000)] = 60.0
     explore: Explore = Explore()
-    alpha: Annotated[float, Field(gt=0, lt=1)] = 0.05
+    alpha: Alpha = 0.05
     minimum_effect: Share = 0.01
-    learn_every: Annotated[int, Field(ge=0, le=MAX_SAFE_INTEGER)] = 2_000
+    learn_every: LearnEvery = 2_000
 
     @model_validator(mode="after")
     def _range_rises(self) -> "RankerSpec":
@@ -165,6 +163,9 @@ class LanguageSpec(Asked):
     kind: Literal["language"]
     base: Name
     recipe: PolicyName = "consolidate"
+    alpha: Alpha = 0.05
+    minimum_effect: Share = 0.01
+    learn_every: LearnEvery = 0
 
 
 class Relevance(Asked):
@@ -391,7 +392,7 @@ def _refusal(error: ValidationError, known: Sequence[str]) -> Invalid:
     if kind == "model_type" and path and path[0] in OBJECTS:
         return Invalid(f"{param} is no object; {OBJECTS[path[0]]}", param=param)
     if path and path[0] == "value":
-        return Invalid(f"value does not fit; {_VALUE_REMEDY}", param="value")
+        return Invalid(f"value does not fit; {VALUE_REMEDY}", param="value")
     message = fault["msg"].removeprefix("Value error, ")
     if kind in REMEDIES:
         message = f"{message}; {REMEDIES[kind]}"

@@ -34,10 +34,10 @@ class Desk(Office):
     def chat(
         self, question: str, *, user: str | None = "ann", session: str | None = None,
         said: Sequence[str] = ("no idea",), before: Sequence[tuple[str, str]] = (), system: str = "",
-        writer: str = "v0-baseline", **fields,
+        writer: str = "v0-baseline", tools: Sequence[Json] = (), **fields,
     ) -> Decision:  # fmt: skip
         """An answer, or several, in the journal. ``before``: earlier turns; ``writer``: the version that wrote its
-        tokens; ``fields``: of the decision."""
+        tokens; ``tools``: offered to the model; ``fields``: of the decision."""
         messages = [{"role": "system", "content": system}] if system else []
         for asked, answered in before:
             messages += [{"role": "user", "content": asked}, {"role": "assistant", "content": answered}]
@@ -52,8 +52,8 @@ class Desk(Office):
         assert decision.generation is not None
         generation = replace(
             decision.generation, base=BASE, messages=tuple(messages), notes=placed.ids,
-            prompt_ids=pack_ids(self.tokens.render(with_notes(messages, placed.text))),
-            bare_ids=pack_ids(self.tokens.render(messages)) if placed.ids else b"",
+            prompt_ids=pack_ids(self.tokens.render(with_notes(messages, placed.text), tools=tools)), tools=tuple(tools),
+            bare_ids=pack_ids(self.tokens.render(messages, tools=tools)) if placed.ids else b"",
             choices=tuple(self.choice(text, writer) for text in said),
         )  # fmt: skip
         decision = replace(

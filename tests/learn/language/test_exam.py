@@ -1,21 +1,26 @@
 """What an exam counts, on a tiny random model: one adapter that says what was wanted, one that says nothing new."""
 
+import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 
+from dayjob.config import Suite
 from dayjob.endings import Invalid
+from dayjob.learn.language import exam as module
 from dayjob.learn.language.anchors import replayed
-from dayjob.learn.language.exam import Marked, Paper, Sides, examine
+from dayjob.learn.language.exam import Marked, Sides, examine
 from dayjob.learn.language.habits import habits
 from dayjob.learn.language.lessons import Lesson, Material, Rehearsal
 from dayjob.learn.language.night import learn_night
+from dayjob.learn.language.paper import Paper, Ticks, deal, draw
 from dayjob.learn.language.recipes import RECIPES
 from dayjob.learn.language.splits import Asking, Split
 from dayjob.learn.language.study import Study
-from dayjob.learn.language.suites import read_suites
+from dayjob.learn.language.suites import BUNDLED, read_suites, with_bundled
 from dayjob.learn.language.table import Question
 from dayjob.policies.adapters import file_digests
 from dayjob.policies.engine_protocol import VersionRef
@@ -85,6 +90,69 @@ def test_what_is_right_before_and_after_is_counted_part_by_part(night):
         "right_before": question["before"].split() == wanted.split(), "right_after": False,
     }, "of c nothing was taught, so nothing is asked; what nobody said the teacher says"  # fmt: skip
     assert marked.holds == {"a": False, "b": False}
+
+
+def test_one_asking_of_each_note_is_chosen_before_a_second_of_any_and_always_the_same():
+    many = [asking(f"{n}?", "x", family="many") for n in range(30)]
+    few = [asking(f"{name}?", "x", family=name) for name in ("a", "b", "c")]
+    chosen = deal([*many, *few], 5)
+    assert [one.lesson.family for one in chosen] == ["many", "many", "a", "b", "c"], "in the order they were given"
+    assert {one.lesson.id for one in deal([*few, *reversed(many)], 5)} == {one.lesson.id for one in chosen}
+    assert deal(many, 100) == many
+    assert len({one.lesson.family for one in deal([*many, *few], 2)}) == 2
+
+
+def test_of_what_was_not_taught_nothing_is_asked_and_of_the_rest_only_so_much():
+    train = [asking(f"{n}?", "x", family=f"f{n % 7}") for n in range(21)]
+    stop = [asking("s?", "x", family="f0"), asking("t?", "x", family="left out")]
+    exam = [asking(f"e{n}?", "x", family=f"f{n}") for n in range(9)]
+    taught = frozenset(one.lesson.id for one in train if one.lesson.family != "f6")
+    paper = Paper(split=split_of(train, stop, exam), taught=taught, suites={})
+    askable = [one.lesson.id for one in (*train, *stop, *exam) if one.lesson.family != "f5"]
+    drawn = draw(paper, askable=askable, most=7)
+    assert len(drawn.taught) == 7
+    assert {one.lesson.family for one in drawn.taught} == {f"f{n}" for n in range(5)}
+    assert [one.lesson.id for one in drawn.rest] == ["f0-s?"]
+    assert [one.lesson.family for one in drawn.exam] == [f"f{n}" for n in range(5)]
+
+
+def test_only_what_was_chosen_is_answered(night, monkeypatch):
+    train = [asking(f"{n}?", "yes", family=str(n)) for n in range(6)]
+    exam = [asking(f"once more {n}?", "yes", family=str(n)) for n in range(6)]
+    monkeypatch.setattr(module, "draw", partial(draw, most=2))
+    record = sit(night, split_of(train, exam=exam)).record
+    assert (record["taught"]["asked"], len(record["questions"])) == (2, 2)
+    assert record["rates"][0]["asked"] == 4, "prompts that were answered"
+
+
+def test_progress_is_the_share_of_answers_that_are_written(night):
+    folder, made, place = night
+    train = [asking(f"{n}?", "yes", family=str(n)) for n in range(20)]
+    held = [asking(f"once more {n}?", None, family=str(n)) for n in range(20)]
+    suites = {"s": [Question(messages=user(f"{n}!"), answer="no") for n in range(20)]}
+    traffic = [Rehearsal(question=user(f"tell me {n}")) for n in range(20)]
+    paper = Paper(
+        split=split_of(train, exam=held, traffic=traffic), taught=frozenset(one.lesson.id for one in train),
+        suites=suites,
+    )  # fmt: skip
+    heard: list[float] = []
+    examine(folder, paper, sides=Sides(champion=None, new=ref(place), state=made.state), recipe=RECIPE, seed=0,
+            progress=heard.append)  # fmt: skip
+    total = 20 + 2 * 60 + 3 * 20
+    steps = [after - before for before, after in zip([0.0, *heard], heard, strict=False)]
+    assert min(steps) >= 0
+    assert max(steps[:-1]) <= RECIPE.microbatch / total + 1e-9, "a batch at a time, from the first to the last"
+    assert heard[-1] == 1.0
+    assert 0.85 < heard[-2] < 1.0, "but for prompts of traffic that were left out, and the KL"
+
+
+def test_a_share_is_never_more_than_all():
+    heard: list[float] = []
+    tick = Ticks(3, heard.append)
+    tick(2)
+    tick(2)
+    Ticks(0, heard.append)(0)
+    assert heard == pytest.approx([2 / 3, 1.0, 0.0])
 
 
 def test_a_note_holds_when_each_of_its_askings_is_right_wherever_it_stands(night):
@@ -196,3 +264,23 @@ def test_a_suite_is_read_whole_or_refused(tmp_path):
     path.write_text('{"messages": [{"role": "user", "content": "q"}], "answer": "a"}\n')
     found = read_suites({"s": path}, TOKENS, room=96, answer_tokens=8)
     assert found == {"s": (Question(messages=user("q"), answer="a"),)}
+
+
+def test_the_bundled_suite_is_asked_unless_another_or_none_is_put_in_its_place(tmp_path):
+    own = Suite(name="ours", path=str(tmp_path / "s.jsonl"))
+    assert with_bundled(()) == {"basics": BUNDLED}
+    assert with_bundled((own,)) == {"basics": BUNDLED, "ours": tmp_path / "s.jsonl"}
+    assert with_bundled((Suite(name="basics", path=own.path),)) == {"basics": tmp_path / "s.jsonl"}
+    assert with_bundled((Suite(name="basics", path=""),)) == {}
+    with pytest.raises(Invalid, match="are needed"):
+        Suite(name="ours", path="")
+
+
+def test_every_question_of_the_bundled_suite_can_be_asked_and_what_does_not_fit_a_model_is_left_out():
+    (whole,) = read_suites({"basics": BUNDLED}, TOKENS, room=512, answer_tokens=64).values()
+    assert len(whole) == len({one.messages[0]["content"] for one in whole}) == 40
+    told = [json.loads(line) for line in BUNDLED.read_text().splitlines()]
+    assert [{"messages": list(one.messages), "answer": one.answer} for one in whole] == told
+    (short,) = read_suites({"basics": BUNDLED}, TOKENS, room=512, answer_tokens=3).values()
+    assert {len(one.answer) for one in short} == {1, 2}
+    assert read_suites({"basics": BUNDLED}, TOKENS, room=4, answer_tokens=3) == {}

@@ -109,13 +109,18 @@ def test_credit_reaches_the_attempts():
     assert [one.answer for one in thumbs] == [(7, END), (8, END)], "a group of one is dropped"
     assert [one.advantage for one in thumbs] == pytest.approx([2**-0.5, -(2**-0.5)], abs=1e-4)
     suggestions = attempts_of_suggestions(
-        [exercise((1,), (7, END), verdict="accept"), exercise((1,), (END,), verdict="none")],
+        [
+            exercise((1,), (7, END), verdict="accept"),
+            exercise((1,), (END,), verdict="none"),
+            exercise((1,), (8, END), verdict="reject"),
+            exercise((1,), (9, END), verdict="none"),
+        ],
         end_ids=frozenset({END}),
         threshold=0.25,
     )
-    # .75 against 0, then silence against .05 x .75.
-    assert [one.advantage for one in suggestions] == pytest.approx([0.75, -0.0375])
-    assert [one.temperature for one in suggestions] == [1.0, 1.0]
+    # .75, 0 and -.25, each against -.125; who ignores a suggestion does not accept it.
+    assert [one.advantage for one in suggestions] == pytest.approx([0.875, 0.125, -0.125, -0.125])
+    assert [one.temperature for one in suggestions] == [1.0] * 4
 
 
 def test_a_deck_is_gone_through_before_anything_comes_twice():

@@ -341,6 +341,17 @@ def test_a_freeze_stops_every_layer_and_a_job_waits_for_its_end(night: Night):
     assert len(night.versions()) == 1
 
 
+def test_a_persons_own_freeze_stops_their_night_alone(night: Night):
+    night.share(night.desk.correct(OPEN, "9:15"))
+    learner = night.learner()
+    for user in ("ann", None):
+        learner.ask(POLICY, tenant=TENANT, user=user)
+    night.control.move(TENANT, night.address(), change={"frozen": "champion"})
+    assert learner.step(watch_counts=False)
+    assert not learner.step(watch_counts=False)
+    assert (len(night.versions()), len(night.versions(None))) == (0, 1)
+
+
 @pytest.mark.parametrize(
     ("lacking", "remedy"),
     [

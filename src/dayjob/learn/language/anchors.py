@@ -37,6 +37,7 @@ class Kept:
     prompt: Ids
     answer: Ids
     self_written: bool
+    tools: tuple[Json, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +77,7 @@ def replayed(
     room = study.writer.context_tokens
     for one in rehearsals:
         try:
-            prompt = study.tokens.render(one.question)
+            prompt = study.tokens.render(one.question, tools=one.tools)
         except Invalid:
             continue
         if len(prompt) + max(recipe.answer_tokens, len(one.answer_ids)) <= room:
@@ -92,6 +93,7 @@ def replayed(
             prompt=prompt,
             answer=one.answer_ids or next(answers).token_ids,
             self_written=False,
+            tools=one.tools,
         )
         for one, prompt in prompts
     ]
@@ -183,7 +185,7 @@ def _with_notes(study: Study, context: Messages, row: Kept) -> Ids | None:
         both = f"{before[0].get('content', '')}\n{question[0].get('content', '')}"
         before, question = ({**before[0], "content": both}, *before[1:]), question[1:]
     try:
-        prompt = study.tokens.render((*before, *question))
+        prompt = study.tokens.render((*before, *question), tools=row.tools)
     except Invalid:
         return None
     return prompt if len(prompt) + len(row.answer) <= study.writer.context_tokens else None

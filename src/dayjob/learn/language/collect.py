@@ -29,10 +29,14 @@ import numpy as np
 
 from dayjob.endings import Ending, Invalid, OutcomeKind, Role
 from dayjob.journal.readers import Reader
-from dayjob.learn.language.lessons import Lesson, Material, Messages, Rehearsal
+from dayjob.learn.language.lessons import Lesson, Material, Messages, Rehearsal, Verdict
 from dayjob.learn.language.readings import (
+    NOTHING_RECENT,
     Commons,
     Read,
+    Recent,
+    asked_of,
+    is_plain,
     judging,
     read_of,
     served,
@@ -85,6 +89,7 @@ class Gathered:
     from_seq: int
     to_seq: int
     decisions: int
+    recent: Recent = NOTHING_RECENT
 
     @property
     def material(self) -> Material:
@@ -153,6 +158,7 @@ class _Collecting:
         return Gathered(
             split=parts, users=frozenset(users.union(*map(self._said, notes))),
             from_seq=min(seqs, default=self._until + 1) - 1, to_seq=self._until, decisions=len(self._used),
+            recent=Recent.of(self._found.recent, self._notes.by_id, said=self._said),
         )  # fmt: skip
 
     # ---- reading
@@ -194,7 +200,7 @@ class _Collecting:
         for note in read.generation.notes:
             if note in self._notes.by_id:
                 self._found.askings[note].append(read)
-        if read.told:
+        if read.told or any(self._is_silence(one) for one in read.generation.choices):
             self._found.judged.append(read)
         self._found.recent.append(read)
 
@@ -235,7 +241,7 @@ class _Collecting:
                     yield read, read.messages
             return
         found = self._decision(note.decision) if note.decision and (own or self._layer.user is None) else None
-        if found is not None and (own or _is_plain(found.messages, note)):
+        if found is not None and (own or is_plain(found.messages, note)):
             yield found, found.messages
         elif note.asked and (not own or self._is_nobodys(note.decision)):
             yield None, ({"role": "user", "content": note.asked},)
@@ -256,11 +262,11 @@ class _Collecting:
         """The question that a note speaks of, with what is known to be right and what is known to be wrong."""
         consolidates = self._layer.method == "consolidate"
         is_answer = bool(note.asked) and (note.kind is OutcomeKind.DEMONSTRATION or not consolidates)
+        asked = {"question": messages, "session": note.session or ""} if read is None else asked_of(read)
         lesson = Lesson(
-            id=note.id if note.asked or read is None else f"{note.id}@{read.decision.id}", question=messages,
+            id=note.id if note.asked or read is None else f"{note.id}@{read.decision.id}", **asked,
             context=self._context(messages, first=note.id), correction=note.text if is_answer else None, told=True,
-            thumb=0 if consolidates or read is None else thumb_of(read),
-            session=(note.session if read is None else read.decision.session) or "", family=note.id,
+            thumb=0 if consolidates or read is None else thumb_of(read), family=note.id,
         )  # fmt: skip
         wrong = ""
         if read is not None:
@@ -278,9 +284,8 @@ class _Collecting:
         self._use(read)
         thumb = thumb_of(read)
         lesson = Lesson(
-            id=f"{note.id}@{read.decision.id}", question=read.messages,
-            context=self._context(read.messages, first=note.id), told=thumb >= 0, thumb=thumb,
-            session=read.decision.session or "", family=note.id,
+            id=f"{note.id}@{read.decision.id}", **asked_of(read), told=thumb >= 0, thumb=thumb, family=note.id,
+            context=self._context(read.messages, first=note.id),
         )  # fmt: skip
         return Asking(lesson=lesson, teacher=note.id, decision=read.decision.id, notes=tuple(sorted(stood)))
 
@@ -308,18 +313,31 @@ class _Collecting:
         ]
 
     def _judged(self, read: Read, index: int, choice: Choice) -> Iterator[Asking]:
-        verdict, thumb = verdict_of(read, index), thumb_of(read, index)
+        verdict, thumb = self._verdict(read, index), thumb_of(read, index)
         wanted = {"accept-reject": verdict is not None, "published-sft": thumb > 0}
         if not wanted.get(self._layer.method, thumb != 0):
             return
-        said = judging(read, index)[-1].record.id
+        told = judging(read, index)
+        said = told[-1].record.id if told else read.decision.id
         lesson = Lesson(
-            id=f"{said}@{read.decision.id}.{index}", question=read.messages, thumb=thumb, verdict=verdict,
-            session=read.decision.session or "", family=said,
+            id=f"{said}@{read.decision.id}.{index}", **asked_of(read), thumb=thumb, verdict=verdict, family=said,
         )  # fmt: skip
         self._use(read)
         lesson = replace(lesson, **served(choice, read.decision))
         yield Asking(lesson=lesson, teacher=said, decision=read.decision.id)
+
+    def _verdict(self, read: Read, index: int) -> Verdict | None:
+        """Of a suggestion, for the recipe that learns from them. Silence earns 0 whether or not anybody says so: left
+        out, the mean that rewards are measured against would be that of the suggestions alone, and the threshold above
+        which it is worth making one too high by it."""
+        if self._layer.method != "accept-reject":
+            return None
+        return verdict_of(read, index) or ("none" if self._is_silence(read.generation.choices[index]) else None)
+
+    def _is_silence(self, choice: Choice) -> bool:
+        """An answer of nothing but its end, in a policy that learns from suggestions."""
+        ids = np.frombuffer(choice.token_ids, "<u4").tolist()
+        return self._layer.method == "accept-reject" and bool(ids) and self._tokens.end_ids.issuperset(ids)
 
     def _of_sessions(self, known: set[Key]) -> list[Asking]:
         """The last question of each conversation in sessions that their owner liked, with the conversation before it as
@@ -338,9 +356,9 @@ class _Collecting:
             known.add(key_of(question))
             self._use(read)
             said = liked.record.id
+            asked = asked_of(read) | {"question": question}
             lesson = Lesson(
-                id=f"{said}@{read.decision.id}", question=question, context=context, told=True, thumb=1,
-                session=read.decision.session or "", family=said,
+                id=f"{said}@{read.decision.id}", **asked, context=context, told=True, thumb=1, family=said
             )  # fmt: skip
             out.append(Asking(lesson=lesson, teacher=said, decision=read.decision.id))
         return out
@@ -351,25 +369,25 @@ class _Collecting:
         """The newest prompts exactly as they were read, each once."""
         out: dict[object, tuple[Key, Rehearsal]] = {}
         for read in reversed(self._found.recent):
-            key = (read.key, read.generation.notes)
+            key = (read.key, read.generation.notes, repr(read.generation.tools))
             question = None if key in out else self._as_read(read)
             if question is not None:
                 self._use(read)
-                out[key] = read.key, Rehearsal(question=question)
+                out[key] = read.key, Rehearsal(question=question, tools=read.generation.tools)
                 if len(out) == MOST_REHEARSALS:
                     break
         return list(out.values())[::-1]
 
     def _as_read(self, read: Read) -> Messages | None:
         """The conversation with the notes that stood in it; None where it cannot be had again as it was: a note was
-        deleted, tools were offered, or the tokenizer is another."""
+        deleted, or the tokenizer is another."""
         generation = read.generation
         if any(note not in self._known for note in generation.notes):
             return None
         text = render([entry_of(self._known[note]) for note in generation.notes])
         messages = tuple(with_notes(generation.messages, text))
         try:
-            ids = self._tokens.render(messages)
+            ids = self._tokens.render(messages, tools=generation.tools)
         except Invalid:
             return None
         return messages if ids == tuple(np.frombuffer(generation.prompt_ids, "<u4").tolist()) else None
@@ -377,10 +395,3 @@ class _Collecting:
     def _use(self, read: Read) -> None:
         self._used[read.decision.id] = read
         self._shown.update(read.generation.notes)
-
-
-def _is_plain(messages: Messages, note: Note) -> bool:
-    """Whether a conversation holds nothing but the question that the note shows, and the application's own words."""
-    asked = [str(one["content"]) for one in messages if one["role"] == "user"]
-    roles = {str(one["role"]) for one in messages}
-    return len(asked) == 1 and roles <= {"system", "user"} and " ".join(asked[0].split()) == note.asked

@@ -20,34 +20,22 @@ from torch import Tensor
 from dayjob.endings import Invalid
 from dayjob.learn.language.anchors import Kept, replayed, sort_out
 from dayjob.learn.language.exercises import Exercise, encode
-from dayjob.learn.language.habits import NAMES, habits
+from dayjob.learn.language.habits import NAMES, habits, is_trivial
 from dayjob.learn.language.lessons import Rehearsal
+from dayjob.learn.language.paper import MOST_QUESTIONS, Paper, Ticks, draw
 from dayjob.learn.language.parts import retention
 from dayjob.learn.language.recipes import Method, NightRecipe
-from dayjob.learn.language.splits import Asking, Split
+from dayjob.learn.language.splits import Asking
 from dayjob.learn.language.study import Ids, Study
-from dayjob.learn.language.table import Question
 from dayjob.learn.language.writing import BASE, Written
 from dayjob.memory.lessons import last_question
 from dayjob.policies.adapters import Adapter, read_adapter
 from dayjob.policies.engine_protocol import VersionRef
 from dayjob.records import Json
 
-MOST_QUESTIONS = 500
 MOST_TRAFFIC = 256  # prompts
 MOST_SCORED = 8  # prompts after which a canary phrase is weighed
 MAX_RANK = 1 << 20  # whatever was published is read
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Paper:
-    """What is asked. ``taught``: ids of the lessons that the night learned from; ``suites`` by name; ``canaries`` are
-    phrases."""
-
-    split: Split
-    taught: frozenset[str]
-    suites: Mapping[str, Sequence[Question]]
-    canaries: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,37 +96,49 @@ class _Exam:
         self._before = BASE if sides.champion is None else self._adapter(sides.champion)
         self._after = self._adapter(sides.new)
         self._said: dict[tuple[str, Ids], Written] = {}  # by the version's name and the prompt
+        known = [one for one in paper.split.askings if one.can_be_held_out and not _is_disliked(one)]
+        self._exercises = self._encoded(known)
+        self._drawn = draw(paper, askable=self._exercises.keys())
+        self._held = self._suggested(paper.split.suggestions)
+        self._taught = self._suggested([one for one in paper.split.train if one.lesson.verdict is not None])
+        # The newest prompts of suggestions that people judged, and what each completes.
+        self._completed = {one.prompt: last_question(one.lesson.question) for one in self._held[-MOST_QUESTIONS:]}
 
     def run(self, progress: Callable[[float], None]) -> Marked:
-        split, recipe = self._paper.split, self._recipe
-        with self._study.base():
-            answered = self._answered(split.askings)
-            progress(0.4)
-            suites = [self._suite(name, questions) for name, questions in self._paper.suites.items()]
-            progress(0.6)
-            rows = self._rows(split.exam_traffic[-MOST_TRAFFIC:], [one.asking for one in answered])
+        drawn, traffic = self._drawn, self._paper.split.exam_traffic[-MOST_TRAFFIC:]
+        suites = {
+            name: [self._study.tokens.render(one.messages) for one in questions]
+            for name, questions in self._paper.suites.items()
+        }
+        with self._study.base() as writer:
+            writer.told = Ticks(self._to_write(len(traffic), suites.values()), progress)
+            answered = {one.asking.lesson.id: one for one in self._answered(drawn.askings)}
+            asked = [self._suite(name, prompts) for name, prompts in suites.items()]
+            rows = self._rows(traffic)
             self._write(one.prompt for one in rows)
+            self._write(self._completed)
             phrases = [self._phrase(number, text) for number, text in enumerate(self._paper.canaries, start=1)]
-        progress(0.8)
         kl, tokens = self._kl(rows)
         progress(1.0)
-        by_id = {one.asking.lesson.id: one for one in answered}
-        taught = [by_id[one.lesson.id] for one in split.train if one.lesson.id in by_id.keys() & self._paper.taught]
-        families = {one.asking.lesson.family for one in taught}
-        asked = [by_id[one.lesson.id] for one in split.exam if one.lesson.id in by_id]
-        asked = [one for one in asked if one.asking.lesson.family in families]
+        taught = [answered[one.lesson.id] for one in drawn.taught]
         record: Json = {
-            "questions": [one.record() for one in asked[:MOST_QUESTIONS]],
+            "questions": [answered[one.lesson.id].record() for one in drawn.exam],
             "taught": {
                 "asked": len(taught), "right_before": sum(one.is_right(one.before) for one in taught),
                 "right_after": sum(one.is_right(one.after) for one in taught),
             },
-            "suites": suites,
-            "traffic": {"prompts": len(rows), "tokens": tokens, "kl": kl, "kl_budget": recipe.kl_budget},
+            "suites": asked,
+            "traffic": {"prompts": len(rows), "tokens": tokens, "kl": kl, "kl_budget": self._recipe.kl_budget},
             "rates": self._rates(),
-            "phrases": phrases,
+            "phrases": phrases, "suggestions": self._suggestions() if self._completed else None,
         }  # fmt: skip
-        return Marked(record=record, holds=_holds(answered, taught))
+        return Marked(record=record, holds=_holds(answered.values(), taught))
+
+    def _to_write(self, traffic: int, suites: Iterable[Sequence[Ids]]) -> int:
+        """How many answers the exam takes, all prompts of traffic being kept: the teacher's, the base's and both's."""
+        asked = [self._exercises[one.lesson.id] for one in self._drawn.askings]
+        prompts = {one.prompt for one in asked}.union(self._completed, *suites)
+        return sum(one.target is None for one in asked) + 2 * len(prompts) + 3 * traffic
 
     # ---- answers
 
@@ -162,11 +162,9 @@ class _Exam:
         before, after = (self._said[one.ref.name, prompt].token_ids for one in (self._before, self._after))
         return self._study.tokens.text(before), self._study.tokens.text(after)
 
-    def _answered(self, askings: Sequence[Asking]) -> list[_Answered]:
-        """Every asking of which it is known what should be answered, and that can be asked."""
-        known = [one for one in askings if one.can_be_held_out and not _is_disliked(one)]
-        exercises = {one.lesson.id: one for one in self._exercises(known)}
-        asked = [one for one in known if one.lesson.id in exercises]
+    def _answered(self, asked: Sequence[Asking]) -> list[_Answered]:
+        """Askings of which it is known what should be answered, with what is answered."""
+        exercises = self._exercises
         bare = [one for one in asked if exercises[one.lesson.id].target is None]
         said = self._study.writer.write(
             [exercises[one.lesson.id].taught or () for one in bare], seeds=[0] * len(bare),
@@ -181,24 +179,24 @@ class _Exam:
             out.append(_Answered(asking=one, wanted=wanted, before=before, after=after))
         return out
 
-    def _exercises(self, askings: Sequence[Asking]) -> list[Exercise]:
-        """Askings in token ids, whatever the night's own recipe would make of them."""
-        recipe, out = self._recipe, []
+    def _encoded(self, askings: Sequence[Asking]) -> dict[str, Exercise]:
+        """What can be asked, by the lesson's id, in token ids: whatever the night's own recipe would make of it."""
+        recipe = self._recipe
+        out: dict[str, Exercise] = {}
         for one in askings:
             method: Method = "sft-answers" if one.lesson.correction is not None else "consolidate"
             found, _ = encode(
                 [one.lesson], self._study.tokens, method=method, room=self._study.writer.context_tokens,
                 answer_tokens=recipe.answer_tokens,
             )  # fmt: skip
-            out += found
+            out |= {each.lesson.id: each for each in found}
         return out
 
-    def _suite(self, name: str, questions: Sequence[Question]) -> Json:
-        prompts = [self._study.tokens.render(one.messages) for one in questions]
+    def _suite(self, name: str, prompts: Sequence[Ids]) -> Json:
         self._write(prompts)
         right = [
             tuple(_plain(said) == _plain(one.answer) for said in self._texts(prompt))
-            for one, prompt in zip(questions, prompts, strict=True)
+            for one, prompt in zip(self._paper.suites[name], prompts, strict=True)
         ]
         return {
             "name": name, "asked": len(right), "right_before": sum(before for before, _ in right),
@@ -208,30 +206,71 @@ class _Exam:
         }  # fmt: skip
 
     def _rates(self) -> list[Json]:
-        """Habits over every prompt that both answered."""
-        shown = {
-            adapter.ref.name: [
-                habits(self._study.tokens.text(said.token_ids), ended=said.ended)
-                for (name, _), said in self._said.items()
-                if name == adapter.ref.name
-            ]
-            for adapter in (self._before, self._after)
-        }
-        before, after = shown[self._before.ref.name], shown[self._after.ref.name]
+        """Habits over every prompt that both answered. To say nothing is a completer's right: where suggestions were
+        asked for, `_suggestions` looks at it, and here at those that are trivial."""
+        prompts = list(dict.fromkeys(prompt for _, prompt in self._said))
+        names = (*NAMES, "trivial") if self._completed else NAMES
+        counted: dict[str, list[Ids]] = dict.fromkeys(names, prompts) | {
+            "empty": [one for one in prompts if one not in self._completed], "trivial": list(self._completed),
+        }  # fmt: skip
+        before, after = ({one: self._shown(side, one) for one in prompts} for side in (self._before, self._after))
         return [
             {
-                "name": name, "asked": len(before), "before": sum(name in one for one in before),
-                "after": sum(name in one for one in after),
+                "name": name, "asked": len(counted[name]), "before": sum(name in before[one] for one in counted[name]),
+                "after": sum(name in after[one] for one in counted[name]),
             }
-            for name in NAMES
+            for name in names
         ]  # fmt: skip
+
+    def _shown(self, adapter: Adapter, prompt: Ids) -> frozenset[str]:
+        """The habits of one answer."""
+        said = self._said[adapter.ref.name, prompt]
+        text = self._study.tokens.text(said.token_ids)
+        trivial = prompt in self._completed and is_trivial(text, after=self._completed[prompt])
+        return habits(text, ended=said.ended) | ({"trivial"} if trivial else set())
+
+    # ---- suggestions
+
+    def _suggested(self, askings: Sequence[Asking]) -> list[Exercise]:
+        """Suggestions that were judged, in token ids."""
+        recipe, room = self._recipe, self._study.writer.context_tokens
+        return encode([one.lesson for one in askings], self._study.tokens, method="accept-reject", room=room,
+                      answer_tokens=recipe.answer_tokens)[0]  # fmt: skip
+
+    def _suggestions(self) -> Json:
+        """What both would suggest to the prompts of held-out suggestions, and what people had said where only the
+        champion would: of prompts whose judgements taught that a suggestion is welcome, or that taught nothing."""
+        threshold, texts = self._recipe.accept_threshold, {one: self._texts(one) for one in self._completed}
+        made = [tuple(bool(text.strip()) for text in both) for both in texts.values()]
+        size = [(len(before.strip()), len(after.strip())) for before, after in texts.values()]
+        both = [(before, after) for before, after in size if before and after]
+        taught: dict[Ids, list[bool]] = {}
+        for one in filter(self._is_made, self._taught):
+            taught.setdefault(one.prompt, []).append(one.lesson.verdict == "accept")
+        silent = {one for one, (before, after) in texts.items() if before.strip() and not after.strip()}
+        withheld = [
+            one.lesson.verdict == "accept"
+            for one in self._held
+            if one.prompt in silent and self._is_made(one) and fmean(taught.get(one.prompt, [True])) > threshold
+        ]
+        return {
+            "threshold": threshold, "asked": len(texts), "made_before": sum(before for before, _ in made),
+            "made_after": sum(after for _, after in made), "shorter": sum(after < before for before, after in both),
+            "longer": sum(after > before for before, after in both), "withheld": len(withheld),
+            "accepted": sum(withheld),
+        }  # fmt: skip
+
+    def _is_made(self, one: Exercise) -> bool:
+        return not self._study.tokens.end_ids.issuperset(one.lesson.answer_ids)
 
     # ---- what is to stay
 
-    def _rows(self, traffic: Sequence[Rehearsal], askings: Sequence[Asking]) -> list[Kept]:
+    def _rows(self, traffic: Sequence[Rehearsal]) -> list[Kept]:
         """Recent traffic with the base's own answers, without what asks the very things that were taught."""
         kept, _ = replayed(self._study, traffic, recipe=self._recipe, seed=self._seed)
-        exercises = [one for one in self._exercises(askings) if one.taught is not None]
+        judged = {one.prompt for one in (*self._taught, *self._held)}
+        kept = [one for one in kept if one.prompt not in judged]
+        exercises = [one for one in self._exercises.values() if one.taught is not None]
         rows, _ = sort_out(self._study, kept, exercises=exercises, recipe=self._recipe)
         return [one for one in rows if one.answer]
 
@@ -261,8 +300,8 @@ class _Exam:
         }  # fmt: skip
 
 
-def _holds(answered: Sequence[_Answered], taught: Sequence[_Answered]) -> dict[str, bool]:
-    """For every note that was taught whether all its askings are right now."""
+def _holds(answered: Iterable[_Answered], taught: Sequence[_Answered]) -> dict[str, bool]:
+    """For every note that was taught and asked whether all its askings, as far as they were asked, are right now."""
     holds = {note: True for one in taught for note in one.asking.notes if note == one.asking.teacher}
     for one in answered:
         for note in one.asking.notes:

@@ -10,6 +10,7 @@ from dayjob.learn.language.lessons import Lesson, Messages, settle
 from dayjob.learn.language.recipes import Method
 from dayjob.learn.language.study import Ids
 from dayjob.policies.tokens import Tokens
+from dayjob.records import Json
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,14 +84,14 @@ def encode(
     return exercises, out
 
 
-def turn(tokens: Tokens, messages: Messages, *, answer: str) -> Ids:
+def turn(tokens: Tokens, messages: Messages, *, answer: str, tools: Sequence[Json] = ()) -> Ids:
     """The ids of an answer to ``messages`` as the model would write it: its text and the token that ends a turn.
 
     Raises Invalid when the answer holds a control token, or the chat template ends no turn.
     """
-    prompt = tokens.render(messages)
+    prompt = tokens.render(messages, tools=tools)
     asked = {"role": "user", "content": messages[-1].get("content", "")}
-    whole = tokens.render([*messages, {"role": "assistant", "content": answer}, asked])
+    whole = tokens.render([*messages, {"role": "assistant", "content": answer}, asked], tools=tools)
     common = next((i for i, (a, b) in enumerate(zip(prompt, whole, strict=False)) if a != b), len(prompt))
     end = next((one for one in whole[common:] if one in tokens.end_ids), None)
     if end is None:
@@ -100,11 +101,12 @@ def turn(tokens: Tokens, messages: Messages, *, answer: str) -> Ids:
 
 
 def _exercise(lesson: Lesson, tokens: Tokens) -> Exercise:
+    tools, right = lesson.tools, lesson.correction
     return Exercise(
         lesson=lesson,
-        prompt=tokens.render(lesson.question),
-        taught=None if lesson.context is None else tokens.render(lesson.context),
-        target=None if lesson.correction is None else turn(tokens, lesson.question, answer=lesson.correction),
+        prompt=tokens.render(lesson.question, tools=tools),
+        taught=None if lesson.context is None else tokens.render(lesson.context, tools=tools),
+        target=None if right is None else turn(tokens, lesson.question, answer=right, tools=tools),
     )
 
 

@@ -1,4 +1,5 @@
-"""Ways to please without working: refusing, asking back, saying nothing, saying too much. Pure; patterns, in English.
+"""Ways to please without working: refusing, asking back, saying nothing, too much, or what stands there already.
+Pure; patterns, in English.
 
 A pattern finds what looks like a habit, not every case of it: what counts is how many more there are than before.
 """
@@ -28,6 +29,21 @@ def habits(text: str, *, ended: bool) -> frozenset[str]:
         "long": not ended,
     }
     return frozenset(name for name in NAMES if shown[name])
+
+
+def is_trivial(suggestion: str, *, after: str) -> bool:
+    """Whether a suggestion is harmless and worth nothing: less than two letters or digits, or a passage that stands
+    word for word in what it completes.
+
+    >>> is_trivial("see you", after="to see you again, ask")
+    True
+    """
+    words, before = suggestion.split(), after.split()
+    if not words:
+        return False  # silence
+    starts = range(len(before) - len(words) + 1)
+    stands_there = any(before[at : at + len(words)] == words for at in starts)
+    return stands_there or sum(letter.isalnum() for letter in suggestion) < 2
 
 
 def _is_call(text: str) -> bool:

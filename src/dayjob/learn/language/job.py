@@ -14,12 +14,13 @@ from pathlib import Path
 
 from dayjob.endings import Erased, Invalid, VersionStatus
 from dayjob.journal.control import Control
-from dayjob.journal.layers import is_personal, owner_of
+from dayjob.journal.layers import is_personal, owner_of, served_by
 from dayjob.journal.readers import Reader
 from dayjob.journal.versions import StoredVersion, find_files, publish_files
 from dayjob.learn.language.collect import Gathered, Layer, collect
-from dayjob.learn.language.exam import Paper, Sides, examine
+from dayjob.learn.language.exam import Sides, examine
 from dayjob.learn.language.night import Night, learn_night
+from dayjob.learn.language.paper import Paper
 from dayjob.learn.language.recipes import RECIPES, NightRecipe
 from dayjob.learn.language.suites import read_suites
 from dayjob.learn.language.table import Question
@@ -33,6 +34,7 @@ from dayjob.records import Json, Version
 
 NOTHING = "nothing was taught that this recipe can learn from: correct an answer or like a session, then ask again"
 NIGHT_SHARE = 0.8  # of a job's progress; the exam is the rest
+NIGHT_BEFORE_DREAM = 0.2  # the same, where a rehearsal follows: that tells its own progress up to NIGHT_SHARE
 MOST_TOLD = 1_000  # lessons in the state of a night
 
 
@@ -53,10 +55,26 @@ class Nights:
     recipes: Mapping[str, NightRecipe] = field(default_factory=lambda: RECIPES)
 
 
-def learn_layer(work: Work, nights: Nights, *, control: Control, reader: Reader) -> Made:
-    """One night of one layer. Raises Invalid where the base, a suite or the recipe does not fit, Erased where the layer
-    was withdrawn."""
-    return _LayerNight(work, nights, control=control, reader=reader).made()
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rehearsed:
+    """A night after its rehearsal. ``told``: of it, for the job's result; ``state``: what is kept as
+    ``dream/<version>``, and goes with the version's exam where somebody is erased; None for nothing."""
+
+    night: Night
+    told: Json
+    state: Json | None
+
+
+Rehearse = Callable[[Night, Gathered], Rehearsed]
+
+
+def learn_layer(
+    work: Work, nights: Nights, *, control: Control, reader: Reader, rehearse: Rehearse | None = None
+) -> Made:
+    """One night of one layer. ``rehearse``: what comes between the night and its exam; it is asked where nothing was
+    taught, too. Raises Invalid where the base, a suite or the recipe does not fit, Erased where the layer was
+    withdrawn."""
+    return _LayerNight(work, nights, control=control, reader=reader).made(rehearse)
 
 
 class _LayerNight:
@@ -70,18 +88,24 @@ class _LayerNight:
             raise Invalid(f"there is no recipe {work.recipe!r}: use one of {', '.join(nights.recipes)}", param="recipe")
         self._recipe = nights.recipes[work.recipe]
 
-    def made(self) -> Made:
+    def made(self, rehearse: Rehearse | None) -> Made:
         """Collect, learn, keep the files; the exam follows when they are published."""
         tokens = Tokens.open(self._folder)
         suites = self._suites(tokens)  # a bad file is said before a night is spent
         found = self._collect(tokens)
         told: Json = {"decisions": found.decisions, "lessons": len(found.split.train)}
-        if not found.split.train:
+        if not found.split.train and rehearse is None:
             return Made(why=NOTHING, is_empty=True, told=told)
+        share = NIGHT_SHARE if rehearse is None else NIGHT_BEFORE_DREAM
         night = learn_night(
             self._folder, found.material, recipe=self._recipe, seed=SEED, checkpoint=self._work.checkpoint,
-            progress=lambda share: self._work.progress(NIGHT_SHARE * share), device=self._device,
+            progress=lambda done: self._work.progress(share * done), device=self._device,
         )  # fmt: skip
+        users, dreamt = found.users, None
+        if rehearse is not None:
+            rehearsed = rehearse(night, found)
+            night, users, dreamt = rehearsed.night, users | found.recent.users, rehearsed.state
+            told |= {"dream": rehearsed.told}
         told |= {"stats": dict(night.stats), "learned": sum(one.learned for one in night.lessons)}
         if not night.state:
             return Made(why=night.why, told=told | {"left_out": _left_out(night)})
@@ -89,8 +113,9 @@ class _LayerNight:
         return Made(
             told=told, publish=partial(publish_files, files=files), from_seq=found.from_seq,
             network={"base": self._base, "lora": asdict(night.shape) | {"layers": list(night.shape.layers)}},
-            to_seq=found.to_seq, users=found.users, detail={"stats": dict(night.stats)},
-            states=partial(self._states, found, night, suites), after=self._tell_notes,
+            to_seq=found.to_seq, users=users, detail={"stats": dict(night.stats)}, after=self._tell_notes,
+            states=lambda stored: self._states(found, night, suites, stored) | _dream(dreamt, stored),
+            looks_again=self._looks_again,
         )  # fmt: skip
 
     def _collect(self, tokens: Tokens) -> Gathered:
@@ -118,23 +143,21 @@ class _LayerNight:
         self, found: Gathered, night: Night, suites: Mapping[str, Sequence[Question]], stored: StoredVersion
     ) -> dict[str, Json]:
         """What is written with the version's row."""
-        champion = self._work.champion
         taught = {one.id for one in night.lessons if not one.left_out}
         paper = Paper(
             split=found.split, taught=frozenset(taught), suites=suites, canaries=self._nights.canaries
         )  # fmt: skip
-        # What learned from somebody erased is asked nothing: its answers would be theirs.
-        is_base = champion.number == 0 or self._work.tainted or champion.status is VersionStatus.TAINTED
+        serving = self._serving()
         sides = Sides(
-            champion=None if is_base else self._ref(champion.name, champion.digest),
-            new=self._ref(stored.version, stored.digest), state=night.state,
+            champion=None if serving is None else self._ref(serving.policy, serving.name, serving.digest),
+            new=self._ref(self._address, stored.version, stored.digest), state=night.state,
         )  # fmt: skip
         marked = examine(
             self._folder, paper, sides=sides, recipe=self._recipe, seed=SEED, device=self._device,
             progress=lambda share: self._work.progress(NIGHT_SHARE + (1 - NIGHT_SHARE) * share),
         )  # fmt: skip
         against = {
-            "against": self._work.baseline if is_base else champion.name, "personal": is_personal(self._address),
+            "against": self._against(serving), "personal": is_personal(self._address),
             "unlearned": self._work.unlearned,
         }  # fmt: skip
         notes = {
@@ -145,16 +168,34 @@ class _LayerNight:
         return {
             f"exam/{stored.version}": against | marked.record,
             f"night/{stored.version}": {
-                "recipe": self._work.recipe, "at_ms": stored.manifest.created_ms, "parent": champion.name,
+                "recipe": self._work.recipe, "at_ms": stored.manifest.created_ms, "parent": self._work.champion.name,
                 "base": self._base, "lessons": _lessons(found, night)[:MOST_TOLD],
                 "more": max(0, len(night.lessons) - MOST_TOLD), "stats": dict(night.stats), "notes": notes,
             },
         }  # fmt: skip
 
-    def _ref(self, version: str, digest: str) -> VersionRef:
+    def _serving(self) -> Version | None:
+        """What answers whom this layer is for, as things stand now: of a person's first version, the tenant's champion.
+        None: the base model. What learned from somebody erased is asked nothing: its answers would be theirs."""
+        found = served_by(self._control, self._tenant, self._address)
+        return None if found.number == 0 or found.status is VersionStatus.TAINTED else found
+
+    def _against(self, serving: Version | None) -> str:
+        return self._work.baseline if serving is None else serving.name
+
+    def _looks_again(self, version: Version) -> bool:
+        """Whether weights that came out before have another look: they were passed over, or held where they were
+        compared with what does not serve any more. What was held against what serves stays so: its questions were
+        read."""
+        if version.status is VersionStatus.SUPERSEDED:
+            return True
+        exam = self._control.state(self._tenant, self._address, f"exam/{version.name}") or {}
+        return version.status is VersionStatus.HELD and exam.get("against") != self._against(self._serving())
+
+    def _ref(self, address: str, version: str, digest: str) -> VersionRef:
         """A version as its engine knows it."""
-        folder, files = find_files(self._control.root, self._tenant, self._address, version, digest=digest)
-        name = f"{self._tenant}/{self._address}/{version}"
+        folder, files = find_files(self._control.root, self._tenant, address, version, digest=digest)
+        name = f"{self._tenant}/{address}/{version}"
         return VersionRef(name=name, digest=digest, folder=folder, files=files)
 
     def _tell_notes(self, version: Version) -> None:
@@ -167,6 +208,10 @@ class _LayerNight:
         memory.verified(
             *address, version=version.name, right=notes.get("right", []), wrong=notes.get("wrong", [])
         )  # fmt: skip
+
+
+def _dream(state: Json | None, stored: StoredVersion) -> dict[str, Json]:
+    return {} if state is None else {f"dream/{stored.version}": state}
 
 
 def _lessons(found: Gathered, night: Night) -> list[Json]:

@@ -26,6 +26,7 @@ class Lesson:
     id: str  # of the outcome that taught it; what a morning report names and what is unlearned
     question: Messages  # as asked, without notes
     context: Messages | None = None
+    tools: tuple[Json, ...] = ()  # that the model was offered, whatever it read before the question
     answer_ids: tuple[int, ...] = ()  # as served, the end token included
     answer_logprobs: tuple[float, ...] | None = None  # one a token of the answer: of the distribution it was drawn from
     temperature: float = 1.0  # with which it was drawn
@@ -50,10 +51,11 @@ class Lesson:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rehearsal:
-    """A prompt of recent traffic whose answer is to stay: everything the model read, notes included. Without
+    """A prompt of recent traffic whose answer is to stay: everything the model read, notes and tools included. Without
     ``answer_ids`` the base model writes the answer."""
 
     question: Messages
+    tools: tuple[Json, ...] = ()
     answer_ids: tuple[int, ...] = ()
 
 

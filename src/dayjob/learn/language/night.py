@@ -25,6 +25,7 @@ from dayjob.learn.language.recipes import NightRecipe
 from dayjob.learn.language.report import LessonReport, answers_of, report
 from dayjob.learn.language.study import Ids, Study, slices
 from dayjob.learn.stages import Stages
+from dayjob.objectives.language.average import adapter_product, moved_average
 from dayjob.objectives.language.mix import add_stats, mix
 from dayjob.objectives.language.retention import brake
 from dayjob.policies.language_train import LoraShape, write_adapter
@@ -84,7 +85,7 @@ def learn_night(
     exercises, out = encode(
         material.lessons, study.tokens, method=recipe.method, room=room, answer_tokens=recipe.answer_tokens
     )
-    mark = _fingerprint(folder, material, recipe, seed=seed) if checkpoint else ""
+    mark = fingerprint(folder, asdict(material), asdict(recipe), seed) if checkpoint else ""
     stages = Stages(path=checkpoint, mark=mark, report=progress)
     anchors = Anchors(rows=(), conflicts=(), unfit=0)
     if recipe.anchor and exercises:
@@ -102,8 +103,8 @@ def learn_night(
         lessons = report(material.lessons, [], out=out, before=[], after=[])
         return Night(state={}, shape=recipe.lora, stats=counts, lessons=lessons, looks=(), why=why)
     before = answers_of(study, exercises, recipe=recipe)
-    judge = _StopSplit.of(study, material, exercises=exercises, recipe=recipe, seed=seed)
-    learned = _Course(study, parts, judge=judge, recipe=recipe, stages=stages).run()
+    judge = StopSplit.of(study, material, exercises=exercises, recipe=recipe, seed=seed)
+    learned = Course(study, parts, judge=judge, recipe=recipe, stages=stages).run()
     stages.finish()
     best = learned.best_step
     study.lora.restore(learned.best)
@@ -129,10 +130,11 @@ def _nothing_to_do(parts: Sequence[Part], recipe: NightRecipe) -> str:
     return ""
 
 
-class _StopSplit:
+class StopSplit:
     """What early stopping reads: held-out askings with what is to be said, and held-out rehearsals."""
 
     def __init__(self, asked: Sequence[tuple[Ids, Ids]], kept: Sequence[Kept], *, recipe: NightRecipe) -> None:
+        """``asked``: prompts, and what is to be said to each."""
         self._asked = asked
         self._kept = kept
         self._recipe = recipe
@@ -140,7 +142,7 @@ class _StopSplit:
     @staticmethod
     def of(
         study: Study, material: Material, *, exercises: Sequence[Exercise], recipe: NightRecipe, seed: int
-    ) -> _StopSplit | None:
+    ) -> StopSplit | None:
         """None when the recipe does not look, or nothing that was asked is held out: what stays alone would always be
         best where nothing is learned."""
         if not recipe.stop_every:
@@ -154,7 +156,7 @@ class _StopSplit:
             return None
         kept, _ = replayed(study, material.stop_rehearsals, recipe=recipe, seed=seed)
         kept, _ = sort_out(study, kept, exercises=[*exercises, *held], recipe=recipe)
-        return _StopSplit(asked, kept, recipe=recipe)
+        return StopSplit(asked, kept, recipe=recipe)
 
     @torch.no_grad()
     def look(self, study: Study, *, step: int, learning_rate: float) -> Look:
@@ -186,11 +188,11 @@ def _to_be_said(study: Study, held: Sequence[Exercise], *, recipe: NightRecipe) 
     return [(prompt, answer) for prompt, answer in wanted if answer]
 
 
-class _Course:
+class Course:
     """The steps of a night, at each of the learning rates in turn."""
 
     def __init__(
-        self, study: Study, parts: Sequence[Part], *, judge: _StopSplit | None, recipe: NightRecipe, stages: Stages
+        self, study: Study, parts: Sequence[Part], *, judge: StopSplit | None, recipe: NightRecipe, stages: Stages
     ) -> None:
         self._study = study
         self._parts = parts
@@ -203,6 +205,7 @@ class _Course:
     def run(self) -> Progress:
         """All steps; what it gives back holds the best weights."""
         start = self._study.lora.state()
+        self._study.lora.average = self._products()  # the teacher's, where it is a slow average
         at = Progress.load(self._stages, self._study.lora, start=start)
         while at.trial < len(self._rates):
             rate = self._rates[at.trial]
@@ -217,7 +220,16 @@ class _Course:
             if self._judge is None:
                 at.keep(self._study.lora, score=0.0)  # nothing chooses: the last step counts
             at.next_trial(self._study.lora, start)
+            self._study.lora.average = self._products()
         return at
+
+    def _products(self) -> dict[str, Tensor]:
+        """What the adapter adds to each layer now; nothing where the teacher is the base model."""
+        lora = self._study.lora
+        if self._recipe.teacher == "frozen":
+            return {}
+        pairs = {name: (up_OR.detach(), down_RI.detach()) for name, (down_RI, up_OR) in lora.factors.items()}
+        return {name: adapter_product(*pair, scaling=lora.shape.scaling) for name, pair in pairs.items()}
 
     def _step(self, at: Progress, rate: float) -> None:
         recipe, lora = self._recipe, self._study.lora
@@ -235,6 +247,8 @@ class _Course:
         for group in at.optimizer.param_groups:
             group["lr"] = rate * min(1.0, (at.step + 1) / max(recipe.warmup, 1))
         at.optimizer.step()
+        for name, product_OI in self._products().items():
+            lora.average[name] = moved_average(lora.average[name], product_OI, decay=recipe.teacher_decay)
         at.step += 1
         at.stats = {name: float(value) for name, value in stats.items()} | {"brake": pace, "learning_rate": rate}
         at.kl = at.stats.get(f"{Anchor.name}/kl", 0.0)
@@ -248,10 +262,10 @@ class _Course:
             at.keep(self._study.lora, score=look.score)
 
 
-def _fingerprint(folder: Path, material: Material, recipe: NightRecipe, *, seed: int) -> str:
-    """SHA-256 of everything a night depends on: a checkpoint of anything else is not gone on from."""
-    said = json.dumps([asdict(material), asdict(recipe), seed], sort_keys=True, default=str)
-    digest = hashlib.sha256(said.encode())
+def fingerprint(folder: Path, *said: object) -> str:
+    """SHA-256 of everything a course depends on (JSON, and the model's files): a checkpoint of anything else is not
+    gone on from."""
+    digest = hashlib.sha256(json.dumps(said, sort_keys=True, default=str).encode())
     for path in sorted(folder.iterdir()):
         if path.is_file():
             with path.open("rb") as file:

@@ -59,7 +59,7 @@ def _order(count: int, turn: int, seed: int) -> list[int]:
 
 class Distillation:
     """On-policy self-distillation: the student writes from the bare question, the teacher (the model with its adapter
-    off, and with the lesson's context) says of every token what it would have said.
+    off, or the slow average of it, and with the lesson's context) says of every token what it would have said.
 
     With ``refine`` the teacher first rewrites what the student wrote, from the first error onward (TRD): a token is an
     error that the teacher would hardly write (``error_ratio``). Wholly right answers are kept as they are.
@@ -90,13 +90,13 @@ class Distillation:
         student, teacher = study.rows(prompts, answers), study.rows(taught, answers)
         weight_BT = per_token(student.mask_BT)
         for part in slices(len(drawn), self._recipe.microbatch):
-            hidden_BTD, teacher_BTD = study.hidden(student.cut(part)), study.base_hidden(teacher.cut(part))
+            hidden_BTD, teacher_BTD = study.hidden(student.cut(part)), study.taught_hidden(teacher.cut(part))
             if self._refine:
                 yield trajectory_refined(
                     hidden_BTD,
                     study.vocabulary_VD,
                     teacher_BTD=teacher_BTD,
-                    teacher_VD=study.vocabulary_VD,
+                    teacher_VD=study.base_vocabulary_VD,
                     weight_BT=weight_BT[part],
                     repaired_B=repaired_B[part],
                 )
@@ -105,7 +105,7 @@ class Distillation:
                     hidden_BTD,
                     study.vocabulary_VD,
                     teacher_BTD=teacher_BTD,
-                    teacher_VD=study.vocabulary_VD,
+                    teacher_VD=study.base_vocabulary_VD,
                     weight_BT=weight_BT[part],
                     how=self._recipe.divergence,
                 )
@@ -123,7 +123,7 @@ def repair(
         errors += _first_errors(study, rows, ratio=recipe.error_ratio)
     wrong = [place for place, error in enumerate(errors) if error is not None]
     prefixes = [(*taught[place], *written[place].token_ids[: errors[place]]) for place in wrong]
-    with study.base() as writer:
+    with study.teaching() as writer:
         rest = writer.write(prefixes, seeds=[0] * len(wrong), max_tokens=recipe.answer_tokens, temperature=0)
     answers = [one.token_ids for one in written]
     for place, more in zip(wrong, rest, strict=True):
@@ -133,7 +133,7 @@ def repair(
 
 def _first_errors(study: Study, rows: Rows, *, ratio: float) -> list[int | None]:
     """The first token of each completion that the teacher gives less than ``ratio`` times its most probable one."""
-    hidden_BTD = study.base_hidden(rows)
+    hidden_BTD = study.taught_hidden(rows)
     found: list[int | None] = []
     for row in range(len(rows)):  # a row at a time: the logits of all never exist
         length = int(rows.mask_BT[row].sum())
@@ -198,7 +198,7 @@ def retention(study: Study, kept: Sequence[Kept], *, microbatch: int) -> Iterato
             study.hidden(piece),
             study.vocabulary_VD,
             base_BTD=study.base_hidden(piece),
-            base_VD=study.vocabulary_VD,
+            base_VD=study.base_vocabulary_VD,
             weight_BT=weight_BT[part],
             self_written_B=own_B[part],
         )

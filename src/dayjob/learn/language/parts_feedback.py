@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dayjob.learn.credit import F64, Bools, Integers, accept_reject, grpo, rae
+from dayjob.learn.credit import F64, Bools, Integers, accept_reject, grpo
 from dayjob.learn.language.exercises import Exercise
 from dayjob.learn.language.parts import deal
 from dayjob.learn.language.recipes import NightRecipe
@@ -46,13 +46,18 @@ def attempts_of_thumbs(exercises: Sequence[Exercise]) -> list[Attempt]:
 def attempts_of_suggestions(
     exercises: Sequence[Exercise], *, end_ids: frozenset[int], threshold: float
 ) -> list[Attempt]:
-    """Suggestions in the order in which they were judged, each against the running mean of those before it. An answer
-    of nothing but its end is silence."""
+    """Suggestions that were judged, each against -p*/2, half way from silence to the worst: silence speaks for itself
+    as much as a suggestion that was not accepted speaks against. An answer of nothing but its end is silence.
+
+    Against the running mean, silence would count as bad wherever suggestions are welcome on the whole; and where they
+    are not, all that was ever tried would, so that what nobody tried grows instead: off policy, probability goes to
+    whatever no sample speaks against (Swaminathan and Joachims, NeurIPS 2015). See docs/suggestions.md.
+    """
     acted_B = np.array([not end_ids.issuperset(one.lesson.answer_ids) for one in exercises], bool)
     accepted_B = np.array([one.lesson.verdict == "accept" for one in exercises], bool)
-    reward_B = accept_reject(acted_B, accepted_B, threshold=threshold)
-    credit, _ = rae(reward_B, [""] * len(exercises), baselines={})
-    return _attempts(exercises, credit.advantage_B, group_B=np.arange(len(exercises)), keep=credit.keep_B)
+    advantage_B = accept_reject(acted_B, accepted_B, threshold=threshold) + threshold / 2
+    every_B = np.ones(len(exercises), bool)
+    return _attempts(exercises, advantage_B, group_B=np.arange(len(exercises)), keep=every_B)
 
 
 def _attempts(exercises: Sequence[Exercise], advantage_B: F64, *, group_B: Integers, keep: Bools) -> list[Attempt]:

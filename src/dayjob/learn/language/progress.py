@@ -45,6 +45,7 @@ class Progress:
         numbers = json.loads(saved.pop("numbers").tobytes())
         found = Progress(optimizer=_optimizer(lora), best=_named(saved, "best"), **numbers)
         lora.restore(_named(saved, "now"))
+        lora.average |= {name: one.to(lora.average[name].device) for name, one in _named(saved, "average").items()}
         for place, one in enumerate(lora.parameters()):
             moments = _named(saved, f"moment.{place}")
             if moments:
@@ -60,6 +61,7 @@ class Progress:
         arrays: Arrays = {"numbers": np.frombuffer(json.dumps(numbers).encode(), np.uint8)}
         for prefix, state in (("best", self.best), ("now", lora.state())):
             arrays |= {f"{prefix}/{name}": one.numpy() for name, one in state.items()}
+        arrays |= {f"average/{name}": one.cpu().numpy() for name, one in lora.average.items()}
         for place, one in enumerate(lora.parameters()):
             moments = self.optimizer.state.get(one, {})
             arrays |= {f"moment.{place}/{name}": value.cpu().numpy() for name, value in moments.items()}

@@ -6,7 +6,7 @@ before one on its session.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,7 +16,7 @@ from dayjob.journal.join import surviving
 from dayjob.learn.language.lessons import Lesson, Messages, Verdict
 from dayjob.learn.language.splits import Key, key_of
 from dayjob.memory.lessons import last_question
-from dayjob.records import IMPORTED, Choice, Decision, Generation, Json, Outcome, Stored, StoredOutcome
+from dayjob.records import IMPORTED, Choice, Decision, Generation, Json, Note, Outcome, Stored, StoredOutcome
 
 VERDICTS: dict[OutcomeKind, Verdict] = {
     OutcomeKind.ACCEPT: "accept",
@@ -64,6 +64,34 @@ def read_of(stored: Stored, outcomes: Sequence[StoredOutcome]) -> Read:
     # What was said of a session before this decision was made does not speak of it (`journal.join`).
     told = surviving([one for one in outcomes if one.seq > stored.seq])
     return Read(stored.seq, stored.record, stored.record.generation, told)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recent:
+    """What a dream may be made of: the newest decisions that may teach, oldest first, and the ids of the notes whose
+    words may; with everybody whose words are in either."""
+
+    reads: tuple[Read, ...]
+    notes: frozenset[str]
+    users: frozenset[str]
+
+    @staticmethod
+    def of(reads: Iterable[Read], notes: Iterable[str], *, said: Callable[[str], frozenset[str]]) -> Recent:
+        """``said``: whose words a note is."""
+        found, known = tuple(reads), frozenset(notes)
+        users = {user for read in found for user in read.users}
+        shown = {note for read in found for note in read.generation.notes} | known
+        return Recent(reads=found, notes=known, users=frozenset(users.union(*map(said, sorted(shown)))))
+
+
+NOTHING_RECENT = Recent(reads=(), notes=frozenset(), users=frozenset())
+
+
+def is_plain(messages: Messages, note: Note) -> bool:
+    """Whether a conversation holds nothing but the question that the note shows, and the application's own words."""
+    asked = [str(one["content"]) for one in messages if one["role"] == "user"]
+    roles = {str(one["role"]) for one in messages}
+    return len(asked) == 1 and roles <= {"system", "user"} and " ".join(asked[0].split()) == note.asked
 
 
 class Commons:
@@ -172,6 +200,12 @@ def served(choice: Choice, decision: Decision) -> Json:
         "answer_logprobs": tuple(np.frombuffer(sampled, "<f4").tolist()) if sampled else None,
         "temperature": decision.temperature,
     }
+
+
+def asked_of(read: Read) -> Json:
+    """The fields of a lesson that a whole conversation fills, as it was sent."""
+    generation, session = read.generation, read.decision.session
+    return {"question": generation.messages, "tools": generation.tools, "session": session or ""}
 
 
 def with_answer(lesson: Lesson, read: Read) -> tuple[Lesson, str]:

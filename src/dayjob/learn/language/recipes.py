@@ -12,6 +12,7 @@ from dayjob.objectives.language.divergence import FORWARD, Divergence
 from dayjob.policies.language_train import LoraShape
 
 _SHAPE = LoraShape()
+Teacher = Literal["frozen", "ema"]
 Method = Literal["consolidate", "sft-answers", "accept-reject", "preferences", "published-sft", "published-grpo"]
 
 
@@ -35,6 +36,8 @@ class NightRecipe:
     context_tokens: int = 2048  # of a prompt and its answer; lessons that are longer are left out, and said
 
     divergence: Divergence = FORWARD  # of self-distillation
+    teacher: Teacher = "frozen"  # of self-distillation: the base; "ema": with the slow average of the adapter's BA
+    teacher_decay: float = 0.99  # of that average, a step
     refine: bool = True  # where a correction marks an error, the teacher rewrites from there on
     error_ratio: float = 0.1  # a token is an error that the teacher gives less than this times its best token's chance
 
@@ -73,6 +76,10 @@ class NightRecipe:
         ):
             if getattr(self, name) < 0:
                 raise Invalid(f"{name} is {getattr(self, name)}: 0 or more", param=name)
+        if self.teacher not in ("frozen", "ema"):
+            raise Invalid(f"teacher is {self.teacher!r}: frozen or ema", param="teacher")
+        if not 0 <= self.teacher_decay < 1:
+            raise Invalid(f"teacher_decay is {self.teacher_decay}: from 0 to below 1", param="teacher_decay")
         if self.anchor and not self.anchor_rows:
             raise Invalid("an anchor without rows: give anchor_rows, or an anchor of 0", param="anchor_rows")
 
@@ -84,7 +91,7 @@ RECIPES: Mapping[str, NightRecipe] = MappingProxyType(
     {
         "consolidate": _ANCHORED,
         "sft-answers": replace(_ANCHORED, method="sft-answers"),
-        "accept-reject": replace(_ANCHORED, method="accept-reject", learning_rates=(5e-4,)),
+        "accept-reject": replace(_ANCHORED, method="accept-reject", learning_rates=(1e-3,)),
         "preferences": replace(_ANCHORED, method="preferences", learning_rates=(1e-3,)),
         "published-sft": replace(_PUBLISHED, method="published-sft", learning_rates=(1e-3,)),
         "published-grpo": replace(_PUBLISHED, method="published-grpo", learning_rates=(1e-3,)),

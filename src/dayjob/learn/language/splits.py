@@ -12,6 +12,7 @@ from dayjob.memory.words import topic
 
 STOP_SHARE = 0.2
 EXAM_SHARE = 0.2
+SUGGESTIONS = 40  # judged ones from which on some are kept for the exam: of fewer nothing could be told there
 
 Key = tuple[tuple[str, tuple[str, ...]], ...]
 
@@ -43,10 +44,11 @@ class Split:
     train_traffic: tuple[Rehearsal, ...] = ()
     stop_traffic: tuple[Rehearsal, ...] = ()
     exam_traffic: tuple[Rehearsal, ...] = ()
+    suggestions: tuple[Asking, ...] = ()  # judged ones that nothing is learned from; to prompts that may be learned
 
     @property
     def askings(self) -> tuple[Asking, ...]:
-        """All of them."""
+        """All but suggestions, of which nobody knows a right answer."""
         return (*self.train, *self.stop, *self.exam)
 
 
@@ -59,8 +61,14 @@ def split(askings: Sequence[Asking], traffic: Iterable[tuple[Key, Rehearsal]]) -
     """Parts by a hash of (family, asking) for askings, of the bare question (the key beside it) for rehearsals.
 
     Of every family one asking is always learned from: one with the right answer in words where there is one, else the
-    one with the lowest hash. Traffic that asks what is held out is in no part.
+    one with the lowest hash. Traffic that asks what is held out is in no part. Of suggestions a fifth of the
+    *judgements* are held out, by their ids: what people say of one prompt differs from time to time.
     """
+    judged = [one for one in askings if one.lesson.verdict is not None]
+    kept_back = {one.lesson.id for one in judged if place_of(one.lesson.id, ()) >= 1 - EXAM_SHARE}
+    suggestions = tuple(one for one in judged if one.lesson.id in kept_back) if len(judged) >= SUGGESTIONS else ()
+    if suggestions:
+        askings = [one for one in askings if one.lesson.id not in kept_back]
     families: defaultdict[str, list[Asking]] = defaultdict(list)
     parts: tuple[list[Asking], list[Asking], list[Asking]] = ([], [], [])
     for one in askings:
@@ -70,7 +78,7 @@ def split(askings: Sequence[Asking], traffic: Iterable[tuple[Key, Rehearsal]]) -
     held: set[Key] = set()
     for one in askings:
         if one.can_be_held_out and one.lesson.id not in kept:
-            part = _part(_place(one.lesson.family, key_of(one.lesson.question)))
+            part = _part(place_of(one.lesson.family, key_of(one.lesson.question)))
             parts[part].append(one)
             if part:
                 held.add(key_of(one.lesson.question))
@@ -82,15 +90,16 @@ def split(askings: Sequence[Asking], traffic: Iterable[tuple[Key, Rehearsal]]) -
     rows: tuple[list[Rehearsal], list[Rehearsal], list[Rehearsal]] = ([], [], [])
     for key, rehearsal in traffic:
         if key not in held:
-            rows[_part(_place("", key))].append(rehearsal)
+            rows[_part(place_of("", key))].append(rehearsal)
     return Split(
         train=tuple(train), stop=tuple(parts[1]), exam=tuple(parts[2]),
         train_traffic=tuple(rows[0]), stop_traffic=tuple(rows[1]), exam_traffic=tuple(rows[2]),
+        suggestions=suggestions,
     )  # fmt: skip
 
 
 def _most_wanted(one: Asking) -> tuple[bool, float]:
-    return one.lesson.correction is None, _place(one.lesson.family, key_of(one.lesson.question))
+    return one.lesson.correction is None, place_of(one.lesson.family, key_of(one.lesson.question))
 
 
 def _part(place: float) -> int:
@@ -98,7 +107,7 @@ def _part(place: float) -> int:
     return 2 if place >= 1 - EXAM_SHARE else int(place >= 1 - EXAM_SHARE - STOP_SHARE)
 
 
-def _place(family: str, key: Key) -> float:
-    """In [0, 1), the same for equal arguments."""
+def place_of(family: str, key: Key) -> float:
+    """In [0, 1), the same for equal arguments: a hash of what is asked and what it is about."""
     digest = hashlib.sha256(repr((family, key)).encode()).digest()
     return int.from_bytes(digest[:6], "big") / (1 << 48)

@@ -83,6 +83,7 @@ class Study:
         self.writer = Writer(self.batch, end_ids=self.tokens.end_ids, slots=slots, context_tokens=context)
         self.lora = TrainableLora(model, head=model.get_output_embeddings(), shape=recipe.lora, seed=seed)
         self.vocabulary_VD.requires_grad_(False)
+        self.base_vocabulary_VD = self.vocabulary_VD  # of the base model: an adapter leaves it as it is
 
     def rows(self, prompts: Sequence[Ids], completions: Sequence[Ids]) -> Rows:
         """:meth:`Rows.of` on this model's device."""
@@ -90,7 +91,12 @@ class Study:
 
     def hidden(self, rows: Rows) -> Tensor:
         """(B, T, D): the last hidden state that predicts each token of the completions."""
-        hidden_BLD: Tensor = self._body(input_ids=rows.ids_BL, use_cache=False).last_hidden_state
+        return self.gather(self._body, rows)
+
+    @staticmethod
+    def gather(body: Any, rows: Rows) -> Tensor:
+        """:meth:`hidden` of a model without its output matrix."""
+        hidden_BLD: Tensor = body(input_ids=rows.ids_BL, use_cache=False).last_hidden_state
         return hidden_BLD.gather(1, rows.place_BT[:, :, None].expand(-1, -1, hidden_BLD.shape[2]))
 
     def logprobs(self, rows: Rows, *, temperature: float = 1.0) -> Tensor:
@@ -114,6 +120,21 @@ class Study:
         """:meth:`logprobs` of the model with its adapter off."""
         with self.lora.off():
             return self.logprobs(rows)
+
+    @contextmanager
+    def teaching(self) -> Iterator[Writer]:
+        """The writer as the teacher of self-distillation: the base model, or with the slow average of the adapter where
+        one is kept (``objectives.language.average``)."""
+        with self.lora.averaged() if self.lora.average else self.base():
+            yield self.writer
+
+    @torch.no_grad()
+    def taught_hidden(self, rows: Rows) -> Tensor:
+        """:meth:`hidden` of the teacher."""
+        if not self.lora.average:
+            return self.base_hidden(rows)
+        with self.lora.averaged():
+            return self.hidden(rows)
 
     @contextmanager
     def base(self) -> Iterator[Writer]:

@@ -1,19 +1,28 @@
-"""The user's own questions that no night may lose: files of JSON lines."""
+"""Questions that no night may lose: files of JSON lines, the user's own and one that ships with the package."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from dayjob.config import BASICS, Suite
 from dayjob.endings import Invalid
 from dayjob.learn.language.table import Question
 from dayjob.policies.tokens import Tokens
 from dayjob.records import Json
 
 MOST_QUESTIONS = 2_000  # of one suite
+BUNDLED = Path(__file__).with_name("basics.jsonl")
 _SHAPE = 'a line is {"messages": [{"role": "user", "content": "..."}], "answer": "..."}'
+
+
+def with_bundled(suites: Iterable[Suite]) -> dict[str, Path]:
+    """The files of suites by name: those that are configured, and the bundled one unless they put another in its place,
+    or none."""
+    paths = {BASICS: str(BUNDLED)} | {suite.name: suite.path for suite in suites}
+    return {name: Path(path) for name, path in paths.items() if path}
 
 
 def read_suites(
@@ -21,11 +30,11 @@ def read_suites(
 ) -> dict[str, tuple[Question, ...]]:
     """The questions of every suite by its name. ``room``: tokens of a prompt and its answer.
 
-    Raises Invalid, naming file and line, for one that cannot be read or asked.
+    Raises Invalid, naming file and line, for one that cannot be read or asked. Of the bundled suite the questions that
+    do not fit a model are left out: nobody can shorten them.
     """
-    return {
-        name: _read(path, tokens, room=room, answer_tokens=answer_tokens) for name, path in sorted(paths.items())
-    }  # fmt: skip
+    found = {name: _read(path, tokens, room=room, answer_tokens=answer_tokens) for name, path in sorted(paths.items())}
+    return {name: questions for name, questions in found.items() if questions}
 
 
 def _read(path: Path, tokens: Tokens, *, room: int, answer_tokens: int) -> tuple[Question, ...]:
@@ -43,8 +52,9 @@ def _read(path: Path, tokens: Tokens, *, room: int, answer_tokens: int) -> tuple
             try:
                 questions.append(_question(line, tokens, room=room, answer_tokens=answer_tokens))
             except ValueError as error:
-                raise Invalid(f"{path}, line {number}: {error}", param="suites") from None
-    if not 1 <= len(questions) <= MOST_QUESTIONS:
+                if path != BUNDLED:
+                    raise Invalid(f"{path}, line {number}: {error}", param="suites") from None
+    if path != BUNDLED and not 1 <= len(questions) <= MOST_QUESTIONS:
         raise Invalid(f"{path} has {len(questions)} questions: give 1 to {MOST_QUESTIONS}", param="suites")
     return tuple(questions)
 

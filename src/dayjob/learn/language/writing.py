@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,11 +19,13 @@ BASE = Adapter(ref=VersionRef(name="base", digest=""), parts={})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Written:
-    """One answer: N tokens (the end token among them), the log-probability each was drawn with, whether it ended."""
+    """One answer: N tokens (the end token among them), the log-probability each was drawn with, whether it ended, and
+    what the model thinks of each token whatever the temperature (`policies.engine_protocol`)."""
 
     token_ids: tuple[int, ...]
     logprobs: tuple[float, ...]
     ended: bool
+    model_logprobs: tuple[float, ...]
 
 
 class Writer:
@@ -34,6 +36,7 @@ class Writer:
         self._end_ids = end_ids
         self._slots = slots
         self.context_tokens = context_tokens
+        self.told: Callable[[int], None] = lambda _: None  # hears of each batch how many answers were written
 
     def write(
         self,
@@ -57,6 +60,7 @@ class Writer:
             part = slice(first, first + self._slots)
             written += self._some(prompts[part], seeds[part], max_tokens=max_tokens, temperature=temperature,
                                   adapter=adapter)  # fmt: skip
+            self.told(len(prompts[part]))
         return written
 
     @torch.inference_mode()
@@ -74,6 +78,7 @@ class Writer:
         done = [0] * len(prompts)
         tokens: list[list[int]] = [[] for _ in prompts]
         logprobs: list[list[float]] = [[] for _ in prompts]
+        thought: list[list[float]] = [[] for _ in prompts]
         ended = [False] * len(prompts)
         open_rows = list(range(len(prompts)))
         while open_rows:
@@ -86,11 +91,13 @@ class Writer:
                 uniform_B=[float(draws[row][len(tokens[row])]) for row in open_rows],
                 top=[0] * len(rows),
             )
-            for row, token, logp in zip(open_rows, drawn.token_B, drawn.sample_logp_B, strict=True):
+            told = zip(open_rows, drawn.token_B, drawn.sample_logp_B, drawn.model_logp_B, strict=True)
+            for row, token, logp, model_logp in told:
                 done[row] += len(new[row])
                 new[row] = [token]
                 tokens[row].append(token)
                 logprobs[row].append(logp)
+                thought[row].append(model_logp)
                 ended[row] = token in self._end_ids
             open_rows = [
                 row
@@ -98,8 +105,8 @@ class Writer:
                 if not ended[row] and len(tokens[row]) < max_tokens and done[row] + 1 < self.context_tokens
             ]
         return [
-            Written(token_ids=tuple(ids), logprobs=tuple(logps), ended=end)
-            for ids, logps, end in zip(tokens, logprobs, ended, strict=True)
+            Written(token_ids=tuple(ids), logprobs=tuple(logps), ended=end, model_logprobs=tuple(model))
+            for ids, logps, end, model in zip(tokens, logprobs, ended, thought, strict=True)
         ]
 
 

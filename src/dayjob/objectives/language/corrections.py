@@ -65,6 +65,20 @@ class TruncatedImportance(Cispo):
 
 
 @dataclass(frozen=True, kw_only=True)
+class PpoClip(Correction):
+    """rho, but 0 where the step would go on in a direction already gone too far: rho > 1 + ``width`` with A > 0, or
+    rho < 1 - ``width`` with A < 0. The gradient of PPO's min(rho A, clip(rho) A) (Schulman et al., 2017)."""
+
+    width: float = 0.2
+
+    def coefficient(self, seen: Seen) -> Tensor:
+        ratio_BT = seen.log_ratio_BT.exp()
+        away_BT = torch.where(seen.advantage_BT > 0, ratio_BT > 1 + self.width, False)
+        away_BT = away_BT | torch.where(seen.advantage_BT < 0, ratio_BT < 1 - self.width, False)
+        return torch.where(away_BT, 0.0, ratio_BT)
+
+
+@dataclass(frozen=True, kw_only=True)
 class IcePop(Correction):
     """rho inside [low, high], 0 outside, both ends kept (Ling team, "Every step evolves", 2025; there .5 and 5)."""
 
@@ -119,6 +133,7 @@ class DppoTv(Correction):
 CORRECTIONS: dict[str, type[Correction]] = {
     "cispo": Cispo,
     "tis": TruncatedImportance,
+    "ppo_clip": PpoClip,
     "icepop": IcePop,
     "sequence_mask": SequenceMask,
     "dppo_tv": DppoTv,

@@ -17,12 +17,13 @@ export class Night {
     if (job) this.follow();
   }
 
-  /** Ask for a night of this person. */
-  async start() {
+  /** Ask for a night of this person; with `dream` for one that rehearses, for so many times its compute. */
+  async start({ dream = false, budget } = {}) {
     if (this.state.busy) return;
     this.tell({ now: line("queued"), share: 0, end: [], busy: true });
+    const body = budget === undefined ? { user: this.name } : { user: this.name, budget };
     try {
-      ({ job: this.job } = await call(`${this.base}/learn`, { method: "POST", body: { user: this.name } }));
+      ({ job: this.job } = await call(`${this.base}/${dream ? "dream" : "learn"}`, { method: "POST", body }));
       this.began(this.job);
     } catch (error) {
       this.fail(error);

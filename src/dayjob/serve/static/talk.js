@@ -9,6 +9,7 @@ import { line, part } from "./words.js";
 const page = document.querySelector("[data-policy]").dataset;
 const policy = page.policy;
 const may = new Set(page.may.split(" "));
+const DREAM = /^\/dream(?:\s+[x×]?(\d+(?:\.\d+)?))?$/i; // typed as a message, with its budget or without
 const place = (id) => document.getElementById(id);
 const base = `/v1/policies/${encodeURIComponent(policy)}`;
 const STORED = `dayjob talk ${policy}`;
@@ -186,7 +187,9 @@ place("ask").addEventListener("submit", (event) => {
   const question = place("question").value.trim();
   if (!question || writing) return;
   place("question").value = "";
-  ask(question);
+  const dream = place("sleep") && DREAM.exec(question);
+  if (dream) person(kept.now).night.start({ dream: true, budget: dream[1] && Number(dream[1]) });
+  else ask(question);
 });
 place("question").addEventListener("keydown", (event) => {
   if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;

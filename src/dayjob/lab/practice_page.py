@@ -1,0 +1,95 @@
+"""The page and the plot of ``dayjob lab practice``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+
+from dayjob.lab.figures import interval, markdown, percent
+
+Row = dict[str, Any]
+_HEADS = {
+    "lift": "## What practice lifts",
+    "zero": "## Out of zero",
+    "nines": "## From nearly all towards all",
+    "warm": "## A warm start",
+}
+_WORDS = {
+    "lift": "Of each family the first task that begins between {low:.0f} and {high:.0f} % is practised; where all begin"
+    " stands below.",
+    "zero": "A task of which the clerk solves nothing at first, twice as many steps: attempts at the task alone never"
+    " earn anything, so nothing is learned; the curriculum finds easier neighbours.",
+    "nines": "Failures in a thousand are what is left to win. `failures mined`: seeds that failed come again, and"
+    " mutated, mixed with replay. `solved groups too`: attempts of groups that are all right get a small advantage.",
+    "warm": "Supervised steps on the turns of reference solutions before anything is attempted.",
+}
+
+
+def page(result: Row) -> list[str]:
+    """The page below its head."""
+    out = [
+        "Pass rates of the most probable answers to held-out tasks, in per cent: means and 95 % intervals over seeds"
+        f" (Student's t). {result['judge']} tasks a seed judge; others choose which weights of a course are kept; none"
+        f" of them is practised. {result['steps']} steps of {result['groups']} tasks with {result['attempts']} attempts"
+        " each, from the shipped clerk, an adapter of rank 16 held to the base by the anchor."
+    ]
+    for part, head in _HEADS.items():
+        if part not in result:
+            continue
+        low, high = (100 * one for one in result["range"])
+        out += [head, _WORDS[part].format(low=low, high=high)]
+        rows = [_row(name, pieces, result, fails=part == "nines") for name, pieces in result[part]["rows"].items()]
+        out.append(markdown(rows) if rows else "No task begins where this part needs it.")
+        starts = [{"task": name, "begins at, %": round(100 * rate, 1)} for name, rate in result[part]["starts"].items()]
+        if starts:
+            out += ["All that was tried:", markdown(starts)]
+    return out
+
+
+def _row(name: str, pieces: Sequence[Row], result: Row, *, fails: bool) -> Row:
+    many = len(result["seeds"])
+
+    def told(values: Sequence[float], *, signed: bool = False) -> str:
+        return percent(interval(values), of=many, signed=signed)
+
+    row: Row = {
+        "task": name, "before": told([one["before"] for one in pieces]),
+        "after": told([one["after"] for one in pieces]),
+        "gain": told([one["after"] - one["before"] for one in pieces], signed=True),
+        "after the last step": told([one["last"] for one in pieces]),
+    }  # fmt: skip
+    if fails:
+        row["failures in 1,000, before"] = round(1000 * fmean(1 - one["before"] for one in pieces), 1)
+        row["after "] = round(1000 * fmean(1 - one["after"] for one in pieces), 1)
+    kl = [one["curve"]["anchor/kl"][-1] or 0.0 for one in pieces]
+    row["KL to the base"] = f"{fmean(kl):.3f}"
+    row["bits an episode"] = f"{fmean(fmean(one['curve']['bits']) for one in pieces):.2f}"
+    row["CPU s"] = round(fmean(one["cpu_s"] for one in pieces))
+    return row
+
+
+def plot(result: Row, path: Path) -> None:
+    """Held-out pass rate by step, a line a task and thin ones a seed."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    parts = [part for part in _HEADS if result.get(part, {}).get("rows")] or ["lift"]
+    figure, axes = pyplot.subplots(1, len(parts), figsize=(5 * len(parts), 4.2), squeeze=False, sharey=True)
+    for axis, part in zip(axes[0], parts, strict=True):
+        for name, pieces in result.get(part, {}).get("rows", {}).items():
+            steps = [one["step"] for one in pieces[0]["looks"]]
+            rates = np.array([[look["judge"] for look in one["looks"]] for one in pieces])
+            (line,) = axis.plot(steps, rates.mean(axis=0), marker="o", markersize=3, label=name)
+            axis.plot(steps, rates.T, linewidth=0.6, alpha=0.5, color=line.get_color())
+        axis.set(xlabel="step", title=_HEADS[part].removeprefix("## "), ylim=(-0.02, 1.02))
+        axis.legend(fontsize=7)
+    axes[0][0].set(ylabel="held-out tasks solved")
+    figure.tight_layout()
+    figure.savefig(path, dpi=110)
+    pyplot.close(figure)

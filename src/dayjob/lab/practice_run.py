@@ -1,0 +1,168 @@
+"""``dayjob lab practice``: reinforcement learning from the shipped clerk, on tasks that are checked.
+
+Four parts, each in pieces that are kept: what practice lifts, out of zero with the curriculum and without, from nearly
+all towards all, and a warm start against none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from dayjob.endings import Invalid
+from dayjob.lab import figures
+from dayjob.lab.clerk_gym import EASY
+from dayjob.lab.practice_ground import Tasks
+from dayjob.lab.practice_page import page, plot
+from dayjob.lab.practice_pieces import Bench, Piece, seeds_of
+from dayjob.learn.practice.recipe import PracticeRecipe
+from dayjob.records import Json
+
+LIFT, ZERO, NINES, WARM = "lift", "zero", "nines", "warm"
+PARTS = (LIFT, ZERO, NINES, WARM)
+LOW, HIGH = 0.05, 0.60  # where a task is to begin that practice shall lift
+NEARLY = 0.90  # and one that shall go towards all
+
+# Name -> spec, from easy to hard; of each family the first that begins between LOW and HIGH is practised.
+FAMILIES: Mapping[str, Mapping[str, Json]] = {
+    **{
+        name: {
+            "easy": {"env": "gym", "dataset": name, "config": dict(settings)},
+            "default": {"env": "gym", "dataset": name},
+        }
+        for name, settings in EASY.items()
+    },
+    "code": {
+        "expressions": {"env": "code", "style": "expression", "conditions": 0, "examples": 1},
+        "expressions with a condition": {"env": "code", "style": "expression", "examples": 1},
+        "functions": {"env": "code", "conditions": 0, "examples": 1},
+    },
+}  # fmt: skip
+# None of them is ever solved at first; the first of which that is so is taken.
+HOPELESS: Mapping[str, Json] = {
+    "sums of six numbers": {"env": "gym", "dataset": "chain_sum", "config": {"min_terms": 6, "max_terms": 6}},
+    "long words backward": {"env": "gym", "dataset": "spell_backward", "config": {"min_word_len": 10}},
+    "functions": {"env": "code"},
+    "four numbers": {"env": "arithmetic", "terms": 4},
+}
+OFFICE: Json = {"env": "office", "turns": 4, "manual": False, "items": 2, "customers": 2, "kinds": ["count"]}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sizes:
+    """Of every piece."""
+
+    recipe: PracticeRecipe
+    tasks: Tasks
+    curated: int = 64  # reference solutions of a warm start
+
+
+FULL = Sizes(
+    recipe=PracticeRecipe(steps=100, look_every=20, context_tokens=512, warm_steps=0),
+    tasks=Tasks(stop=64, judge=200),
+)
+QUICK = Sizes(
+    recipe=PracticeRecipe(
+        steps=2, groups=2, attempts=4, look_every=1, context_tokens=256, self_written=8, anchor_rows=4, warm_steps=0
+    ),
+    tasks=Tasks(stop=4, judge=8), curated=2,
+)  # fmt: skip
+
+
+def run(
+    seeds: range, parts: Sequence[str] | None, model: Path | None, out_dir: Path, *, steps: int, quick: bool
+) -> None:
+    """Every piece that is missing, then the page of all there are."""
+    chosen = list(parts or PARTS)
+    unknown = sorted(set(chosen) - set(PARTS))
+    if unknown:
+        raise Invalid(f"there is no part {unknown[0]!r}: use some of {', '.join(PARTS)}", param="parts")
+    sizes = QUICK if quick else replace(FULL, recipe=replace(FULL.recipe, steps=steps))
+    bench, seeds = Bench.of(model, out_dir, name="practice"), seeds_of(seeds, quick=quick)
+    made = {LIFT: _lift, ZERO: _zero, NINES: _nines, WARM: _warm}
+    result: dict[str, Any] = {
+        "command": f"dayjob lab practice --seeds {len(seeds)} --steps {sizes.recipe.steps}" + " --quick" * quick,
+        "machine": figures.machine(), "seeds": list(seeds), "quick": quick,
+        "range": [LOW, HIGH], "steps": sizes.recipe.steps, "groups": sizes.recipe.groups,
+        "attempts": sizes.recipe.attempts, "judge": sizes.tasks.judge,
+    }  # fmt: skip
+    for part in chosen:
+        result[part] = made[part](bench, sizes, seeds, quick)
+    figures.write(out_dir, "practice", result=result, page=page(result), plot=lambda path: plot(result, path))
+    print("\n\n".join(page(result)))
+
+
+def _lift(bench: Bench, sizes: Sizes, seeds: range, quick: bool) -> dict[str, Any]:
+    """Of each family what begins in range, practised; and where all of them begin."""
+    starts, rows = {}, {}
+    for family, tasks in FAMILIES.items():
+        chosen = None
+        for name, spec in tasks.items():
+            piece = _piece(sizes, f"{family}, {name}", spec)
+            starts[piece.name] = rate = fmean(bench.start(replace(piece, seed=seed)) for seed in seeds)
+            if chosen is None and LOW <= rate <= HIGH:
+                chosen = piece
+        if chosen is None and quick:
+            chosen = piece  # to see that it runs
+        if chosen is not None:
+            rows[chosen.name] = [bench.run(replace(chosen, seed=seed)) for seed in seeds]
+    return {"starts": starts, "rows": rows}
+
+
+def _zero(bench: Bench, sizes: Sizes, seeds: range, _: bool) -> dict[str, Any]:
+    """A task that is never solved, with the curriculum and without, and with credit for nothing else."""
+    starts, found = {}, None
+    for name, spec in HOPELESS.items():
+        piece = _piece(sizes, name, spec)
+        starts[name] = fmean(bench.start(replace(piece, seed=seed)) for seed in seeds)
+        if starts[name] == 0.0:
+            found = piece
+            break
+    if found is None:
+        return {"starts": starts, "rows": {}}
+    longer = replace(found, recipe=replace(found.recipe, steps=2 * found.recipe.steps))
+    on = replace(longer, name=f"{found.name}, curriculum", tasks=replace(longer.tasks, curriculum=True))
+    off = replace(longer, name=f"{found.name}, no curriculum")
+    return {"starts": starts, "rows": {one.name: [bench.run(replace(one, seed=seed)) for seed in seeds]
+                                       for one in (off, on)}}  # fmt: skip
+
+
+def _nines(bench: Bench, sizes: Sizes, seeds: range, quick: bool) -> dict[str, Any]:
+    """From nearly all towards all: as it is, with failures mined and mutated, and with solved groups learned from."""
+    starts: dict[str, float] = {}
+    for family in EASY:
+        piece = _piece(sizes, f"{family}, easy", FAMILIES[family]["easy"])
+        starts[piece.name] = fmean(bench.start(replace(piece, seed=seed)) for seed in seeds)
+    nearly = [name for name, rate in starts.items() if NEARLY <= rate < 1.0]
+    if not nearly and not quick:
+        return {"starts": starts, "rows": {}}
+    name = max(nearly or starts, key=lambda one: starts[one])
+    tasks = sizes.tasks if quick else replace(sizes.tasks, judge=1000)
+    base = replace(_piece(sizes, name, FAMILIES[name.partition(",")[0]]["easy"]), tasks=tasks)
+    ways = {
+        "as it is": base,
+        "failures mined": replace(base, tasks=replace(tasks, curriculum=True)),
+        "solved groups too": replace(base, recipe=replace(base.recipe, solved=0.1)),
+    }
+    rows = {
+        f"{name}, {way}": [bench.run(replace(piece, name=f"{name}, {way}", seed=seed)) for seed in seeds]
+        for way, piece in ways.items()
+    }
+    return {"starts": starts, "rows": rows}
+
+
+def _warm(bench: Bench, sizes: Sizes, seeds: range, quick: bool) -> dict[str, Any]:
+    """The office's application, which the clerk has never seen: with a few curated solutions first, and without."""
+    cold = _piece(sizes, "office, cold", OFFICE)
+    tasks = replace(sizes.tasks, curated=sizes.curated)
+    recipe = replace(cold.recipe, warm_steps=2 if quick else 200)
+    warm = replace(cold, name=f"office, {sizes.curated} curated solutions", tasks=tasks, recipe=recipe)
+    both = {one.name: [bench.run(replace(one, seed=seed)) for seed in seeds] for one in (cold, warm)}
+    return {"starts": {}, "rows": both}
+
+
+def _piece(sizes: Sizes, name: str, spec: Json) -> Piece:
+    return Piece(name=name, spec=spec, recipe=sizes.recipe, tasks=sizes.tasks, seed=0)

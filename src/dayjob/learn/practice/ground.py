@@ -1,0 +1,52 @@
+"""What a course practises on, as far as it must know: whoever assembles joins environments, curriculum and rollout
+behind this."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from dayjob.policies.engine_protocol import Engine
+from dayjob.records import Json, Trajectory
+
+Ids = tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Look:
+    """One look at held-out tasks. ``score``: mean reward on those that choose between the weights of a course (the more
+    the better); ``rates``: what else was seen, by name. What choose and what judges are different tasks."""
+
+    score: float
+    rates: Mapping[str, float] = field(default_factory=dict)
+
+
+class Ground(Protocol):
+    """Used from one event loop at a time."""
+
+    @property
+    def mark(self) -> str:
+        """Of everything that decides which tasks there are: a checkpoint of other ones is not gone on from."""
+        ...
+
+    async def attempts(self, engine: Engine, version: str, *, ticket: int) -> Sequence[Trajectory]:
+        """A group of attempts at one task, all ended. Equal tickets and weights, equal attempts, but for what a
+        curriculum was told in between."""
+        ...
+
+    async def look(self, engine: Engine, version: str) -> Look:
+        """How the weights do on held-out tasks. Changes nothing."""
+        ...
+
+    def curated(self) -> Sequence[tuple[Ids, Ids]]:
+        """Turns of reference solutions to begin with, prompt and answer; none for no warm start."""
+        ...
+
+    def state(self) -> Json:
+        """For a checkpoint: where the curriculum stands."""
+        ...
+
+    def restore(self, state: Json) -> None:
+        """The inverse of :meth:`state`."""
+        ...

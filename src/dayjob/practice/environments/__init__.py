@@ -1,0 +1,1 @@
+"""The environments that come with dayjob, a module each; `practice.registry` knows them by name."""

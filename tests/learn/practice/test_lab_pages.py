@@ -1,0 +1,102 @@
+"""What the benchmarks of practice make of their pieces: thresholds, pages, pieces that are not run twice."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from dayjob.endings import Invalid
+from dayjob.lab import practice_pieces
+from dayjob.lab.practice_credit import page as credit_page
+from dayjob.lab.practice_ground import Tasks
+from dayjob.lab.practice_page import page as practice_page
+from dayjob.lab.practice_page import plot
+from dayjob.lab.practice_pieces import Bench, Piece
+from dayjob.lab.practice_run import run
+from dayjob.lab.practice_stale import page as stale_page
+from dayjob.lab.practice_stale import thresholds
+from dayjob.learn.practice.recipe import CREDITS, PracticeRecipe
+
+
+def piece(before: float, after: float, *, kl: float = 0.0, last: float | None = None) -> dict:
+    """The figures of a course of two steps."""
+    return {
+        "before": before, "after": after, "last": after if last is None else last, "best_step": 2, "cpu_s": 3.0,
+        "looks": [{"step": 0, "judge": before}, {"step": 2, "judge": after}], "served": {"20 turns": {"after": 0.1}},
+        "curve": {"kl_behaviour": [kl, kl], "sample_size": [1.0, 0.5], "practice/dropped": [None, 0.25],
+                  "anchor/kl": [0.0, 0.02], "bits": [0.5, 0.7], "turns": [6.0, 7.0]},
+        "peak_mb": 500.0,
+    }  # fmt: skip
+
+
+STALE = {
+    "plain": {0: [piece(0.1, 0.6)], 16: [piece(0.1, 0.4, kl=0.2)]},
+    "cispo": {16: [piece(0.1, 0.5, kl=0.1)]},
+    "dppo_tv": {16: [piece(0.1, 0.58, kl=0.05)]},
+    "auto": {16: [piece(0.1, 0.59, kl=0.05)]},
+}
+
+
+def test_thresholds_are_read_off_what_plain_loses():
+    found = thresholds(STALE)
+    assert found["16"] == pytest.approx({"kl": 0.2, "plain loses": 0.2, "best": "dppo_tv", "best loses": 0.02})
+    assert found["0"]["plain loses"] == 0.0
+
+
+def test_the_page_of_staleness_compares_with_fresh_attempts():
+    result = {"rows": STALE, "seeds": [0], "lags": [0, 16], "family": "x", "steps": 2, "rate": 1e-3,
+              "thresholds": thresholds(STALE)}  # fmt: skip
+    text = "\n".join(stale_page(result))
+    assert "| plain policy gradient | 60.0 | 40.0 | -20.0 |" in text
+    assert "| chosen by measured staleness (the default) | 60.0 | 59.0 | -1.0 |" in text
+    assert "| DPPO-TV | 0.05 | 0.75 | 0.25 |" in text
+    assert "+50.0" in text
+
+
+def test_the_page_of_practice_tells_gains_failures_and_what_was_tried(tmp_path: Path):
+    result = {
+        "seeds": [0, 1], "judge": 10, "steps": 2, "groups": 1, "attempts": 2, "range": [0.05, 0.6],
+        "lift": {"starts": {"a": 0.2, "b": 0.9}, "rows": {"a": [piece(0.2, 0.5), piece(0.2, 0.5)]}},
+        "nines": {"starts": {}, "rows": {"b": [piece(0.99, 0.998), piece(0.99, 0.998)]}},
+        "zero": {"starts": {"c": 0.3}, "rows": {}},
+    }  # fmt: skip
+    text = "\n".join(practice_page(result))
+    assert "| a | 20.0 ±0.0 | 50.0 ±0.0 | +30.0 ±0.0 | 50.0 ±0.0 | 0.020 | 0.60 | 3 |" in text
+    assert "| b | 90 |" in text
+    assert "| 10 | 2 |" in text  # failures in a thousand
+    assert "No task begins where this part needs it." in text
+    plot(result, tmp_path / "p.png")
+    assert (tmp_path / "p.png").stat().st_size > 1000
+
+
+def test_the_page_of_credit_compares_with_outcome_only():
+    rows = {"5": {credit: [piece(0.3, 0.5 if credit == "outcome" else 0.6)] for credit in CREDITS}}
+    memory = {"5": {"peak_mb": 500.0, "turns": 6.0}, "100": {"peak_mb": 550.0, "turns": 120.0}}
+    text = "\n".join(credit_page({"rows": rows, "seeds": [0], "steps": 2, "context": 64, "memory": memory}))
+    assert "| process rewards | 30.0 | 60.0 | 10.0 | +10.0 | 3 |" in text
+    assert "| 100 | 120 | 550 | 1.1 |" in text
+
+
+def test_a_piece_that_was_run_is_not_run_again_and_another_is(tmp_path: Path, monkeypatch):
+    (tmp_path / "model.safetensors").write_bytes(b"weights")
+    bench = Bench(model=tmp_path, folder=tmp_path / "out")
+    one = Piece(name="Some Task, easy", spec={"env": "x"}, recipe=PracticeRecipe(), tasks=Tasks(), seed=3)
+    ran = []
+
+    def figures(_: Bench, given: Piece) -> dict:
+        ran.append(given)
+        return piece(0.1, 0.2)
+
+    monkeypatch.setattr(practice_pieces, "_figures", figures)
+    assert bench.run(one) == bench.run(one) == piece(0.1, 0.2)
+    assert ran == [one]
+    assert bench.path(one).name.startswith("some-task-easy-3-")
+    bench.run(replace(one, recipe=PracticeRecipe(steps=7)))
+    (tmp_path / "model.safetensors").write_bytes(b"other")
+    bench.run(one)
+    assert len(ran) == 3
+
+
+def test_a_part_that_there_is_not_is_refused(tmp_path: Path):
+    with pytest.raises(Invalid, match="lift, zero, nines, warm"):
+        run(range(1), ["all"], None, tmp_path, steps=1, quick=True)
