@@ -103,6 +103,7 @@ def test_a_warm_start_begins_where_curated_turns_lead(tiny):
     assert warm.curve[0]["reward"] > cold.curve[0]["reward"] + 0.2
 
 
+@pytest.mark.slow
 def test_the_anchor_holds_and_the_brake_stops(tiny):
     """What the base says to another question is to stay; a budget of next to nothing stops practice altogether."""
     tokens = Tokens.open(tiny)
@@ -155,6 +156,7 @@ async def _one(engine, version):
         return chunk
 
 
+@pytest.mark.slow
 def test_what_ends_the_actors_ends_the_course(tiny, tmp_path):
     class Broken(Bandit):
         async def attempts(self, engine, version, *, ticket):

@@ -141,6 +141,7 @@ def test_practice_makes_a_waiting_challenger_that_keeps_what_people_taught(pract
     assert manifest.network["base"] == BASE
 
 
+@pytest.mark.slow
 def test_a_killed_course_goes_on_and_comes_to_the_same_bytes(practice: Practice):
     with pytest.raises(Killed):
         practice.learner().practise(POLICY, practice.plan(killed_at=11), tenant=TENANT)
@@ -154,6 +155,7 @@ def test_a_killed_course_goes_on_and_comes_to_the_same_bytes(practice: Practice)
     assert done.result["practice"]["steps"] == RECIPE.steps
 
 
+@pytest.mark.slow
 def test_whoever_else_takes_it_up_makes_the_night_without_the_practice(practice: Practice):
     with pytest.raises(Killed):
         practice.learner().practise(POLICY, practice.plan(killed_at=0), tenant=TENANT)

@@ -56,10 +56,10 @@ def student(tiny):
 @pytest.mark.parametrize("credit", ["outcome", "hindsight"])
 def test_the_gradient_does_not_depend_on_how_the_rows_are_cut(student, credit):
     recipe = replace(RECIPE, credit=credit)
-    given = groups(5)
+    given = groups(2)
     whole = gradient(student, replace(recipe, row_tokens=100_000), given)
     assert whole.abs().max() > 0
-    for size in (1, 40, 70):
+    for size in (1, 40):
         assert torch.allclose(gradient(student, replace(recipe, row_tokens=size), given), whole, atol=1e-6)
     reordered = [replace(one, attempts=one.attempts[::-1]) for one in given[::-1]]
     assert torch.allclose(gradient(student, recipe, reordered), whole, atol=1e-6)
@@ -123,7 +123,7 @@ def test_a_learned_value_tells_good_turns_of_lost_episodes(student):
         return Trajectory(spec={}, seed=0, group="", turns=tuple(made), messages=(), reward=reward, parts=(),
                           ending=EpisodeEnding.DONE)  # fmt: skip
 
-    usual = Group(ticket=0, attempts=(ending(9, 1.0), ending(8, 0.0)) * 8, oldest=0)
+    usual = Group(ticket=0, attempts=(ending(9, 1.0), ending(8, 0.0)) * 2, oldest=0)
     for _ in range(30):
         step.prepare([usual], update=0)
     unlucky = Group(ticket=0, attempts=(ending(9, 0.0), ending(8, 0.0)), oldest=0)
