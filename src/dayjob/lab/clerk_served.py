@@ -104,16 +104,24 @@ def environ_of(folder: Path) -> dict[str, str]:
     return {"DAYJOB_BASES": f"clerk={folder.resolve()}", "DAYJOB_SESSION_WINDOW_S": str(WINDOW_S)}
 
 
-def play_at(server: Server, folder: Path, *, days: int, seed: int, quick: bool, evenings: list[Evening]) -> None:
-    """Days and nights at a server that was started with :func:`environ_of`; each evening is added as it comes."""
+def play_at(
+    server: Server, folder: Path, *, days: int, seed: int, quick: bool, evenings: list[Evening], personal: bool = True
+) -> None:
+    """Days and nights at a server that was started with :func:`environ_of`; each evening is added as it comes.
+
+    ``personal``: whether each person's own layer gets its nights, too.
+    """
     size = Size(days=days) if not quick else Size(answer=2, rule=1, hint=1, late=1, personal=1, days=days)
     load = Load(everyday=6, about=6, work=work_probe) if not quick else Load(everyday=2, about=2, work=work_probe)
-    asyncio.run(_play(server, office(seed, size), load=load, desk=Desk(folder), evenings=evenings))
+    here = office(seed, size)
+    people = sorted({str(one.whose) for one in here.conventions if one.whose is not None}) if personal else []
+    asyncio.run(_play(server, here, load=load, desk=Desk(folder), people=people, evenings=evenings))
 
 
-async def _play(server: Server, here: Office, *, load: Load, desk: Desk, evenings: list[Evening]) -> None:
+async def _play(
+    server: Server, here: Office, *, load: Load, desk: Desk, people: Sequence[str], evenings: list[Evening]
+) -> None:
     record, control = Record(), Control(server.data)
-    people = sorted({str(one.whose) for one in here.conventions if one.whose is not None})
     async with (
         AsyncClient(server.url) as client,
         AsyncOpenAI(base_url=f"{server.url}/v1", api_key="none", timeout=120) as talk,

@@ -88,7 +88,7 @@ def _clerk(server: Server, folder: Path, *, seed: int) -> None:
         "The clerk: simulated staff of a small office talk to a language model, correct it, and it learns ..."
     )
     evenings: list[clerk_served.Evening] = []
-    clerk_served.play_at(server, folder, days=1, seed=seed, quick=True, evenings=evenings)
+    clerk_served.play_at(server, folder, days=1, seed=seed, quick=True, evenings=evenings, personal=False)
     clerk_served.print_table(evenings)
 
 

@@ -20,12 +20,12 @@ _HEADS = {
 }
 _WORDS = {
     "lift": "Of each family the first task that begins between {low:.0f} and {high:.0f} % is practised; where all begin"
-    " stands below.",
+    " stands below. Of a family that begins nowhere the easiest follows a warm start, and `before` is after that.",
     "zero": "A task of which the clerk solves nothing at first, twice as many steps: attempts at the task alone never"
     " earn anything, so nothing is learned; the curriculum finds easier neighbours.",
     "nines": "Failures in a thousand are what is left to win. `failures mined`: seeds that failed come again, and"
     " mutated, mixed with replay. `solved groups too`: attempts of groups that are all right get a small advantage.",
-    "warm": "Supervised steps on the turns of reference solutions before anything is attempted.",
+    "warm": "Supervised steps on the turns of reference solutions come first, and `before` is after them.",
 }
 
 

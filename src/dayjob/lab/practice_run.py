@@ -105,6 +105,9 @@ def _lift(bench: Bench, sizes: Sizes, seeds: range, quick: bool) -> dict[str, An
             starts[piece.name] = rate = fmean(bench.start(replace(piece, seed=seed)) for seed in seeds)
             if chosen is None and LOW <= rate <= HIGH:
                 chosen = piece
+        if chosen is None and max(starts[f"{family}, {name}"] for name in tasks) < LOW:
+            easiest = next(iter(tasks))  # nothing to start from: a few curated solutions come first
+            chosen = _with_curated(_piece(sizes, f"{family}, {easiest}, curated", tasks[easiest]), sizes, quick=quick)
         if chosen is None and quick:
             chosen = piece  # to see that it runs
         if chosen is not None:
@@ -157,11 +160,16 @@ def _nines(bench: Bench, sizes: Sizes, seeds: range, quick: bool) -> dict[str, A
 def _warm(bench: Bench, sizes: Sizes, seeds: range, quick: bool) -> dict[str, Any]:
     """The office's application, which the clerk has never seen: with a few curated solutions first, and without."""
     cold = _piece(sizes, "office, cold", OFFICE)
-    tasks = replace(sizes.tasks, curated=sizes.curated)
-    recipe = replace(cold.recipe, warm_steps=2 if quick else 200)
-    warm = replace(cold, name=f"office, {sizes.curated} curated solutions", tasks=tasks, recipe=recipe)
+    named = replace(cold, name=f"office, {sizes.curated} curated solutions")
+    warm = _with_curated(named, sizes, quick=quick)
     both = {one.name: [bench.run(replace(one, seed=seed)) for seed in seeds] for one in (cold, warm)}
     return {"starts": {}, "rows": both}
+
+
+def _with_curated(piece: Piece, sizes: Sizes, *, quick: bool) -> Piece:
+    """With a warm start. What it is said to begin at is after that."""
+    recipe = replace(piece.recipe, warm_steps=2 if quick else 200)
+    return replace(piece, tasks=replace(piece.tasks, curated=sizes.curated), recipe=recipe)
 
 
 def _piece(sizes: Sizes, name: str, spec: Json) -> Piece:
