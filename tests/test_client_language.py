@@ -169,6 +169,25 @@ def test_nights_are_read():
     assert night.counts == {"lessons": 3, "learned": 2}
 
 
+def test_dreams_are_read():
+    """One whose job made a version, and one that was refused before it made any."""
+    dream = {
+        "job": "j", "at": "2026-11-20T09:00:00Z", "budget": 4.0, "version": "v1-00000000", "status": "waiting",
+        "reason": "", "environments": [{"name": "recorded", "admitted": True}],
+        "transferred": {"questions": 3, "right_before": 1, "right_after": 2}, "read": 20,
+    }  # fmt: skip
+    refused = dream | {"version": None, "status": None, "reason": "nothing was admitted", "transferred": None}
+    plan = client_language.dreams("clerk", limit=2)
+    request = next(plan)
+    assert (request.path, dict(request.query)) == ("/v1/policies/clerk/dreams", {"limit": "2"})
+    with pytest.raises(StopIteration) as end:
+        plan.send(Reply(status=200, body=to_bytes({"dreams": [dream, refused]})))
+    first, second = end.value.value
+    assert (first.status, first.environments[0]["name"]) == (VersionStatus.WAITING, "recorded")
+    assert first.transferred == {"questions": 3, "right_before": 1, "right_after": 2}
+    assert (second.version, second.status, second.reason) == (None, None, "nothing was admitted")
+
+
 def test_the_asynchronous_client_has_the_same_calls(server, policy):
     async def talk() -> None:
         async with AsyncClient(server.url, "boss", retries=Backoff(retries=1)) as client:

@@ -159,6 +159,7 @@ class _Api:
     share_note = _Call(language.share_note)
     delete_note = _Call(language.delete_note)
     nights = _Call(language.nights)
+    dreams = _Call(language.dreams)
     delete_lesson = _Call(language.delete_lesson)
     conversations = _Call(language.conversations)
     compare = _Call(language.compare)

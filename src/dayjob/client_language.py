@@ -128,6 +128,20 @@ class Night:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Dream:
+    """A rehearsal in environments built from the record. ``version``: what came of it, None where nothing did."""
+
+    job: str
+    at: str
+    budget: float  # of compute, times that of the night without
+    version: str | None
+    status: VersionStatus | None
+    reason: str  # why there is no version
+    environments: tuple[Json, ...]  # admitted and rejected, with reasons and pass rates
+    transferred: Json | None  # real questions right before and after
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Said:
     """One answer in a conversation: what was asked, what was said, the ids of the notes in the context, and what came
     of it."""
@@ -293,6 +307,19 @@ def nights(
             lessons=tuple(read(Lesson, lesson) for lesson in listed_under(one, "lessons")),
         )
         for one in listed_under(told, "nights")
+    )  # fmt: skip
+
+
+def dreams(policy: str, *, user: str | None = None, limit: int | None = None) -> Plan[tuple[Dream, ...]]:
+    """What became of each dream, newest first: of the tenant's layer, or a person's."""
+    query = absent({"user": user, "limit": None if limit is None else str(limit)})
+    told = yield from ask_json("GET", policy_path(policy, "dreams"), query=query)
+    return tuple(
+        read(
+            Dream, one, status=one.get("status") and member(VersionStatus, one["status"]),
+            environments=tuple(listed_under(one, "environments")),
+        )
+        for one in listed_under(told, "dreams")
     )  # fmt: skip
 
 

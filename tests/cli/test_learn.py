@@ -48,7 +48,10 @@ def test_the_learner_is_given_bases_suites_and_canaries_of_the_configuration(con
     nights = processes.make_nights(settings, control)
     assert nights is not None
     assert nights.find_base("tiny") == tmp_path
-    assert (nights.devices, nights.suites) == ({"tiny": "cuda:1"}, {"s": Path("/s.jsonl")})
+    assert nights.devices == {"tiny": "cuda:1"}
+    assert sorted(nights.suites) == ["basics", "s"], "the one that ships, and the user's own"
+    assert nights.suites["basics"].is_file()
+    assert nights.suites["s"] == Path("/s.jsonl")
     assert (nights.canaries, nights.notes_tokens) == (("one",), 7)
 
 

@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -291,7 +292,7 @@ def test_what_is_in_force_is_said() -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0 or shutil.which("setpriv") is None, reason="needs root, to become somebody else")
-def test_it_works_for_a_user_that_is_not_root(tmp_path: Path) -> None:
+def test_it_works_for_a_user_that_is_not_root() -> None:
     """With the system's Python, where there is one that others may read."""
     python = shutil.which("python3", path="/usr/bin:/usr/local/bin")
     if python is None:
@@ -304,12 +305,13 @@ def test_it_works_for_a_user_that_is_not_root(tmp_path: Path) -> None:
         "    print(done.stdout.count(b'1'))\n"
         "asyncio.run(main())\n"
     )
-    (tmp_path / "code").mkdir()
-    shutil.copytree(source / "dayjob", tmp_path / "code" / "dayjob", ignore=shutil.ignore_patterns("__pycache__"))
-    for folder in (tmp_path, *tmp_path.parents[:2]):
-        folder.chmod(0o755)
-    line = ["setpriv", "--reuid", "1234567", "--regid", "1234567", "--clear-groups", python, "-c", code]
-    environment = {"PYTHONPATH": str(tmp_path / "code")}
-    done = subprocess.run(line, capture_output=True, text=True, cwd="/", env=environment, timeout=120, check=False)
+    with tempfile.TemporaryDirectory() as made:  # pytest's own folders are root's alone
+        Path(made).chmod(0o755)
+        shutil.copytree(source / "dayjob", f"{made}/dayjob", ignore=shutil.ignore_patterns("__pycache__"))
+        line = ["setpriv", "--reuid", "1234567", "--regid", "1234567", "--clear-groups", python, "-c", code]
+        environment = {"PYTHONPATH": made}
+        done = subprocess.run(
+            line, capture_output=True, text=True, cwd="/", env=environment, timeout=120, check=False
+        )  # fmt: skip
     assert done.stdout.split("\n")[0] == "None", done.stdout + done.stderr
     assert int(done.stdout.split("\n")[1]) >= 1, done.stderr

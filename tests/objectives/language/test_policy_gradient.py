@@ -121,7 +121,7 @@ def test_a_ratio_is_not_taken_twice():
 
 
 def test_every_correction_has_a_name_and_changes_nothing_on_policy():
-    assert set(CORRECTIONS) == {"cispo", "tis", "icepop", "sequence_mask", "dppo_tv"}
+    assert set(CORRECTIONS) == {"cispo", "tis", "icepop", "sequence_mask", "dppo_tv", "ppo_clip"}
     for name, kind in CORRECTIONS.items():
         found, stats = gradient([1.0, 1.0], advantage=[1.0, -2.0], corrections=[kind()])
         assert found == pytest.approx([-1.0, 2.0]), name
