@@ -1,5 +1,6 @@
 """The Dreams page, and `/dream` on the Talk page, in a real Chromium."""
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from dayjob.journal.control import Control, add_point
 from dayjob.journal.jobs import get_job, request_job, unfinished, update_job
 from dayjob.journal.layers import address_of
 from dayjob.lab.server import running
+from dayjob.records import Job
 from tests.serve.eyes import NASTY, browser_test
 from tests.serve.markup import save_markup
 from tests.serve.test_dreams_http import ENVIRONMENT, REJECTED
@@ -76,6 +78,16 @@ def test_a_dream_is_shown_with_what_held_what_did_not_and_why(served, eyes):
         eyes.problems[:] = [one for one in eyes.problems if "422" not in one]  # the refusal that was asked for
 
 
+def begun(control: Control, *, within_s: float = 10.0) -> Job:
+    """The job, once the page's request has made it."""
+    deadline = time.monotonic() + within_s
+    while not (found := unfinished(control)):
+        assert time.monotonic() < deadline, "no job was made"
+        time.sleep(0.05)
+    [job] = found
+    return job
+
+
 def test_slash_dream_on_the_talk_page_asks_for_the_speaker_s_dream(served, eyes):
     url, data = served
     control = Control(data)
@@ -85,7 +97,7 @@ def test_slash_dream_on_the_talk_page_asks_for_the_speaker_s_dream(served, eyes)
             page.keyboard.press("Enter")
             page.locator("#night").wait_for()
             page.wait_for_function("document.querySelector('#sleep').disabled")
-            [job] = unfinished(control)
+            job = begun(control)
             assert (job.policy, job.recipe) == (address_of(control, "default", "page", "ann"), recipe)
             result = {"challenger": None, "reason": "Nothing held."}
             update_job(control, job, state=JobState.SUCCEEDED, progress=1.0, result=result)

@@ -79,7 +79,8 @@ def test_a_correction_is_obeyed_from_its_note_by_nobody_else_and_until_it_is_del
         assert f"When is tea? → {right}" in second.locator('[data-slot="context"]').inner_text()
 
         page.get_by_role("button", name="bob", exact=True).click()
-        assert page.locator("#notes .note").count() == 0
+        assert page.locator("#notes .note").count() == 0, "not even for a moment"
+        page.locator("#no-notes").wait_for()
         assert text(ask(page, "When is tea?")) == clerk.fact(TEA)
 
         page.get_by_role("button", name="ann", exact=True).click()

@@ -22,6 +22,15 @@ function fault(text) {
   place("notes-error").hidden = !text;
 }
 
+/** Somebody else speaks: of whoever spoke before nothing stays in sight while theirs is fetched. */
+export function clearNotes() {
+  fault("");
+  last = "";
+  place("notes").replaceChildren();
+  for (const id of ["known-notes", "refused"]) fold(place(id), "", [], null);
+  place("no-notes").hidden = true;
+}
+
 let last = "";
 
 function draw(found, ask) {
@@ -39,7 +48,7 @@ function draw(found, ask) {
 
 function fold(details, title, notes, ask) {
   details.hidden = !notes.length;
-  details.querySelector("summary").textContent = line(title, { n: notes.length });
+  if (notes.length) details.querySelector("summary").textContent = line(title, { n: notes.length });
   fill(details.querySelector("ul"), notes, ask);
 }
 

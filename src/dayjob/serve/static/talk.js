@@ -1,7 +1,7 @@
 // Talk: a conversation for each person, written as it comes; what they taught; and their night.
 import { everyLook } from "./live.js";
 import { Turn } from "./talk-turn.js";
-import { showNotes } from "./talk-notes.js";
+import { clearNotes, showNotes } from "./talk-notes.js";
 import { Night } from "./talk-night.js";
 import { call, uuid } from "./wire.js";
 import { line, part } from "./words.js";
@@ -111,6 +111,7 @@ function anew(name) {
 // ---- who speaks ----
 
 function speak(name) {
+  if (kept.now !== name && may.has("feedback")) clearNotes();
   kept.now = name;
   if (!kept.people.includes(name)) kept.people.push(name);
   keep();
