@@ -21,6 +21,7 @@ from dayjob.policies.language_train import TrainableLora
 from dayjob.policies.tokens import Tokens
 
 Ids = tuple[int, ...]
+SPREAD = 1.6  # of the lengths of rows that go through the model together
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +54,24 @@ class Rows:
 
     def __len__(self) -> int:
         return len(self.ids_BL)
+
+    def by_length(self) -> tuple[Tensor, list[tuple[Tensor, int]]]:
+        """All rows in order of length, and the same in groups: the rows of each, and how many tokens of them the model
+        has to read. Within a group the longest is at most ``SPREAD`` times the shortest; a last token predicts nothing
+        and is not read."""
+        need_B = torch.where(self.mask_BT, self.place_BT + 1, 1).amax(dim=1)
+        order = torch.argsort(need_B, stable=True)
+        lengths = need_B[order].tolist()
+        if lengths[-1] <= SPREAD * lengths[0]:
+            order = torch.arange(len(lengths), device=order.device)
+            return order, [(order, lengths[-1])]
+        starts = [0]
+        for place, length in enumerate(lengths):
+            if length > SPREAD * lengths[starts[-1]]:
+                starts.append(place)
+        ends = [*starts[1:], len(lengths)]
+        groups = [(order[start:end], lengths[end - 1]) for start, end in zip(starts, ends, strict=True)]
+        return order, groups
 
     def cut(self, part: slice) -> Rows:
         """Some of the rows."""
@@ -95,9 +114,20 @@ class Study:
 
     @staticmethod
     def gather(body: Any, rows: Rows) -> Tensor:
-        """:meth:`hidden` of a model without its output matrix."""
-        hidden_BLD: Tensor = body(input_ids=rows.ids_BL, use_cache=False).last_hidden_state
-        return hidden_BLD.gather(1, rows.place_BT[:, :, None].expand(-1, -1, hidden_BLD.shape[2]))
+        """:meth:`hidden` of a model without its output matrix.
+
+        Rows of like lengths go through it together: a question behind notes is many times as long as a bare one, and
+        what would be padded up to it costs as much as what is read.
+        """
+        found = []
+        order, groups = rows.by_length()
+        for places, length in groups:
+            hidden_CLD: Tensor = body(input_ids=rows.ids_BL[places, :length], use_cache=False).last_hidden_state
+            place_CT = rows.place_BT[places].clamp_max(length - 1)
+            found.append(hidden_CLD.gather(1, place_CT[:, :, None].expand(-1, -1, hidden_CLD.shape[2])))
+        if len(found) == 1:
+            return found[0]
+        return torch.cat(found)[torch.argsort(order)]
 
     def logprobs(self, rows: Rows, *, temperature: float = 1.0) -> Tensor:
         """(B, T): of each token of the completions, 0 behind their ends."""
