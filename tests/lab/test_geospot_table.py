@@ -177,7 +177,8 @@ def test_exploring_and_the_holdback_are_costs_against_the_champion_alone(small_g
         float((photos.distance_NK[:, 0] - own_km_N)[held_N].sum()) / total, abs=1e-3
     )
     assert found["champion"] == pytest.approx(float((played.served_km_N - own_km_N)[~held_N].sum()) / total, abs=1e-3)
-    assert abs(found["baseline"]) > 0.005
+    # Which rounds are held back is chance, so their sum may be near nothing; that it is made of differences is not.
+    assert (photos.distance_NK[:, 0] != own_km_N)[held_N].mean() > 0.3
     assert found["trial"] == 0.0
 
 
