@@ -42,7 +42,7 @@ def day(
     pin: Annotated[
         float, typer.Option(help="Share of rounds after which people mark the true place.", min=0, max=1)
     ] = 0.05,
-    clerk: Annotated[bool, typer.Option(help="Office staff talk to the clerk, too: a day and a night.")] = True,
+    clerk: Annotated[bool, typer.Option(help="Office staff talk to the clerk, too: a day and a night.")] = False,
 ) -> None:
     """The main job: users play a live Geospot, the system learns and promotes, the table is printed."""
     from dayjob.lab.clerk_night import model_folder
