@@ -230,6 +230,27 @@ def test_decisions_wait_until_more_is_free_than_a_rollback_may_need(
     store.close()
 
 
+def test_the_reserve_is_kept_by_a_server_that_never_met_the_full_disk_itself(
+    full: BallastDisk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The rollback took the ballast before any decision was refused; or a server started without room for one."""
+    store = open_store(full.root, StoreConfig(ballast_bytes=MIB))
+    ballast, free, real = full.root / "ballast", [2 * MIB - 1], os.statvfs(full.root)
+    ballast.unlink()
+
+    def statvfs(_: Path) -> os.statvfs_result:
+        fields = list(real)
+        fields[1], fields[4] = 1, free[0]
+        return os.statvfs_result(fields)
+
+    monkeypatch.setattr(store_module.os, "statvfs", statvfs)
+    assert write_some(store, 1, commits=1)[1] == 2
+    free[0] = 2 * MIB
+    assert write_some(store, 1, commits=1)[1] == 0
+    assert ballast.stat().st_size == MIB, "made anew without a restart"
+    store.close()
+
+
 # ---- a real full disk ------------------------------------------------------------------------------------------------
 
 

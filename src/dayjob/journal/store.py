@@ -303,12 +303,12 @@ class Store:
             done.set_result(None)
 
     def _wait_for_room(self) -> None:
-        """After a full disk, write again only once more is free than the ballast holds: what the ballast gave back for
-        a rollback is the rollback's. Raises StorageFull until then."""
-        if not self._full:
+        """After a full disk, or where the ballast is spent or could never be made, write only once more is free than
+        the ballast holds: what it gave back for a rollback is the rollback's. Raises StorageFull until then."""
+        missing = 0 if (self.root / "ballast").exists() else self._config.ballast_bytes
+        if not (self._full or missing):
             return
         disk = os.statvfs(self.root)
-        missing = 0 if (self.root / "ballast").exists() else self._config.ballast_bytes
         if disk.f_bavail * disk.f_frsize < missing + self._config.ballast_bytes:
             raise StorageFull(FULL)
         self._full = False
