@@ -11,11 +11,11 @@ from clerk.staff import Load
 from dayjob.endings import Invalid
 from dayjob.lab import clerk_life, clerk_night, clerk_nights
 from dayjob.lab.clerk_desk import Desk
-from dayjob.lab.clerk_exam import FOLLOWING, SKILLS, TAUGHT
+from dayjob.lab.clerk_exam import BOTH, FOLLOWING, SILENT, SKILLS, TAUGHT
 from dayjob.lab.clerk_life import Calendar
 from dayjob.lab.clerk_methods import METHODS, Tuning, answered_by_teacher
+from dayjob.lab.clerk_night_page import _marks, share
 from dayjob.lab.clerk_night_page import page as night_page
-from dayjob.lab.clerk_night_page import share
 from dayjob.lab.clerk_nights_page import page as nights_page
 from dayjob.learn.language.lessons import Lesson, Material
 from dayjob.learn.language.recipes import RECIPES
@@ -58,6 +58,22 @@ def test_the_share_of_skills_is_the_mean_of_those_that_were_asked():
     assert share({"right": right}, "skills") == fmean((0.5, 1.0))
     assert share({"right": right}, "by rule") == 0.25
     assert share({"right": right}, "by hint") is None
+
+
+def test_the_marks_are_taken_within_a_seed():
+    def piece(method, seed, rule, skill, taught):
+        right = {"by answer": taught, "by late": taught, "by hint": taught, "by rule": rule, SKILLS[0]: skill}
+        return {"method": method, "seed": seed, "right": right | {BOTH: 1.0, SILENT: 0.5}}
+
+    pieces = [piece("before", 0, 0.0, 0.5, 0.0), piece("before", 1, 0.0, 0.9, 0.0),
+              piece("memory", 0, 0.5, 0.5, 1.0), piece("memory", 1, 1.0, 0.9, 1.0),
+              piece("consolidate", 0, 0.5, 0.48, 1.0), piece("consolidate", 1, 0.7, 0.88, 0.88)]  # fmt: skip
+    ((_, table, _),) = [_marks({"pieces": pieces})]
+    row = table.splitlines()[-1]
+    told = [cell.strip() for cell in row.strip("| ").split("|")]
+    assert told[1:] == ["0.940, not reached", "1.000, reached", "0.850, not reached", "0.020, not reached",
+                        "0.000, reached"]  # fmt: skip
+    assert _marks({"pieces": pieces[:4]}) == []
 
 
 def test_all_that_have_an_anchor_have_the_same_one_and_the_same_tuning():

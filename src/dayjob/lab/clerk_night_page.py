@@ -31,6 +31,10 @@ NAMES = {"before": "before the night, no notes", "memory": "memory only: notes, 
 }
 LEARNED = (*TAUGHT, AS_ASKED, UNSEEN, BOTH)
 KEPT = ("skills", REPLAYED, SILENT, UNKNOWN, OTHER_CASES, FOLLOWING, LEAKED)
+RULE = "by rule"
+# The marks. That of rules, of which only the case was unseen, was set before any night had been run: a night cannot be
+# asked to apply a rule to more cases than the clerk does that has the rule before its eyes.
+TAUGHT_MARK, LOST_MARK, RULE_MARK = 0.95, 0.01, 0.90
 
 
 def page(result: dict[str, Any]) -> list[str]:
@@ -48,6 +52,7 @@ def page(result: dict[str, Any]) -> list[str]:
         "`by answer`, `by rule`, `by hint`, `by late`: how staff corrected; rules are asked of cases that nobody asked"
         f" by day. `{AS_ASKED}` alone is in the journal. `{UNSEEN}`: in words that are in no text at all. `{BOTH}`: a"
         " convention and a fact in one question.",
+        *_marks(result),
         "## What was to stay",
         markdown(_rows(result, KEPT)),
         f"`{LEAKED}`: questions of two people's own conventions, answered as one of them would have it: nobody's own"
@@ -71,6 +76,44 @@ def _rows(result: dict[str, Any], columns: Sequence[str]) -> list[dict[str, str]
             row[column] = percent(interval(values), of=len(result["seeds"]), signed=False) if values else ""
         rows.append(row)
     return rows
+
+
+def _marks(result: dict[str, Any]) -> list[str]:
+    """How every night that learns stands to the marks: means over seeds, each against the same seed's rows."""
+    found = {method: {one["seed"]: one for one in pieces} for method, pieces in _by_method(result).items()}
+    rows = []
+    for method in METHODS:
+        mine, row = found.get(method, {}), {"night": NAMES[method]}
+        told = [
+            fmean(v for name in TAUGHT if name != RULE and (v := share(one, name)) is not None) for one in mine.values()
+        ]
+        for name, values, reached in (
+            (f"taught, rules apart, mark {TAUGHT_MARK}", told, lambda mean: mean >= TAUGHT_MARK),
+            (f"compositions, mark {TAUGHT_MARK}", [share(one, BOTH) for one in mine.values()],
+             lambda mean: mean >= TAUGHT_MARK),
+            (f"rules: share of memory's, mark {RULE_MARK}", _against(mine, found.get("memory", {}), RULE, ratio=True),
+             lambda mean: mean >= RULE_MARK),
+            (f"skills lost, mark {LOST_MARK}", _against(mine, found.get("before", {}), "skills"),
+             lambda mean: mean <= LOST_MARK),
+            (f"silent facts lost, goal {LOST_MARK}", _against(mine, found.get("before", {}), SILENT),
+             lambda mean: mean <= LOST_MARK),
+        ):  # fmt: skip
+            known = [value for value in values if value is not None]
+            mean = fmean(known) if known else None
+            row[name] = "" if mean is None else f"{mean + 0.0:.3f}, {'reached' if reached(mean) else 'not reached'}"
+        rows += [row] if mine else []
+    told_of = "Of rules tests ask only cases that nobody asked by day. Their mark was set before a night was run."
+    return ["## Marks", markdown(rows), told_of] if rows else []
+
+
+def _against(mine: dict[int, Piece], other: dict[int, Piece], column: str, *, ratio: bool = False) -> list[float]:
+    """Per seed: what was lost against another row, or its share of that one's."""
+    found = []
+    for seed in mine.keys() & other.keys():
+        here, there = share(mine[seed], column), share(other[seed], column)
+        if here is not None and there:
+            found.append(here / there if ratio else there - here)
+    return found
 
 
 def share(piece: Piece, column: str) -> float | None:
