@@ -17,10 +17,10 @@ help:
 # GeoCLIP goes in without its dependencies: one of them has no CPU build and breaks the import beside a CPU torch.
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install -q -c constraints.txt torch numpy
-	$(BIN)/python -m pip install -q -c constraints.txt -e '.[dev]'
-	$(BIN)/python -m pip install -q -c constraints.txt --no-deps geoclip
-	$(BIN)/python -m pip install -q -c constraints.txt -e '.[gym]' || echo "reasoning-gym cannot be built here (it needs a C compiler): what needs it is skipped"
+	$(BIN)/python -m pip install -q --no-compile -c constraints.txt torch numpy
+	$(BIN)/python -m pip install -q --no-compile -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m pip install -q --no-compile -c constraints.txt --no-deps geoclip
+	$(BIN)/python -m pip install -q --no-compile -c constraints.txt -e '.[gym]' || echo "reasoning-gym cannot be built here (it needs a C compiler): what needs it is skipped"
 	touch $(STAMP)
 
 venv: $(STAMP)

@@ -7,6 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from dayjob.cli import app, dream
+from dayjob.cli.processes import print_job
 from dayjob.endings import Invalid, JobState, PolicyKind, VersionStatus
 from dayjob.journal.control import Control
 from dayjob.journal.jobs import unfinished
@@ -74,7 +75,7 @@ def test_a_dream_is_told_environment_by_environment(capsys: pytest.CaptureFixtur
         "tokens": 9000,
         "steps": 3,
     }
-    dream._print(job(result={"challenger": "v1-0a", "dream": told}), as_json=False)
+    print_job(job(result={"challenger": "v1-0a", "dream": told}), as_json=False, lines=dream._lines)
     assert capsys.readouterr().out.splitlines() == [
         "see: recorded (by offline): admitted",
         "  solved 25% before the rehearsal, 75% after, with 1 of the solution shown",
@@ -84,6 +85,6 @@ def test_a_dream_is_told_environment_by_environment(capsys: pytest.CaptureFixtur
         "v1-0a waits for the gate",
     ]
     with pytest.raises(Invalid, match="the base is gone"):
-        dream._print(job(state=JobState.FAILED, error="the base is gone"), as_json=False)
-    dream._print(job(state=JobState.QUEUED), as_json=False)
+        print_job(job(state=JobState.FAILED, error="the base is gone"), as_json=False, lines=dream._lines)
+    print_job(job(state=JobState.QUEUED), as_json=False, lines=dream._lines)
     assert "stopped before its end" in capsys.readouterr().out

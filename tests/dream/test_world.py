@@ -17,7 +17,6 @@ from dayjob.dream.world import (
     of_trajectory,
     sayings,
     split,
-    wilson,
 )
 from dayjob.endings import EpisodeEnding, Invalid
 from dayjob.practice.environments.world import IMAGINED
@@ -145,9 +144,6 @@ def test_spaces_alone_are_no_error():
 
 def test_the_horizon_is_as_far_as_the_error_is_surely_small():
     # Wilson's 95 % of 0 in 16: z^2 / (n + z^2) = 3.8416 / 19.8416; of a half in 10: the textbook's .2366 to .7634.
-    assert wilson(0.0, 16) == pytest.approx((0.0, 0.19361), abs=1e-5)
-    assert wilson(0.5, 10) == pytest.approx((0.23659, 0.76341), abs=1e-5)
-    assert wilson(0.0, 0) == (0.0, 1.0)
     assert Accuracy(wrong_H=(0.0, 0.0, 0.3, 0.0), count_H=(30, 16, 30, 30)).horizon(0.2) == 2
     assert Accuracy(wrong_H=(0.0, 0.0), count_H=(16, 16)).horizon(0.2) == 2
     assert Accuracy(wrong_H=(0.0,), count_H=(15,)).horizon(0.2) == 0  # too few to be sure

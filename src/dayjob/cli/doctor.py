@@ -186,7 +186,7 @@ def _looks(data: Path, user: str | None) -> Iterator[Finding]:
     if load_config(flags={"data": data}, environ=os.environ, directory=Path.cwd()).config.ballast_bytes:
         there, served_here = (data / "ballast").exists(), (data / "lock").exists()
         seen = "there" if there else "given up for a write on a full disk"
-        remedy = "" if there else "free some space: the server makes it anew with its next write, so that a rollback fits on a full disk"
+        remedy = "" if there else "free some space: the next write makes it anew. A rollback must fit on a full disk"
         if not served_here:  # a backup, or what was imported: no server has ever started here
             there, seen, remedy = True, "none yet: made when a server starts here", ""
         yield Finding(what="ballast", well=there, seen=seen, remedy=remedy)

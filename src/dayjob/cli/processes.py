@@ -7,6 +7,7 @@ import signal
 import sys
 import threading
 import uuid
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -180,7 +181,7 @@ def learn(
         return
     asked = learner.ask(policy, recipe=recipe, tenant=tenant, user=user)
     done = follow_job(learner, asked, stop=stop, every_s=settings.judge_every_s, words=f"learning {policy}")
-    _print_job(done, as_json=as_json)
+    print_job(done, as_json=as_json, lines=_learned)
 
 
 def follow_job(learner: "Learner", asked: Job, *, stop: threading.Event, every_s: float, words: str) -> Job:
@@ -252,9 +253,8 @@ def _waits(control: Control, asked: Job) -> bool:
     return get_job(control, asked.tenant, asked.id).state in (JobState.QUEUED, JobState.RUNNING)
 
 
-def _print_job(job: Job, *, as_json: bool) -> None:
-    """What came of a job asked for by hand. Raises Invalid when it failed."""
-    result = job.result or {}
+def print_job(job: Job, *, as_json: bool, lines: Callable[[Json], Sequence[str]]) -> None:
+    """What came of a job asked for by hand, ``lines`` of its result where it is done. Raises Invalid when it failed."""
     if as_json:
         print_json({"job": job.id, "policy": policy_of(job.policy), "recipe": job.recipe, "state": job.state.value,
                     "result": job.result, "error": job.error})  # fmt: skip
@@ -265,10 +265,15 @@ def _print_job(job: Job, *, as_json: bool) -> None:
     say = partial(Console(soft_wrap=True).print, highlight=False, markup=False)
     if job.state is not JobState.SUCCEEDED:
         say(f"job {job.id} is {job.state}: stopped before its end; a learner takes it up again")
-    elif result.get("challenger"):
-        say(f"{result['challenger']} learned from {result['decisions']:,} decisions; the judge comes next")
-    else:
-        say(f"no challenger: {result.get('reason')}")
+        return
+    for line in lines(job.result or {}):
+        say(line)
+
+
+def _learned(result: Json) -> list[str]:
+    if not result.get("challenger"):
+        return [f"no challenger: {result.get('reason')}"]
+    return [f"{result['challenger']} learned from {result['decisions']:,} decisions; the judge comes next"]
 
 
 def prepare(data: Path | None, config: Path | None) -> tuple[Config, threading.Event]:

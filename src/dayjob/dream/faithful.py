@@ -7,7 +7,6 @@ little is not shown to be faithful.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
@@ -16,8 +15,8 @@ from dayjob.practice.environments.program import Program, ProgramEpisode
 from dayjob.practice.environments.program_wire import ProgramFault
 from dayjob.practice.protocol import Action
 from dayjob.records import Json
+from dayjob.signals.intervals import wilson
 
-Z = 1.959964  # two-sided 95 %
 MOST_ASKED = 200
 
 
@@ -69,17 +68,3 @@ async def _answer(program: Program, one: Transition) -> str | None:
 
 def _plain(text: str) -> str:
     return " ".join(text.casefold().split())
-
-
-def wilson(hits: int, count: int) -> tuple[float, float]:
-    """Wilson's score interval of a share at 95 % (Wilson 1927): (0, 1) where nothing was counted.
-
-    >>> [round(end, 4) for end in wilson(8, 10)]
-    [0.4902, 0.9433]
-    """
-    if not count:
-        return 0.0, 1.0
-    share, spread = hits / count, Z * Z / count
-    middle = (share + spread / 2) / (1 + spread)
-    half = Z * math.sqrt(share * (1 - share) / count + spread / (4 * count)) / (1 + spread)
-    return max(0.0, middle - half), min(1.0, middle + half)

@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass, field, replace
 from random import Random
 
 from dayjob.dream.excerpts import Transition
-from dayjob.dream.faithful import agreement, wilson
+from dayjob.dream.faithful import agreement
 from dayjob.dream.propose import Proposal
 from dayjob.endings import EpisodeEnding, Invalid
 from dayjob.practice.environments.program import Program, close_idle
@@ -28,6 +28,7 @@ from dayjob.practice.environments.program_wire import ProgramFault
 from dayjob.practice.protocol import Action, Episode, Step
 from dayjob.practice.rollout import Actor, roll
 from dayjob.records import Json, Trajectory
+from dayjob.signals.intervals import wilson
 
 PROOF_SEED = 1 << 40  # tasks from here on are for proofs; rehearsal has those below
 TRIVIAL_TURNS = 4

@@ -25,6 +25,7 @@ from dayjob.policies.engine_protocol import Engine, Prompt, Sampling
 from dayjob.practice.calls import read_calls
 from dayjob.practice.environments.world import IMAGINED, Responder, derived, real
 from dayjob.records import Json, Trajectory
+from dayjob.signals.intervals import wilson
 
 Ids = tuple[int, ...]
 Render = Callable[[Sequence[Json]], Ids]  # a conversation up to where the assistant speaks
@@ -35,7 +36,6 @@ YES, NO = "yes", "no"
 STOP_SHARE, MEASURE_SHARE = 0.15, 0.25
 _OVER = (EpisodeEnding.DONE, EpisodeEnding.UNREADABLE)  # the application had the last word
 _TOLD = (*_OVER, EpisodeEnding.TURNS, EpisodeEnding.TOKENS)
-_Z = 1.96  # of a two-sided 95 % interval
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -207,7 +207,8 @@ class Accuracy:
     def interval(self, step: int) -> tuple[float, float]:
         """95 % of the error ``step`` steps into imagination (from 1): Wilson's, a conversation counting once however
         many points of it were tried, for they are not independent."""
-        return wilson(self.wrong_H[step - 1], self.count_H[step - 1])
+        count = self.count_H[step - 1]
+        return wilson(self.wrong_H[step - 1] * count, count)
 
     def horizon(self, tolerance: float) -> int:
         """Steps up to which the error is surely (upper end of its interval) at most ``tolerance``; 0: none."""
@@ -215,16 +216,6 @@ class Accuracy:
             if self.interval(step)[1] > tolerance:
                 return step - 1
         return len(self.wrong_H)
-
-
-def wilson(share: float, count: int) -> tuple[float, float]:
-    """95 % of a share seen in ``count`` trials (Wilson, JASA 1927); (0, 1) where there were none."""
-    if count == 0:
-        return 0.0, 1.0
-    scale = 1 + _Z**2 / count
-    middle = (share + _Z**2 / (2 * count)) / scale
-    half = _Z / scale * math.sqrt(share * (1 - share) / count + _Z**2 / (4 * count**2))
-    return max(0.0, middle - half), min(1.0, middle + half)
 
 
 async def measure(

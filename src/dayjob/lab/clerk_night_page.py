@@ -87,23 +87,24 @@ def _marks(result: dict[str, Any]) -> list[str]:
         told = [
             fmean(v for name in TAUGHT if name != RULE and (v := share(one, name)) is not None) for one in mine.values()
         ]
-        for name, values, reached in (
-            (f"taught, rules apart, mark {TAUGHT_MARK}", told, lambda mean: mean >= TAUGHT_MARK),
-            (f"compositions, mark {TAUGHT_MARK}", [share(one, BOTH) for one in mine.values()],
-             lambda mean: mean >= TAUGHT_MARK),
-            (f"rules: share of memory's, mark {RULE_MARK}", _against(mine, found.get("memory", {}), RULE, ratio=True),
-             lambda mean: mean >= RULE_MARK),
-            (f"skills lost, mark {LOST_MARK}", _against(mine, found.get("before", {}), "skills"),
-             lambda mean: mean <= LOST_MARK),
-            (f"silent facts lost, goal {LOST_MARK}", _against(mine, found.get("before", {}), SILENT),
-             lambda mean: mean <= LOST_MARK),
-        ):  # fmt: skip
-            known = [value for value in values if value is not None]
-            mean = fmean(known) if known else None
-            row[name] = "" if mean is None else f"{mean + 0.0:.3f}, {'reached' if reached(mean) else 'not reached'}"
+        both = [v for one in mine.values() if (v := share(one, BOTH)) is not None]
+        rules = _against(mine, found.get("memory", {}), RULE, ratio=True)
+        for name, values, mark in (
+            ("taught, rules apart", told, TAUGHT_MARK),
+            ("compositions", both, TAUGHT_MARK),
+            ("rules: share of memory's", rules, RULE_MARK),
+        ):
+            row[f"{name}, mark {mark}"] = _judged(values, reached=bool(values) and fmean(values) >= mark)
+        for name, column in (("skills", "skills"), ("silent facts", SILENT)):
+            lost = _against(mine, found.get("before", {}), column)
+            row[f"{name} lost, mark {LOST_MARK}"] = _judged(lost, reached=bool(lost) and fmean(lost) <= LOST_MARK)
         rows += [row] if mine else []
     told_of = "Of rules tests ask only cases that nobody asked by day. Their mark was set before a night was run."
     return ["## Marks", markdown(rows), told_of] if rows else []
+
+
+def _judged(values: Sequence[float], *, reached: bool) -> str:
+    return f"{fmean(values) + 0.0:.3f}, {'reached' if reached else 'not reached'}" if values else ""
 
 
 def _against(mine: dict[int, Piece], other: dict[int, Piece], column: str, *, ratio: bool = False) -> list[float]:

@@ -21,7 +21,7 @@ from typing import Any
 from rich.console import Console
 
 from dayjob.dream.plan import Plan
-from dayjob.dream.world import Accuracy, EngineResponder, Episode, wilson
+from dayjob.dream.world import Accuracy, EngineResponder, Episode
 from dayjob.lab import world_rows as rows
 from dayjob.lab.clerk_night import model_folder
 from dayjob.lab.figures import interval, keep, machine, markdown, percent, surely, write
@@ -31,6 +31,7 @@ from dayjob.learn.practice.recipe import PracticeRecipe
 from dayjob.learn.practice.world import WORLD
 from dayjob.practice.environments.office import Office
 from dayjob.practice.environments.world import answering
+from dayjob.signals.intervals import wilson
 
 Piece = dict[str, Any]
 WORK = Path("runs/world")  # adapters and recordings: what a killed run goes on from
@@ -191,7 +192,7 @@ def error_rows(found: Sequence[Piece]) -> list[Piece]:
         told = [one["accuracy"] for one in found if step < len(one["accuracy"]["wrong_H"])]
         counts = [one["count_H"][step] for one in told]
         wrong = sum(one["wrong_H"][step] * count for one, count in zip(told, counts, strict=True)) / sum(counts)
-        low, high = wilson(wrong, sum(counts))
+        low, high = wilson(wrong * sum(counts), sum(counts))
         table.append({"imagined step": step + 1, "wrong, %": f"{100 * wrong:.1f}",
                       "95 %": f"{100 * low:.1f} to {100 * high:.1f}", "conversations": sum(counts)})  # fmt: skip
     return table
@@ -230,7 +231,7 @@ def _horizons(found: Sequence[Piece]) -> str:
     names = ("wrong_H", "count_H", "value_wrong", "value_count")
     told = [Accuracy(**{name: one["accuracy"][name] for name in names}) for one in found]
     wrong, count = sum(one.value_wrong for one in told), sum(one.value_count for one in told)
-    low, high = wilson(wrong / max(count, 1), count)
+    low, high = wilson(wrong, count)
     return (
         f"Horizon at a tolerance of {TOLERANCE:.0%}, by seed: {', '.join(str(one.horizon(TOLERANCE)) for one in told)}."
         f" Of {count} episodes that had ended the model misjudged whether they ended well in {wrong}"

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from math import log2, sqrt
+from math import log2
 from statistics import pvariance
 
+from dayjob.signals.intervals import wilson
+
 PASSED = 1 - 1e-9
-Z = 1.96  # of a 95 % interval
 MOST_OUTCOMES = 64  # different ones that are told apart; the rarest gives way
 
 
@@ -76,12 +77,7 @@ class Counts:
 
     def interval(self) -> tuple[float, float]:
         """Wilson's 95 % interval of the pass rate, from the counts as they stand (JASA 22:209, 1927)."""
-        n = self.total
-        if not n:
-            return 0.0, 1.0
-        centre = (self.rate + Z**2 / (2 * n)) / (1 + Z**2 / n)
-        half = Z / (1 + Z**2 / n) * sqrt(self.rate * (1 - self.rate) / n + Z**2 / (4 * n**2))
-        return max(0.0, centre - half), min(1.0, centre + half)
+        return wilson(self.good, self.total)
 
 
 def binary_entropy(rate: float) -> float:

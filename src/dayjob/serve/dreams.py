@@ -7,14 +7,14 @@ import asyncio
 
 from starlette.responses import Response
 
-from dayjob.endings import Conflict, Invalid, JobState, NotFound, PolicyKind
+from dayjob.endings import JobState, NotFound
 from dayjob.journal.jobs import dream_recipe, get_job, request_job
-from dayjob.journal.layers import address_of, open_layer
+from dayjob.journal.layers import address_of
 from dayjob.journal.plain import iso
-from dayjob.records import Job, Json
+from dayjob.records import Json
 from dayjob.serve.adapters import asked_limit, asked_user, language_only
-from dayjob.serve.auth import speaks_for
 from dayjob.serve.call import Call, answer
+from dayjob.serve.policies import asked_for
 from dayjob.serve.wire import DreamRequest, parse
 
 MOST_DREAMS = 100
@@ -25,30 +25,10 @@ SERIES = "dreams"  # `cli.dreaming` appends to it
 async def dream(call: Call) -> Response:
     """Ask for a rehearsal: of a ranker, of a language policy's layer (the tenant's, or a person's); the same job while
     one runs."""
-    name = call.path("name")
-    policy = call.hub.declared(call.tenant, name)
+    policy = call.hub.declared(call.tenant, call.path("name"))
     request = parse(DreamRequest, call.body)
-    user = speaks_for(call.principal, request.user)
     recipe = dream_recipe(request.budget or call.service.settings.dream_budget)
-    if policy.frozen:
-        raise Conflict(f"policy {name!r} is frozen: POST /v1/policies/{name}/unfreeze first")
-    if policy.kind is PolicyKind.LANGUAGE:
-        call.service.voices.base(str(policy.spec["base"]))
-        job = await asyncio.to_thread(_asked, call, name, user, recipe=recipe)
-    elif request.user is not None:
-        raise Invalid(f"policy {name!r} is a ranker, which is everybody's: leave user out", param="user")
-    else:
-        job = await asyncio.to_thread(request_job, call.hub.control, call.tenant, name, recipe=recipe)
-    return answer({"job": job.id}, 202)
-
-
-def _asked(call: Call, name: str, user: str | None, *, recipe: str) -> Job:
-    control, tenant = call.hub.control, call.tenant
-    if user is not None and not control.learns(tenant, user):
-        raise Conflict(
-            'this person is served and not learned from: PATCH /v1/users/{user} {"learn": true} if they wish to be'
-        )
-    return request_job(control, tenant, open_layer(control, tenant, name, user), recipe=recipe)
+    return await asked_for(call, policy, request.user, recipe=recipe, of_all=request_job)
 
 
 async def list_dreams(call: Call) -> Response:

@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+from collections.abc import Callable
 from typing import Any
 
 from starlette.responses import Response
@@ -18,7 +19,7 @@ from dayjob.serve.adapters import adapter_view, asked_user, person, persons_laye
 from dayjob.serve.auth import speaks_for
 from dayjob.serve.call import Call, answer
 from dayjob.serve.fields import POLICY_NAME_PATTERN
-from dayjob.serve.live import UNTOLD
+from dayjob.serve.live import UNTOLD, Declared
 from dayjob.serve.views import policy_view, verdict_view, version_view
 from dayjob.serve.wire import (
     FreezeRequest,
@@ -31,6 +32,7 @@ from dayjob.serve.wire import (
     parse_policy_spec,
 )  # fmt: skip
 
+OfAll = Callable[..., Job]  # (control, tenant, policy, *, recipe)
 FIXED = ("kind", "context_dim", "candidate_dim", "pair_dim", "base")
 BASELINE_DIGEST = "0" * 64
 
@@ -154,33 +156,37 @@ async def list_versions(call: Call) -> Response:
 
 async def learn(call: Call) -> Response:
     """Ask the learner for a new challenger; the same job while one runs."""
-    name = call.path("name")
-    policy = call.hub.declared(call.tenant, name)
+    policy = call.hub.declared(call.tenant, call.path("name"))
     request = parse(LearnRequest, call.body)
     recipe = request.recipe or str(policy.spec["recipe"])
     check_recipe(call, policy.kind, recipe=recipe)
-    user = speaks_for(call.principal, request.user)
+    return await asked_for(call, policy, request.user, recipe=recipe, of_all=request_nights)
+
+
+async def asked_for(call: Call, policy: Declared, asked: str | None, *, recipe: str, of_all: OfAll) -> Response:
+    """A job for the path's policy, by ``recipe``; of a language policy, of the person's layer that was ``asked`` for
+    or that the key speaks for, else ``of_all``."""
+    name, user = call.path("name"), speaks_for(call.principal, asked)
     if policy.frozen:
         raise Conflict(f"policy {name!r} is frozen: POST /v1/policies/{name}/unfreeze first")
     if policy.kind is PolicyKind.LANGUAGE:
         call.service.voices.base(str(policy.spec["base"]))
-        job = await asyncio.to_thread(_learn_layers, call, name, user, recipe=recipe)
-    elif request.user is not None:
+        job = await asyncio.to_thread(_of_layer, call, name, user, recipe=recipe, of_all=of_all)
+    elif asked is not None:
         raise Invalid(f"policy {name!r} is a ranker, which is everybody's: leave user out", param="user")
     else:
         job = await asyncio.to_thread(request_job, call.hub.control, call.tenant, name, recipe=recipe)
     return answer({"job": job.id}, 202)
 
 
-def _learn_layers(call: Call, name: str, user: str | None, *, recipe: str) -> Job:
-    """The job of one person's layer; without a person that of the tenant's, beside one for each person's."""
+def _of_layer(call: Call, name: str, user: str | None, *, recipe: str, of_all: OfAll) -> Job:
     control, tenant = call.hub.control, call.tenant
-    if user is not None and not control.learns(tenant, user):
+    if user is None:
+        return of_all(control, tenant, name, recipe=recipe)
+    if not control.learns(tenant, user):
         raise Conflict(
             'this person is served and not learned from: PATCH /v1/users/{user} {"learn": true} if they wish to be'
         )
-    if user is None:
-        return request_nights(control, tenant, name, recipe=recipe)
     return request_job(control, tenant, open_layer(control, tenant, name, user), recipe=recipe)
 
 

@@ -16,8 +16,8 @@ def normal_quantile(probability: float) -> float:
     return NormalDist().inv_cdf(probability)
 
 
-def wilson(hits: int, trials: int, *, confidence: float = 0.95) -> tuple[float, float]:
-    """Two-sided interval of a proportion (Wilson, JASA 1927); (0, 1) without trials."""
+def wilson(hits: float, trials: float, *, confidence: float = 0.95) -> tuple[float, float]:
+    """Two-sided interval of a proportion (Wilson, JASA 1927); (0, 1) without trials. Counts may be weighted ones."""
     if trials == 0:
         return 0.0, 1.0
     z = normal_quantile((1 + confidence) / 2)
