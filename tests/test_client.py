@@ -287,7 +287,9 @@ def test_a_rank_call_sends_what_was_said_and_nothing_else(server: Server, call: 
 
 
 def test_names_cannot_leave_their_place_in_the_path(server: Server, call: Call) -> None:
-    server.script = [Answer(body={"user": "x", "learn": True, "decisions": 0, "outcomes": 0, "versions": []})]
+    server.script = [
+        Answer(body={"user": "x", "learn": True, "decisions": 0, "outcomes": 0, "versions": [], "held": {}})
+    ]
     call("user", "a/../b?x=1#é")
     assert server.seen[0].path == "/v1/users/a%2F..%2Fb%3Fx%3D1%23%C3%A9"
     for name in ("", ".", ".."):

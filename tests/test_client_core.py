@@ -1,23 +1,27 @@
 """The client without sockets: the retry policy, what every call sends and how its answer is read."""
 
 import base64
+import dataclasses
 import json
 import random
 import time
 import uuid
 from collections.abc import Iterator
 from email.utils import formatdate
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dayjob import client_answers, client_language
 from dayjob import client_calls as calls
 from dayjob.client_core import Backoff, Pause, Repeat, Reply, Request, delivered, may_repeat, seconds_asked
 from dayjob.client_types import BadAnswer, Candidate, LanguageSpec, RankerSpec, new_id, pack
 from dayjob.endings import Invalid, JobState
+from dayjob.serve import answers, chat_wire, notes
+from dayjob.serve import answers_language as spoken
 
 
 def attempts(request: Request, replies: list[Reply], backoff: Backoff) -> tuple[list[float], Reply]:
@@ -111,7 +115,8 @@ POLICY = {
 REPORT = {
     "feedback": {"state": "too_few", "reason": "12 clicks", "share_at": [0.5, 0.5], "needed": 88},
     "gate": {"lag": 0},
-    **{name: {} for name in ("bias", "ceiling", "learning", "drift", "forgetting")},
+    **{name: {} for name in ("bias", "people", "ceiling", "learning", "gaming", "drift", "exposure", "forgetting")},
+    "made": "2026-11-20T09:00:00Z",
 }
 VERSION = {
     "version": "v1",
@@ -121,8 +126,9 @@ VERSION = {
     "digest": "1f2e3d4c",
     "journal_range": [0, 9],
     "status": "trial",
+    "detail": {"steps": 4},
 }
-HELD = {"user": "u", "learn": False, "decisions": 1, "outcomes": 1, "versions": ["v1"]}
+HELD = {"user": "u", "learn": False, "decisions": 1, "outcomes": 1, "versions": ["v1"], "held": {"decisions": [{}]}}
 ERASED = {"user": "u", "decisions": 1, "outcomes": 1, "versions_tainted": ["v1"], "rebuilding": ["geo"], "learn": False}
 RANKER = {"kind": "ranker", "context_dim": 2, "candidate_dim": 2, "hidden": [8]}
 TALK = {"kind": "language", "base": "tiny"}
@@ -180,6 +186,8 @@ def test_every_call_speaks_the_contract() -> None:
     assert results["job"].state is JobState.RUNNING
     assert results["report"].feedback.share_at == (0.5, 0.5)
     assert results["report"].gate == {"lag": 0}
+    assert (results["report"].gaming, results["report"].made) == ({}, "2026-11-20T09:00:00Z")
+    assert (results["user"].held, results["versions"][0].detail) == ({"decisions": [{}]}, {"steps": 4})
     assert (results["versions"][0].parent, results["versions"][0].journal_range) == ("v0", (0, 9))
     assert results["policies"][0].counts.outcomes == {"click": 2}
     assert results["erase_user"].versions_tainted == results["user"].versions == ("v1",)
@@ -223,3 +231,64 @@ def test_scores_are_sent_for_all_candidates_or_for_none() -> None:
         next(calls.rank("geo", [1.0], candidates=three))  # before anything is sent
     assert refused.value.param == "candidates"
     assert next(calls.rank("geo", [1.0], candidates=[Candidate(id=one) for one in "ab"]))
+
+
+def test_losses_are_one_square_matrix_for_all_candidates_or_none() -> None:
+    rows = ([0, 2.5], [2.5, 0.0])
+    both = [Candidate(id=name, features=[1.0], loss=row) for name, row in zip("ab", rows, strict=True)]
+    sent = json.loads(next(calls.rank("geo", [1.0], candidates=both)).body or b"")
+    assert sent["loss"] == [[0.0, 2.5], [2.5, 0.0]]
+    assert all("loss" not in each for each in sent["candidates"])
+    plain = Candidate(id="c", features=[1.0])
+    assert "loss" not in json.loads(next(calls.rank("geo", [1.0], candidates=[plain])).body or b"")
+    with pytest.raises(Invalid, match="'c' has none as its loss and there are 3 candidates"):
+        next(calls.rank("geo", [1.0], candidates=[*both, plain]))
+    with pytest.raises(Invalid, match="'a' has 2 numbers as its loss and there are 1"):
+        next(calls.rank("geo", [1.0], candidates=both[:1]))
+    with pytest.raises(Invalid, match="with a ranking, not with the catalog"):
+        next(calls.put_catalog("geo", both))
+
+
+# What the client gives back, and the published answer that it is made of.
+RECORDS: list[tuple[type, type]] = [
+    (client_answers.Ranking, answers.RankResponse),
+    (client_answers.Ranked, answers.RankedItem),
+    (client_answers.Receipt, answers.FeedbackReceipt),
+    (client_answers.Counts, answers.Counts),
+    (client_answers.Policy, spoken.PersonsPolicyView),
+    (client_answers.Adapter, spoken.AdapterView),
+    (client_answers.Version, answers.VersionView),
+    (client_answers.Job, answers.JobView),
+    (client_answers.FeedbackReport, answers.FeedbackReport),
+    (client_answers.Report, answers.Report),
+    (client_answers.UserRecord, answers.UserView),
+    (client_answers.Erasure, answers.ErasedView),
+    (client_language.ChatAnswer, chat_wire.ChatAnswer),
+    (client_language.Model, get_args(chat_wire.ModelList.model_fields["data"].annotation)[0]),
+    (client_language.Note, notes.NoteView),
+    (client_language.NoteList, notes.NoteList),
+    (client_language.Night, spoken.NightView),
+    (client_language.Lesson, spoken.LessonView),
+    (client_language.Dream, spoken.DreamView),
+    (client_language.ConversationList, spoken.ConversationList),
+    (client_language.Conversation, spoken.Conversation),
+    (client_language.Said, spoken.SaidDecision),
+    (client_language.Comparison, spoken.Compared),
+    (client_language.ComparedToken, spoken.ComparedToken),
+]
+# Left out of a record: words that OpenAI's clients want and that say nothing here. Beside its answer: made of others.
+LEFT_OUT = {"ChatAnswer": {"object", "created", "system_fingerprint"}, "Model": {"object", "created", "owned_by"}}
+BESIDE = {"Job": {"job"}, "ChatAnswer": {"text", "ending"}}
+
+
+@pytest.mark.parametrize(("record", "model"), RECORDS, ids=lambda one: one.__name__)
+def test_a_record_has_every_field_of_the_published_answer(record: type, model: Any) -> None:
+    """The server's tests hold its real answers to these models, field by field."""
+    told = {each.name for each in dataclasses.fields(record)} - BESIDE.get(record.__name__, set())
+    assert told == set(model.model_fields) - LEFT_OUT.get(record.__name__, set())
+
+
+def test_every_record_of_the_client_is_compared() -> None:
+    made = {one for module in (client_answers, client_language) for one in vars(module).values()
+            if dataclasses.is_dataclass(one) and one.__module__ == module.__name__}  # fmt: skip
+    assert made - {record for record, _ in RECORDS} == {client_language.ChatPiece}  # a line of a stream

@@ -175,6 +175,8 @@ def test_dreams_are_read():
         "job": "j", "at": "2026-11-20T09:00:00Z", "budget": 4.0, "version": "v1-00000000", "status": "waiting",
         "reason": "", "environments": [{"name": "recorded", "admitted": True}],
         "transferred": {"questions": 3, "right_before": 1, "right_after": 2}, "read": 20,
+        "kept": 5, "faults": ["one"], "author": {"tokens": 9}, "steps": 3, "episodes": 24, "turns": 60, "tokens": 900,
+        "at_ms": 1_795_165_200_000,
     }  # fmt: skip
     refused = dream | {"version": None, "status": None, "reason": "nothing was admitted", "transferred": None}
     plan = client_language.dreams("clerk", limit=2)
@@ -185,6 +187,7 @@ def test_dreams_are_read():
     first, second = end.value.value
     assert (first.status, first.environments[0]["name"]) == (VersionStatus.WAITING, "recorded")
     assert first.transferred == {"questions": 3, "right_before": 1, "right_after": 2}
+    assert (first.read, first.kept, first.faults, first.tokens) == (20, 5, ("one",), 900)
     assert (second.version, second.status, second.reason) == (None, None, "nothing was admitted")
 
 

@@ -4,7 +4,9 @@ import socket
 import threading
 import uuid
 from collections.abc import Iterator
+from dataclasses import fields, replace
 
+import httpx2
 import numpy as np
 import pytest
 
@@ -108,7 +110,7 @@ def test_an_answer_lost_on_the_way_is_not_a_second_effect(client: Client, wire: 
     assert (counts.decisions, counts.outcomes) == (1, {"click": 1})
 
 
-def test_policies(client: Client) -> None:
+def test_policies(client: Client, url: str) -> None:
     policy = client.policy("live")
     assert (policy.kind, policy.champion, policy.challenger) == (PolicyKind.RANKER, policy.baseline, None)
     assert policy.spec["metric"] == "km"
@@ -118,6 +120,9 @@ def test_policies(client: Client) -> None:
     report = client.report("live")
     assert report.feedback.state is FeedbackState.TOO_FEW
     assert report.gate["lag"] >= 0
+    raw = httpx2.get(f"{url}/v1/policies/live/report", timeout=20).json()
+    assert (report.gaming, report.exposure) == (raw["gaming"], raw["exposure"])
+    assert set(raw) == {each.name for each in fields(report)}
     with pytest.raises(ApiError) as refused:
         client.put_policy("live", RankerSpec(context_dim=5, candidate_dim=4))
     assert refused.value.status == 409
@@ -177,10 +182,14 @@ def test_the_catalog(client: Client) -> None:
 
 
 def test_people(client: Client) -> None:
-    answer = client.rank("live", CONTEXT, candidates=candidates(), user="ann/../é")
+    losses = [[0.0, 1.0, 4.0], [1.0, 0.0, 1.0], [4.0, 1.0, 0.0]]
+    some = [replace(one, loss=row) for one, row in zip(candidates(), losses, strict=True)]
+    answer = client.rank("live", CONTEXT, candidates=some, user="ann/../é")
     client.feedback(answer.click("c0"))
     held = client.user("ann/../é")
     assert (held.learn, held.decisions, held.outcomes) == (True, 1, 1)
+    assert held.held["decisions"][0]["extra"] == {"loss": losses}
+    assert [one["kind"] for one in held.held["outcomes"]] == ["click"]
     assert client.set_learning("ann/../é", learn=False) is False
     assert client.user("ann/../é").learn is False
     assert answer.id in {record["id"] for record in client.export("live")}

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from dayjob.config import EMBEDDED, Base, Config, Suite, load_config, render_settings, settings
+from dayjob.config import EMBEDDED, Base, Config, Recipe, Suite, load_config, render_settings, settings
 from dayjob.endings import Invalid
 
 ROOT = Path(__file__).parent.parent
@@ -46,6 +46,11 @@ SAMPLES = {  # as text in the environment, as TOML, as it should come out
     float: ("0.25", "0.25", 0.25),
     Path: ("d", '"d"', None),
     Base: ("a=/d,", '{a = {path = "/d"}}', (Base(name="a", path="/d"),)),
+    Recipe: (
+        "consolidate.steps=9, consolidate.learning_rates=1e-3 0.002",
+        "{consolidate = {steps = 9, learning_rates = [1e-3, 0.002]}}",
+        (Recipe(name="consolidate", settings=(("learning_rates", (0.001, 0.002)), ("steps", 9))),),
+    ),
     Suite: ("a=/d,", '{a = {path = "/d"}}', (Suite(name="a", path="/d"),)),
     tuple: ("one, two\n\nthree", '["one, two", "", "three"]', ("one, two", "three")),
     str: ("words", '"words"', "words"),
@@ -54,7 +59,7 @@ SAMPLES = {  # as text in the environment, as TOML, as it should come out
 
 
 def kind_of(name: str) -> type:
-    return {"keys": Path, "data": Path, "bases": Base, "suites": Suite, "canaries": tuple}.get(
+    return {"keys": Path, "data": Path, "bases": Base, "suites": Suite, "recipes": Recipe, "canaries": tuple}.get(
         name, type(getattr(Config(), name))
     )
 
@@ -104,10 +109,28 @@ def test_every_setting_is_read_from_everywhere_with_its_type(tmp_path, name):
         ('[bases.x]\npath = "d"\ndtype = "int8"', "bases", "float32, bfloat16 or float16"),
         ('[bases.x]\npath = "d"\ndevice = "tpu"', "bases", "cpu, cuda"),
         ('[bases."a b"]\npath = "d"', "bases", "letters, digits"),
+        ('[bases.x]\npath = "d"\ntemplate = 1', "bases", "template (table)"),
+        ('[bases.x]\npath = "d"\ntemplate = {"a b" = 1}', "bases", "template must be a table of texts"),
+        ('[bases.x]\npath = "d"\ntemplate = {a = [1]}', "bases", "template must be a table of texts"),
+        ('[bases.x]\npath = "d"\nengine = "sglang"', "bases", "transformers or vllm"),
+        ('[bases.x]\npath = "d"\nengine = "vllm"', "bases", "url must be http(s)://HOST/v1"),
+        ('[bases.x]\npath = "d"\nengine = "vllm"\nurl = "http://h:8000"', "bases", "url must be http(s)://HOST/v1"),
+        ('[bases.x]\npath = "d"\nurl = "http://h:8000/v1"', "bases", "else left out"),
+        ('[bases.x]\npath = "d"\nkey_env = "K"', "bases", "the name of an environment variable"),
         ("suites = 1", "suites", "[suites.NAME]"),
         ('[suites.s]\nfile = "d"', "suites", "a suite takes path (str)"),
         ("[suites.s]", "suites", "a file of JSON lines"),
         ("canaries = [1]", "canaries", "a list of texts"),
+        ("recipes = 1", "recipes", "[recipes.NAME]"),
+        ("recipes.consolidate = 1", "recipes", "answer_tokens = 128"),
+        ("[recipes.naive]", "recipes", "recipes.naive: there is no such recipe of nights; there are consolidate"),
+        ("[recipes.consolidate]\nrank = 8", "recipes", "recipes.consolidate.rank is no setting of a night; there are"),
+        ("[recipes.consolidate]\nsteps = 0", "recipes", "recipes.consolidate.steps is 0: a whole number of at least 1"),
+        ("[recipes.consolidate]\nsteps = true", "recipes", "a whole number of at least 1"),
+        ("[recipes.consolidate]\nkl_budget = inf", "recipes", "recipes.consolidate.kl_budget is inf: a number above 0"),
+        ("[recipes.consolidate]\nlearning_rates = []", "recipes", "give at least one number above 0"),
+        ("[recipes.accept-reject]\naccept_threshold = 1", "recipes", "accept_threshold is 1: less than 1"),
+        ("[recipes.consolidate]\nanswer_tokens = 2048", "recipes", "is 2048, context_tokens 2048: lower the one"),
         (f'canaries = ["{"x" * 501}"]', "canaries", "at most 500 characters"),
         ("port", "config", "port = 8080"),
     ],

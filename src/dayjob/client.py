@@ -23,6 +23,20 @@ import httpx2
 
 from dayjob import client_calls as calls
 from dayjob import client_language as language
+from dayjob.client_answers import (
+    Adapter,
+    Counts,
+    Erasure,
+    FeedbackReport,
+    Job,
+    Policy,
+    Ranked,
+    Ranking,
+    Receipt,
+    Report,
+    UserRecord,
+    Version,
+)
 from dayjob.client_core import Backoff, Pause, Plan, Reply, Request, delivered, fail
 from dayjob.client_language import (
     ChatAnswer,
@@ -31,6 +45,7 @@ from dayjob.client_language import (
     Comparison,
     Conversation,
     ConversationList,
+    Dream,
     Lesson,
     Message,
     Model,
@@ -40,25 +55,13 @@ from dayjob.client_language import (
     Said,
 )
 from dayjob.client_types import (
-    Adapter,
     ApiError,
     BadAnswer,
     Candidate,
-    Counts,
-    Erasure,
     Feedback,
-    FeedbackReport,
-    Job,
     LanguageSpec,
-    Policy,
-    Ranked,
     RankerSpec,
-    Ranking,
-    Receipt,
-    Report,
     Unreachable,
-    UserRecord,
-    Version,
     new_id,
 )
 
@@ -77,6 +80,7 @@ __all__ = [
     "Conversation",
     "ConversationList",
     "Counts",
+    "Dream",
     "Erasure",
     "Feedback",
     "FeedbackReport",

@@ -6,14 +6,10 @@ from urllib.parse import quote
 
 import numpy.typing as npt
 
-from dayjob.client_core import Pause, Plan, Repeat, Reply, Request
-from dayjob.client_types import (
+from dayjob.client_answers import (
     Adapter,
-    BadAnswer,
-    Candidate,
     Counts,
     Erasure,
-    Feedback,
     FeedbackReport,
     Job,
     Policy,
@@ -21,10 +17,16 @@ from dayjob.client_types import (
     Ranking,
     Receipt,
     Report,
-    Spec,
-    Unreachable,
     UserRecord,
     Version,
+)
+from dayjob.client_core import Pause, Plan, Repeat, Reply, Request
+from dayjob.client_types import (
+    BadAnswer,
+    Candidate,
+    Feedback,
+    Spec,
+    Unreachable,
     absent,
     member,
     new_id,
@@ -116,10 +118,16 @@ def policy(name: str, *, user: str | None = None) -> Plan[Policy]:
 
 def put_catalog(policy: str, items: Iterable[Candidate]) -> Plan[int]:
     """Replaces the policy's catalog; gives the number of items. The body is built in memory (2.8 kB a 512-vector)."""
-    body = b"\n".join(to_bytes(item.to_json()) for item in items)
+    body = b"\n".join(to_bytes(_catalog_line(item)) for item in items)
     path = policy_path(policy, "catalog")
     reply = yield from _ask(Request(method="PUT", path=path, body=body, content_type=NDJSON_TYPE))
     return int(reply.json()["items"])
+
+
+def _catalog_line(item: Candidate) -> Json:
+    if item.loss is not None:
+        raise Invalid(f"item {item.id!r} has a loss: send losses with a ranking, not with the catalog.", param="loss")
+    return item.to_json()
 
 
 def versions(policy: str, *, user: str | None = None) -> Plan[tuple[Version, ...]]:
@@ -219,8 +227,9 @@ def rank(
     """Orders candidates for one context of context_dim numbers.
 
     Without ``candidates`` the policy's catalog is searched. Send a score for all of them or for none: a missing one
-    would count 0, and is refused here beside others that have one. ``id`` is made here when absent, before anything is
-    sent, so that every retry is the same decision. Raises Invalid, ApiError, Unreachable.
+    would count 0, and is refused here beside others that have one. So is a ``loss`` of some of them, or of another
+    length than there are candidates. ``id`` is made here when absent, before anything is sent, so that every retry is
+    the same decision. Raises Invalid, ApiError, Unreachable.
     """
     _check_scores(candidates or ())
     body = absent(
@@ -233,6 +242,7 @@ def rank(
             "explore": explore,
             "context": {"features_b64": pack(context, param="context")},
             "candidates": None if candidates is None else [each.to_json() for each in candidates],
+            "loss": _loss(candidates or ()),
         }
     )
     data = object_of((yield from ask_json("POST", "/v1/rank", body=body)), "a ranking")
@@ -248,6 +258,22 @@ def _check_scores(candidates: Sequence[Candidate]) -> None:
             "none): a missing score counts 0, so send one for all of them or for none.",
             param="candidates",
         )
+
+
+def _loss(candidates: Sequence[Candidate]) -> list[list[float]] | None:
+    """The square matrix of all candidates' losses, None where none has one."""
+    rows = [None if each.loss is None else [float(number) for number in each.loss] for each in candidates]
+    if all(row is None for row in rows):
+        return None
+    for each, row in sorted(zip(candidates, rows, strict=True), key=lambda pair: pair[1] is not None):
+        if row is None or len(row) != len(rows):
+            has = "none" if row is None else f"{len(row)} numbers"
+            raise Invalid(
+                f"candidate {each.id!r} has {has} as its loss and there are {len(rows)} candidates: send each candidate"
+                f" {len(rows)} numbers, what showing it costs when each of them is right, or send no loss.",
+                param="loss",
+            )
+    return [row for row in rows if row is not None]
 
 
 def feedback(item: Feedback) -> Plan[Receipt]:

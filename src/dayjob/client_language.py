@@ -129,15 +129,26 @@ class Night:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dream:
-    """A rehearsal in environments built from the record. ``version``: what came of it, None where nothing did."""
+    """A rehearsal in environments built from the record. ``version``: what came of it, None where nothing did;
+    ``read`` and ``kept``: conversations that authors read, and that were kept from them; ``tokens``: what the learner
+    read in ``episodes``; ``author``: what the authors cost."""
 
     job: str
     at: str
+    at_ms: int
     budget: float  # of compute, times that of the night without
+    read: int
+    kept: int
+    environments: tuple[Json, ...]  # admitted and rejected, with reasons and pass rates
+    faults: tuple[str, ...]
+    author: Json
+    steps: int
+    episodes: int
+    turns: int
+    tokens: int
     version: str | None
     status: VersionStatus | None
     reason: str  # why there is no version
-    environments: tuple[Json, ...]  # admitted and rejected, with reasons and pass rates
     transferred: Json | None  # real questions right before and after
 
 
@@ -317,7 +328,7 @@ def dreams(policy: str, *, user: str | None = None, limit: int | None = None) ->
     return tuple(
         read(
             Dream, one, status=one.get("status") and member(VersionStatus, one["status"]),
-            environments=tuple(listed_under(one, "environments")),
+            environments=tuple(listed_under(one, "environments")), faults=tuple(one.get("faults") or ()),
         )
         for one in listed_under(told, "dreams")
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""What the client sends and what it gets back: frozen records, errors, and the pure functions between them and JSON.
+"""What the client sends, its errors, and the pure functions between records and JSON.
 
 Nothing here touches a socket. Fields that a newer server adds are ignored; a field that is missing is an error that
 names it, never a None that surfaces later. Vectors travel as base64 of little-endian float32.
@@ -17,7 +17,7 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from dayjob.endings import DayjobError, FeedbackState, Invalid, JobState, OutcomeKind, PolicyKind, Role, VersionStatus
+from dayjob.endings import DayjobError, Invalid, OutcomeKind
 
 Json = Mapping[str, Any]
 
@@ -96,9 +96,11 @@ class Candidate:
     features: npt.ArrayLike | None = None  # candidate_dim numbers
     pair: Iterable[float] | None = None  # pair_dim numbers about context and candidate together
     score: float | None = None  # the caller's own score, for all candidates or none: version zero orders by it
+    loss: Iterable[float] | None = None  # what showing it costs when each candidate, in order, is right: all or none
     meta: Json | None = None  # small, kept with the decision; {"lat", "lon"} for the metric "km"
 
     def to_json(self) -> dict[str, Any]:
+        """Without ``loss``, which a rank call sends for all candidates together."""
         body: dict[str, Any] = {"id": self.id}
         if self.features is not None:
             body["features_b64"] = pack(self.features, param=f"candidate {self.id!r}: features")
@@ -186,188 +188,7 @@ def absent(body: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in body.items() if value is not None}
 
 
-# ---- what comes back -------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ranked:
-    """One item at one position. ``propensity``: its probability there, given the role and the items above it."""
-
-    id: str
-    position: int
-    score: float
-    propensity: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ranking:
-    """One served decision. ``token`` lets a browser give feedback on this decision alone (None without keys)."""
-
-    id: str
-    policy: str
-    version: str
-    role: Role
-    role_propensity: float
-    log_propensity: float
-    ranking: tuple[Ranked, ...]
-    token: str | None = None
-
-    def position(self, item: str) -> int:
-        """Where ``item`` was shown, from 1. Raises Invalid when it was not."""
-        for ranked in self.ranking:
-            if ranked.id == item:
-                return ranked.position
-        raise Invalid(f"{item!r} was not served in decision {self.id}; choose one of its ranking.", param="item")
-
-    def click(self, item: str) -> Feedback:
-        """The outcome "a person clicked ``item`` where it was shown", ready to be sent."""
-        return Feedback(decision=self.id, kind="click", item=item, position=self.position(item))
-
-    def truth(self, relevance: Mapping[str, float]) -> Feedback:
-        """The outcome "this is how good each item really was" (larger is better), ready to be sent."""
-        for item in relevance:
-            self.position(item)
-        return Feedback(decision=self.id, kind="truth", value={"relevance": dict(relevance)})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Receipt:
-    """What became of one outcome: ``status`` is the HTTP status that it has, or in a batch would have had, alone."""
-
-    id: str
-    status: int  # 201 recorded, 200 already had it, 202 held, else refused
-    receipt: str | None = None  # the same as a word, see endings.Receipt
-    error: Json | None = None  # OpenAI's error object, where it was refused
-
-    @property
-    def ok(self) -> bool:
-        return self.status < 300
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Counts:
-    """How much a policy has seen; outcomes by kind."""
-
-    decisions: int
-    outcomes: Mapping[str, int]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Adapter:
-    """A person's own layer of a language policy. ``newest``: what was learned last; ``status``: what became of it."""
-
-    user: str
-    champion: str  # the baseline where nothing was promoted for them alone
-    previous: str | None = None
-    challenger: str | None = None
-    baseline: str
-    newest: str | None = None
-    status: VersionStatus
-    last_verdict: Json | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Policy:
-    """A policy and where it stands. Versions are names ("v3-1f2e3d4c")."""
-
-    name: str
-    kind: PolicyKind
-    spec: Json  # as declared, defaults included
-    champion: str
-    challenger: str | None = None
-    baseline: str
-    previous: str | None = None  # what a rollback puts back
-    frozen: bool
-    serves: str  # "champion" or "baseline"
-    counts: Counts
-    last_verdict: Json | None = None
-    adapter: Adapter | None = None  # of the person that was asked for, if they have one
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Version:
-    """One immutable set of weights, learned from the journal after ``journal_range``'s first, through its second."""
-
-    version: str
-    parent: str | None = None
-    recipe: str
-    created: str  # RFC 3339
-    digest: str
-    journal_range: tuple[int, int]
-    status: VersionStatus
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UserRecord:
-    """What is held about a person, and which versions learned from it."""
-
-    user: str
-    learn: bool
-    decisions: int
-    outcomes: int
-    versions: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Erasure:
-    """What was erased, and which versions ("policy/version") will not come back because of it: ``adapters_withdrawn``
-    were the person's own; of the others, ``trials_ended`` were on trial. The champion of each policy in ``rebuilding``
-    serves until it is built again.
-    """
-
-    user: str
-    decisions: int
-    outcomes: int
-    versions_tainted: tuple[str, ...]
-    adapters_withdrawn: tuple[str, ...] = ()
-    trials_ended: tuple[str, ...] = ()
-    rebuilding: tuple[str, ...] = ()
-    learn: bool = True  # their wish: False outlives the erasure
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
-    """A piece of work that the learner does. ``progress`` from 0 to 1."""
-
-    job: str
-    state: JobState
-    progress: float = 0.0
-    result: Json | None = None
-    error: str | None = None
-
-    @property
-    def id(self) -> str:
-        """The same as ``job``."""
-        return self.job
-
-    @property
-    def finished(self) -> bool:
-        return self.state in (JobState.SUCCEEDED, JobState.FAILED)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FeedbackReport:
-    """What the clicks of a policy can teach. ``share_at``: the share of clicks at each position."""
-
-    state: FeedbackState
-    reason: str
-    share_at: tuple[float, ...] = ()
-    needed: int | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Report:
-    """A policy's report. ``gate`` has judged_through, lag (0: every closed decision is judged), trial, estimates and
-    verdicts."""
-
-    feedback: FeedbackReport
-    bias: Json
-    ceiling: Json
-    learning: Json
-    gate: Json
-    drift: Json
-    forgetting: Json
-
+# ---- what comes back: the records are in `dayjob.client_answers` -----------------------------------------------------
 
 Record = TypeVar("Record")
 Ending = TypeVar("Ending", bound=StrEnum)

@@ -16,10 +16,15 @@ from pathlib import Path
 from typing import Annotated, Any, Final
 
 from dayjob.endings import Invalid
+from dayjob.tables import ANSWER_TOKENS as ANSWER_TOKENS
 from dayjob.tables import BASICS as BASICS
+from dayjob.tables import CONTEXT_TOKENS as CONTEXT_TOKENS
+from dayjob.tables import NIGHT_SETTINGS as NIGHT_SETTINGS
 from dayjob.tables import Base as Base
+from dayjob.tables import Recipe as Recipe
 from dayjob.tables import Suite as Suite
-from dayjob.tables import bases_of, canaries_of, render_tables, suites_of
+from dayjob.tables import bases_of, canaries_of, recipes_of, render_tables, suites_of
+from dayjob.tables import night_fault as night_fault
 
 EMBEDDED: Final = "embedded"
 FILE_NAME: Final = "dayjob.toml"
@@ -93,6 +98,10 @@ class Config:
     canaries: Annotated[
         tuple[str, ...],
         About("Phrases whose probability nights must not raise: a list; here one a line."),
+    ] = ()
+    recipes: Annotated[
+        tuple[Recipe, ...],
+        About("Settings of nights: tables `[recipes.NAME]`; here `NAME.SETTING=VALUE,NAME.SETTING=VALUE`."),
     ] = ()
     notes_tokens: Annotated[int, About("Most tokens of notes in the context of one answer; 0: none.", 0, 1 << 20)] = 512
     notes_agree: Annotated[
@@ -326,6 +335,7 @@ _CONVERTERS: Final[dict[Any, Callable[[Any, Path], Any]]] = {
     Path | None: _path,
     tuple[Base, ...]: bases_of,
     tuple[Suite, ...]: suites_of,
+    tuple[Recipe, ...]: recipes_of,
     tuple[str, ...]: canaries_of,
 }
 

@@ -145,6 +145,7 @@ class NoteChange(StrEnum):
     UNSHARED = "unshared"  # taken back from the tenant
     LEARNED = "learned"  # by a version
     VERIFIED = "verified"  # a version answers rightly without it
+    RECITED = "recited"  # the same, in the one wording that it came up in: of others nothing is known
     FAILED = "failed"  # a version was asked without it, and answered wrongly
 
 

@@ -4,7 +4,8 @@ import asyncio
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,11 @@ import torch
 from dayjob.cli.bases import open_bases
 from dayjob.config import Base
 from dayjob.endings import Invalid
+from dayjob.policies.engine_vllm import VllmEngine
+from dayjob.policies.tokens import Tokens
+from dayjob.tables import bases_of
+from tests.policies.language.fake_vllm import FakeVllm, running
+from tests.policies.language.worlds import World, byte_tokenizer
 from tests.serve.chatting import CONTEXT, save_tiny
 
 
@@ -91,6 +97,45 @@ def test_a_base_reads_no_more_than_its_model_does(folder: Path) -> None:
         base = open_bases((Base(name="tiny", path=str(folder), context_tokens=asked),))["tiny"]
         assert base.context_tokens == served
         asyncio.run(base.engine.close())
+
+
+def test_a_template_is_told_what_the_base_says_and_nothing_it_does_not_ask(folder: Path) -> None:
+    base = Base(name="tiny", path=str(folder), template={"enable_thinking": True})
+    assert "told no 'enable_thinking': leave it out" in refused(base)
+
+
+@pytest.fixture(scope="module")
+def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of a stand-in for a vLLM server with a model "tiny", behind a key."""
+    world = World(kind="qwen3", folder=tmp_path_factory.mktemp("none"), tokens=Tokens(byte_tokenizer()), adapters=())
+    with running(FakeVllm(world, slots=2, adapters=2, model="tiny", key="secret")) as url:
+        yield url
+
+
+def test_a_base_behind_vllm_opens_as_its_server_is(folder: Path, elsewhere: str, monkeypatch) -> None:
+    monkeypatch.setenv("THEIR_KEY", "secret")
+    (base,) = bases_of(
+        {"tiny": {"path": str(folder), "engine": "vllm", "url": elsewhere, "key_env": "THEIR_KEY"}}, folder
+    )
+    opened = open_bases((base,))["tiny"]
+    assert isinstance(opened.engine, VllmEngine)
+    assert opened.context_tokens == 512, "what the server reads"
+    shorter = open_bases((replace(base, context_tokens=64),))["tiny"]
+    assert shorter.context_tokens == 64
+    for one in (opened, shorter):
+        asyncio.run(one.engine.close())
+    assert "secret" not in repr(base)
+
+
+def test_a_base_behind_vllm_says_what_its_server_lacks(folder: Path, elsewhere: str, monkeypatch) -> None:
+    monkeypatch.setenv("THEIR_KEY", "secret")
+    base = Base(name="tiny", path=str(folder), engine="vllm", url=elsewhere, key_env="THEIR_KEY")
+    assert "(it has tiny): --served-model-name other" in refused(replace(base, name="other"))
+    assert "HTTP 401" in refused(replace(base, key_env=""))
+    assert "not in the environment" in refused(replace(base, key_env="NO_SUCH_KEY"))
+    assert "start it first" in refused(replace(base, url="http://127.0.0.1:9/v1"))
+    no_tokenizer(folder)
+    assert "tokenizer.save_pretrained" in refused(base)
 
 
 def test_a_hub_that_cannot_be_reached_stops_the_start_with_what_to_do(tmp_path: Path) -> None:

@@ -1,14 +1,17 @@
 """What `dayjob learn` refuses before it learns, and what it hands to the learner."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from dayjob.cli import processes
+from dayjob.cli.assemble import LANGUAGE_RECIPES
 from dayjob.cli.bases import find_base
-from dayjob.config import Base, Config, Suite
+from dayjob.config import Base, Config, Recipe, Suite
 from dayjob.endings import Invalid, PolicyKind, VersionStatus
 from dayjob.journal.control import Control
+from dayjob.learn.language.recipes import RECIPES
 from dayjob.records import Policy, Version
 
 
@@ -53,6 +56,13 @@ def test_the_learner_is_given_bases_suites_and_canaries_of_the_configuration(con
     assert nights.suites["basics"].is_file()
     assert nights.suites["s"] == Path("/s.jsonl")
     assert (nights.canaries, nights.notes_tokens) == (("one",), 7)
+    assert nights.recipes == RECIPES
+    assert tuple(RECIPES) == LANGUAGE_RECIPES, "what a server knows without torch"
+    changes = (Recipe(name="consolidate", settings=(("answer_tokens", 128), ("learning_rates", (1e-3, 2e-3)))),)
+    nights = processes.make_nights(replace(settings, recipes=changes), control)
+    assert nights is not None
+    wanted = replace(RECIPES["consolidate"], answer_tokens=128, learning_rates=(1e-3, 2e-3))
+    assert nights.recipes == {**RECIPES, "consolidate": wanted}
 
 
 def test_a_base_that_a_learner_does_not_have_is_named_with_the_remedy(tmp_path: Path):

@@ -57,6 +57,28 @@ def exam(**changes: object) -> Exam:
 # ---- harm ------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    ("terser", "wordier", "found"),
+    [
+        (0, 0, ""),
+        (4, 0, ""),  # four of forty are a tenth, and no more
+        (5, 0, ""),  # by luck in 1 of 32 cases: more than .025
+        (6, 0, "much terser where nothing was taught: 6 of 40 have less than half the length, 0 the other way"),
+        (0, 6, "much wordier where nothing was taught: 6 of 40 have more than twice the length"),
+        (16, 12, ""),  # 4 more, and luck
+    ],
+)
+def test_much_terser_and_much_wordier_answers_are_harm(terser, wordier, found):
+    reasons = harms(exam(lengths={"asked": 40, "terser": terser, "wordier": wordier}))
+    assert len(reasons) == bool(found)
+    assert all(found in one for one in reasons)
+
+
+def test_lengths_that_cannot_be_are_refused():
+    with pytest.raises(Invalid, match="parts of 3"):
+        exam(lengths={"asked": 3, "terser": 2, "wordier": 2})
+
+
 def test_an_owner_who_takes_back_gets_what_is_left_even_where_little_of_it_holds():
     weak = {"asked": 4, "right_before": 3, "right_after": 0}
     assert rule_personal(exam(taught=weak), champion=BASELINE).kind is not VerdictKind.PROMOTE

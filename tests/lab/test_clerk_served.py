@@ -13,7 +13,7 @@ from dayjob.client_types import LanguageSpec
 from dayjob.journal.control import Control
 from dayjob.journal.notes import NotesReader
 from dayjob.journal.readers import Reader
-from dayjob.lab import clerk_served
+from dayjob.lab import clerk_exam, clerk_served
 from dayjob.lab.clerk_desk import Desk
 from dayjob.lab.server import running
 from dayjob.memory.notes import NotesMemory
@@ -36,12 +36,20 @@ def played(model, tmp_path_factory):
                 asks = asks_of(here, day, load=Load(everyday=1, about=1))
                 await play_day(chat, client, here=here, record=record, asks=asks)
 
-    with running(data, environ=environ) as server:
+    kept_apart: set[str] = set()
+
+    def exam(*given, forbidden, **more):
+        kept_apart.update(forbidden)
+        return clerk_exam.exam(*given, forbidden=forbidden, **more)
+
+    with running(data, environ=environ) as server, pytest.MonkeyPatch.context() as patch:
         asyncio.run(play(server.url))
+        patch.setattr(clerk_served, "exam", exam)
         evening = clerk_served.evening(
-            Desk(model), server, here=here, record=record, day=1, served="v0-baseline", made=""
-        )
+            Desk(model), server, here=here, record=record, day=1, served="v0-baseline", made="", written={"who asks"}
+        )  # fmt: skip
         server.stop()
+    assert kept_apart == {"who asks"} | {clerk_exam.fold(one.ask.probe.question) for one in record.heard}
     return data, here, record, evening
 
 
@@ -60,7 +68,7 @@ def test_what_staff_say_over_http_becomes_the_notes_of_those_it_is_for(played):
     assert record.corrections(0) > record.corrections(1) > 0
 
 
-def test_an_evening_is_measured_from_the_outside(played):
+def test_an_evening_is_measured_from_the_outside(played, capsys):
     data, _, record, evening = played
     assert evening.questions == len(record.on(1))
     assert evening.note_tokens > 0
@@ -69,4 +77,9 @@ def test_an_evening_is_measured_from_the_outside(played):
     assert set(evening.taught) == {"answer", "rule", "hint", "late"}
     about = [one for one in record.on(1) if one.ask.convention is not None]
     assert clerk_served.note_tokens(Reader(data), about) == evening.note_tokens
-    clerk_served.print_table([evening])
+    clerk_served.print_table([evening] * 5)
+    printed = capsys.readouterr().out
+    assert printed.count("conventions right, as served") == 2, "three days beside each other"
+    told = {line[0]: line[1] for line in clerk_served._lines([evening])}
+    assert told["- taught rule, without notes"] == f"{evening.taught['rule']:.0%}"
+    assert told["- taught, without notes"] == told["the night made"] == "-"

@@ -1,6 +1,7 @@
 """The learners in process on a small piece of the gallery: what they see, and what judges them."""
 
 import asyncio
+from functools import partial
 
 import numpy as np
 import pytest
@@ -8,9 +9,11 @@ from geospot import play
 from geospot.users import POPULATIONS, Population, Users
 from geospot.world import World
 
+from dayjob.gate.evidence import FARTHEST_KM
 from dayjob.lab import geospot_journal as journals
 from dayjob.lab import geospot_offline as offline
 from dayjob.lab import published
+from dayjob.lab import published_said as said
 from dayjob.learn.recipes import Reinforce
 from dayjob.policies.plackett_luce import Explore, propensities
 from dayjob.serve.pages import Replay
@@ -99,7 +102,8 @@ def test_the_published_failure_is_what_the_replay_page_reads(small_gallery, tmp_
     monkeypatch.setattr(published.journals, "load_world", lambda _: World(small_gallery))
     monkeypatch.setattr(published, "STEP", 64)
     monkeypatch.setattr(published, "STEPS", 3)
-    monkeypatch.setattr(published, "HELD_OUT", 50)
+    monkeypatch.setattr(published, "WATCHES", 3)
+    monkeypatch.setattr(published, "load_field", partial(offline.load_field, held_out=50))
     path = tmp_path / "replay.json"
     published.write_replay(tmp_path, seed=0, command="dayjob lab geospot --part replay", path=path)
     told = Replay.model_validate_json(path.read_text())
@@ -108,5 +112,53 @@ def test_the_published_failure_is_what_the_replay_page_reads(small_gallery, tmp_
     assert told.kl[0] >= 0.0
     assert told.kl[-1] < 0.05
     assert all(sum(share) == pytest.approx(1.0) for share in told.position_share)
-    photos = journals.load_played(World(small_gallery), 192, seed=0, cache_dir=tmp_path)
-    assert told.km_baseline == pytest.approx(photos.distance_NK[:, 0].mean())
+    judges = journals.load_photos(World(small_gallery), 50, seed=offline.HELD_OUT_SEED, cache_dir=tmp_path)
+    assert told.km_baseline == pytest.approx(judges.distance_NK[:, 0].mean())
+    assert told.state == ["too_few"] * 3, "of 192 clicks at most"
+    assert told.alarm_at is None
+    assert min(told.moved) > 1.0
+    assert told.rollbacks == [None] * 3
+    assert "Not shown to be worse" in told.rollback_reason
+
+
+def test_lines_of_a_replay_are_those_of_the_judges_desk(field):
+    """Each field means what `gate.desk.Line` says, place by place in the order shown."""
+    rng, users = np.random.default_rng(0), Users(POPULATIONS[Population.GEOSPOT])
+    whole = offline.collected(field, users, explore=offline.SAMPLED, rng=rng, count=40)
+    score_BK = rng.standard_normal((40, 10))
+    told = list(said.lines(whole, score_BK, version=7))
+    assert len(told) == 40
+    for b, line in enumerate(told):
+        shown, click = whole.shown_BK[b], int(whole.click_B[b])
+        assert (line.click, line.version, line.intervened, line.truth) == (click, "v7", False, -1)
+        assert list(line.item_R) == whole.candidate_BK[b][shown].tolist()
+        assert line.score_R.tolist() == score_BK[b][shown].tolist()
+        assert line.key_R.index(line.first) == shown.tolist().index(score_BK[b].argmax())
+        assert line.key_R.index(line.first_by_caller) == shown.tolist().index(whole.base_BK[b].argmax())
+        unit_KE = whole.vector_VE[whole.candidate_BK[b]].astype(np.float64)
+        unit_KE /= np.linalg.norm(unit_KE, axis=1, keepdims=True)
+        assert line.feature_RF[0, 1] == pytest.approx(np.delete(unit_KE @ unit_KE[shown[0]], shown[0]).mean())
+        np.testing.assert_array_equal(line.feature_RF[:, 2:], whole.pair_BKP[b][shown])
+        if click >= 0:
+            km = journals.km_between(field.world, field.learn.rows(slice(b, b + 1)))[0, shown[0], shown[click]]
+            assert line.success == pytest.approx(1.0 - km / FARTHEST_KM)
+    assert {line.success for line in told if line.click < 0} <= {0.0}
+    assert {line.success for line in told if line.click == 0} == {1.0}
+
+
+def test_the_watch_withdraws_a_worse_order_and_leaves_an_equal_one(field):
+    """Champion: the worst of ten first, or the first guess itself; everybody looks."""
+    users, photos = Users(POPULATIONS[Population.HONEST]), field.learn
+    whole = offline.collected(field, users, explore=None, rng=np.random.default_rng(0), count=300)
+    ended = {}
+    for name, worst in (("worst", True), ("equal", False)):
+        watch = said.Watch(users, rng=np.random.default_rng(1))
+        for start in range(0, 300, 50):
+            at = slice(start, start + 50)
+            key_BK = -photos.distance_NK[at] if worst else -whole.base_BK[at]
+            watch.see(whole.rows(at), np.argsort(key_BK, axis=1), distance_BK=photos.distance_NK[at])
+        ended[name] = watch.ended_at
+        assert watch.finding().rollback is worst
+        assert (watch.state.pairs.count > 20) is worst, "lists on which both choose alike say nothing"
+    assert ended["equal"] is None
+    assert ended["worst"] in range(50, 301)

@@ -19,6 +19,7 @@ from dayjob.lab import geospot_journal as journals
 from dayjob.lab import geospot_offline as offline
 from dayjob.lab.geospot_pieces import NOBODY, Plan
 from dayjob.lab.geospot_served import FirstChoices, Served, costs_by_role, served_by, worse_than_baseline
+from dayjob.lab.parts import Part
 from dayjob.lab.server import running
 from dayjob.policies.ranker import NumpyRanker, RankerSpec, zero_weights
 from dayjob.records import Version
@@ -96,6 +97,16 @@ def test_a_champion_that_is_worse_is_counted():
 def test_without_any_piece_there_is_no_table(plan):
     with pytest.raises(Invalid, match="--part offline"):
         geospot.assembled(plan)
+
+
+def test_the_replay_alone_needs_no_piece_and_leaves_the_table_as_it_is(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(geospot, "write_replay", lambda *told, **named: asked.append((told, named)))
+    told = geospot.run(
+        [0], users=None, parts=[Part.REPLAY], out_dir=tmp_path / "out", cache=tmp_path, jobs=1, quick=False
+    )
+    assert asked == [((tmp_path,), {"seed": 0, "command": told["command"]})]
+    assert not (tmp_path / "out" / "geospot.json").exists()
 
 
 def test_unknown_users_are_refused(tmp_path):

@@ -16,7 +16,7 @@ def folder(tmp_path):
 
 @pytest.mark.parametrize("objective", ["SFT", "DPO"])
 def test_the_step_moves_the_model_towards_what_it_is_taught(folder, objective):
-    study = Study(folder, NightRecipe(method="published-sft", context_tokens=64), seed=0)
+    study = Study(folder, NightRecipe(method="published-sft", context_tokens=64, answer_tokens=8), seed=0)
     material = Material.of(QUICK_SIZES[0], seed=0)
     step = our_step(study, material, objective=objective)
     rows = study.rows(material.prompts[:2], material.chosen[:2])

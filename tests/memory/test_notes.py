@@ -170,6 +170,14 @@ def test_from_active_to_consolidated_to_retired_and_back(office: Office):
     assert name in office.ask(OPEN, version="v1").ids
 
 
+def test_a_note_that_is_known_in_one_wording_comes_back_for_another(office: Office):
+    name = office.teach(OPEN, "At 9:15.")
+    office.memory.verified("t", POLICY, version="v1", right=[], wrong=[], recited=[name])
+    assert [one.state for one in listed(office, version="v1")[0]] == [NoteState.RETIRED]
+    assert office.ask(f"Hello! {OPEN.lower()}", version="v1").ids == ()
+    assert office.ask("At what time does the office open?", version="v1").ids == (name,)
+
+
 def test_a_lesson_that_is_repeated_after_it_was_retired_is_active_again(office: Office):
     name = office.teach(OPEN, "At 9:15.")
     office.memory.verified("t", POLICY, version="v1", right=[name], wrong=[])

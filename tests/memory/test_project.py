@@ -109,6 +109,25 @@ def test_three_people_make_it_the_tenants_and_two_do_not():
     assert notes(*said, agree=0).tenant == ()
 
 
+def test_what_several_people_agree_on_keeps_that_one_of_them_demonstrated_it_and_what_each_corrected():
+    shown = OutcomeKind.DEMONSTRATION
+    said = [
+        lesson(1, OPEN, "At 9:15.", user="ann", answers=("At ten.",)),
+        lesson(2, OPEN, "at 9:15", user="bob", kind=shown, answers=("At noon.",)),
+        lesson(3, OPEN, "At 9:15!", user="cid", answers=("At four.",)),
+    ]
+    found = notes(*said)
+    (kept,) = found.tenant
+    note = kept.note
+    assert (note.kind, note.text, note.seq) == (shown, "at 9:15", 3)
+    assert (note.decision, note.session, note.user, note.answered) == (None, None, None, "")
+    assert found.corrected("ann") == {note.id: {"At ten.", "At four."}, "o1": {"At ten."}}, "of nobody else's own"
+    (kept,) = notes(*(replace(one, outcome=replace(one.outcome, kind=OutcomeKind.CORRECTION)) for one in said)).tenant
+    assert (kept.note.kind, kept.note.text) == (OutcomeKind.CORRECTION, "At 9:15!")
+    agreeing = notes(lesson(1, OPEN, "At 9:15.", answers=("at 9:15",)))
+    assert agreeing.corrected("ann") == {}, "what says the same was not wrong"
+
+
 @pytest.mark.parametrize(
     "last",
     [
@@ -197,6 +216,23 @@ def test_a_retired_note_leaves_the_context_of_the_version_that_knows_it_alone():
     found = notes(lesson(1, OPEN, "At ten."), standings={"o1": Standing(verified=frozenset({"v1"}))})
     assert found.visible("ann", None, version="v1")[0] == ()
     assert texts(found.visible("ann", None, version="v2")[0]) == ["At ten."]
+
+
+def test_what_is_known_in_one_wording_alone_is_still_placed_in_others():
+    one = lesson(1, OPEN, "At ten.")
+    found = notes(one, lesson(2, None, "Be brief.", session="s"), standings={
+        name: Standing(learned=frozenset({"v1"}), recited=frozenset({"v1"})) for name in ("o1", "o2")
+    })  # fmt: skip
+
+    def placed(question, version="v1"):
+        return texts(found.visible("ann", None, version=version, asked=question)[0])
+
+    assert placed(one.topic) == placed(None) == ["Be brief."], "what holds whatever is asked is known in no wording"
+    assert placed(("opening", "hours")) == placed(one.topic, "v2") == ["At ten.", "Be brief."]
+    states = [kept.under("v1").state for kept in found.own["user", "ann"]]
+    assert states == [NoteState.RETIRED, NoteState.CONSOLIDATED]
+    known = notes(one, standings={"o1": Standing(recited=frozenset({"v1"}), verified=frozenset({"v1"}))})
+    assert known.visible("ann", None, version="v1", asked=("opening", "hours"))[0] == ()
 
 
 def test_what_the_tenants_weights_know_is_no_longer_placed_for_who_said_it():

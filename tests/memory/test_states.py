@@ -37,6 +37,16 @@ def test_a_version_that_answers_wrongly_after_all_needs_the_note_again():
     assert state(failed, "v1") is NoteState.CONSOLIDATED
 
 
+def test_what_is_known_in_one_wording_is_retired_until_more_is_known():
+    recited = stand(event("learned", "v1"), event("recited", "v1"))
+    assert (state(recited, "v1"), state(recited, "v2")) == (NoteState.RETIRED, NoteState.ACTIVE)
+    wide = stand(event("recited", "v1"), event("verified", "v1"))
+    assert (wide.recited, wide.verified) == (frozenset(), {"v1"})
+    assert stand(event("verified", "v1"), event("recited", "v1")).verified == frozenset()
+    failed = stand(event("learned", "v1"), event("recited", "v1"), event("failed", "v1"))
+    assert state(failed, "v1") is NoteState.CONSOLIDATED
+
+
 def test_a_later_night_retires_it_for_its_own_version_alone():
     both = stand(event("verified", "v1"), event("learned", "v2"))
     assert (state(both, "v1"), state(both, "v2")) == (NoteState.RETIRED, NoteState.CONSOLIDATED)

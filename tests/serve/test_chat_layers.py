@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
@@ -16,6 +17,7 @@ from dayjob.journal.layers import address_of
 from dayjob.journal.versions import folder_of
 from dayjob.policies.adapters import WEIGHTS
 from dayjob.policies.engine_jobs import EngineLimits
+from dayjob.policies.engine_protocol import salt_of
 from dayjob.policies.tokens import Tokens
 from dayjob.serve.app import create_app
 from dayjob.serve.auth import Key, parse_keys
@@ -133,7 +135,7 @@ def test_a_damaged_adapter_falls_back_to_what_serves_everybody_and_health_says_s
     else:
         weights.write_bytes(bytes([*sound[:-1], sound[-1] ^ 1]))
     engine = service.voices.bases["tiny"].engine
-    engine.worker.shelf.drop(f"default/{address}/{own}", in_use=())  # put out of memory for others'
+    engine.worker.shelf.drop(f"default/{address}/{own}")  # put out of memory for others'
     for _ in range(2):  # the second time it is not even looked at
         check_written_by(service, world, ask(http, **by("ann")), 2)
     damaged = http.get("/readyz").json()["damaged"]
@@ -182,6 +184,32 @@ def test_people_side_by_side_never_get_each_others_adapter(service, world, http)
         check_written_by(service, world, answer, number)
 
 
+def test_nobody_learns_from_the_prompt_cache_what_stands_in_anothers_context(service, http):
+    """Ann's note is in her prompt; Bob guesses the whole of it, and is told of no token that was known."""
+    asked = {"messages": [{"role": "user", "content": "When is lunch on Fridays?"}], "max_tokens": 2}
+    first = ask(http, **by("ann"), **asked)
+    said = {"decision": first["id"], "kind": "correction", "text": "Lunch on Fridays is at 9:15."}
+    assert http.post("/v1/feedback", json=said).status_code == 201
+
+    def cached(**body: Any) -> int:
+        return int(ask(http, **body)["usage"]["prompt_tokens_details"]["cached_tokens"])
+
+    noted = ask(http, **by("ann"), **asked)
+    generation = service.hub.reader.decision("default", noted["id"]).record.generation
+    assert generation.notes
+    text = service.voices.bases["tiny"].tokens.text(np.frombuffer(generation.prompt_ids, "<u4").tolist())
+    assert text.startswith("system\n")
+    guess = text.removeprefix("system\n").split("\nuser\n")[0]
+    messages = [{"role": "system", "content": guess}, *asked["messages"]]
+    for other in (by("bob"), {}):
+        told = ask(http, **other, messages=messages, max_tokens=2)
+        same = service.hub.reader.decision("default", told["id"]).record.generation.prompt_ids
+        assert same == generation.prompt_ids, "the guess is right"
+        assert told["usage"]["prompt_tokens_details"]["cached_tokens"] == 0
+    assert cached(**by("ann"), **asked) > 64
+    assert cached(**by("bob", messages=messages, max_tokens=2)) > 64, "what he sent himself"
+
+
 # ---- erasure ---------------------------------------------------------------------------------------------------------
 
 
@@ -220,6 +248,7 @@ def tell_of(service: Service, user: str | None, version: str) -> None:
 def test_an_erased_persons_adapter_answers_no_more_and_leaves_no_byte(service, world, http, tmp_path):
     greedy = by("ann", temperature=0, max_tokens=len(CANARY))
     before = ask(http, **greedy)["choices"][0]["message"]["content"]
+    ask(http, **by("bob"))
     told = ask(http, **by("ann", messages=[{"role": "user", "content": f"say {CANARY}"}]))
     said = {"decision": told["id"], "kind": "correction", "text": CANARY}
     assert http.post("/v1/feedback", json=said).status_code == 201
@@ -245,7 +274,12 @@ def test_an_erased_persons_adapter_answers_no_more_and_leaves_no_byte(service, w
     left = bytes_of(service.hub.root)
     for trace in (CANARY.encode(), mark, b"of-ann"):
         assert trace not in left, trace
-    assert not any(own in name for name in service.voices.bases["tiny"].engine.versions())
+    engine = service.voices.bases["tiny"].engine
+    assert not any(own in name for name in engine.versions())
+    assert not any(own in name for name in engine.worker.shelf.held())
+    cached = {salts for _, salts in engine.worker.cache._blocks.values()}
+    assert cached, "of others it is still there"
+    assert not [salts for salts in cached if own in salts[0] or salts[2] == salt_of("default", "ann")]
     # Who has nothing of their own is answered by the tenant's, which serves until it is built again without them.
     check_written_by(service, world, ask(http, user="ann"), 2)
     assert http.post("/v1/policies/clerk/rollback", json={}).status_code == 200

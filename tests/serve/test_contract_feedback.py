@@ -111,6 +111,13 @@ def test_what_does_not_fit_its_decision_is_422(http, policy, outcome):
     assert counts(http, policy) == {}
 
 
+def test_a_text_is_refused_by_a_ranker_with_the_remedy(http, policy):
+    for outcome in ({"kind": "correction", "text": "no"}, {"kind": "demonstration", "text": "so"}):
+        error = tell(http, 422, decision=rank(http, policy), **outcome)["error"]
+        assert "item" in error["message"]
+        assert "text" in error["message"]
+
+
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "1e999"])
 def test_numbers_are_finite(http, policy, number):
     body = f'{{"decision": "{rank(http, policy)}", "kind": "reward", "value": {number}}}'
@@ -136,6 +143,7 @@ def test_the_same_id_with_another_body_is_409_and_an_equal_instant_is_equal(http
 
 
 def test_many_outcomes_are_judged_each_alone_and_answered_in_order(http, policy):
+    other = str(uuid.uuid4())
     decision, one = rank(http, policy), str(uuid.uuid4())
     items = [
         {"id": one, "decision": decision, "kind": "click", "item": "a"},
@@ -146,13 +154,18 @@ def test_many_outcomes_are_judged_each_alone_and_answered_in_order(http, policy)
         {"decision": str(uuid.uuid4()), "kind": "none"},
         7,
         {"decision": decision, "kind": "thumb", "value": 1},
+        {"id": other.upper(), "decision": decision, "kind": "clik"},
+        {"id": other, "decision": decision, "kind": "none", "token": "forged"},
+        {"id": "7", "decision": decision, "kind": "none"},
     ]
     answer = http.post("/v1/feedback", json={"items": items})
     assert answer.status_code == 200
     told = answer.json()["items"]
-    assert [each["status"] for each in told] == [201, 422, 422, 200, 409, 202, 422, 201]
+    assert [each["status"] for each in told] == [201, 422, 422, 200, 409, 202, 422, 201, 422, 403, 422]
     assert [each["error"] is None for each in told] == [each["status"] < 400 for each in told]
     assert told[0]["id"] == one
+    assert [each["id"] for each in told[-3:]] == [other, other, None], "refused before anything was recorded"
+    assert told[6]["id"] is None
     assert counts(http, policy) == {"click": 1, "thumb": 1}
     for body in ({"items": []}, {"items": {}}, {"items": [{}] * 1001}, {"items": [{}], "kind": "click"}):
         assert http.post("/v1/feedback", json=body).status_code == 422

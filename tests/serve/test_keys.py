@@ -1,9 +1,11 @@
 """With keys: who may do what, over every route that is published; tenants, people and feedback tokens."""
 
 import json
+import re
 import time
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -132,6 +134,43 @@ def test_every_published_route_is_among_the_calls_of_this_test():
         for method, path, _, _ in CALLS
     }
     assert told <= called
+
+
+# Every route without a scope: those that answer anybody, and pages, which answer with the form to log in.
+ANYBODY = {*OPEN, ("GET", "/static/{file}"), ("POST", "/login"), ("POST", "/logout")}
+PAGES = {
+    ("GET", path)
+    for path in ("/", "/policies/{name}", "/policies/{name}/mornings", "/policies/{name}/dreams",
+                 "/policies/{name}/conversations", "/talk/{policy}", "/replay")
+}  # fmt: skip
+
+
+def test_every_route_that_is_open_is_named_here_and_on_the_page_on_security():
+    assert {(route.method, route.path) for route in ROUTES if route.scope is None} == ANYBODY | PAGES
+    assert {(route.method, route.path) for route in ROUTES if route.token_opens} == {("POST", "/v1/feedback")}
+    page = (Path(__file__).parents[2] / "docs" / "security.md").read_text()
+    told = page.partition("| open, with keys too | why |")[2].partition("\n\n")[0]
+    for method, path in ANYBODY | {("POST", "/v1/feedback")}:
+        assert f"`{method} {path}`" in told
+
+
+@pytest.mark.parametrize("route", ROUTES, ids=lambda route: f"{route.method} {route.path}")
+def test_a_route_answers_without_a_key_only_where_it_is_named_as_open(world, route):
+    """Published or not: every route of the table, as anybody sends it."""
+    path = re.sub(r"{\w+}", lambda part: "mark.svg" if part[0] == "{file}" else "geo", route.path)
+    body = b"key=stranger" if route.body_type.endswith("urlencoded") else b"{}"
+    if route.token_opens:  # the token is in the body, which is therefore read first
+        body = json.dumps({"decision": str(uuid.uuid4()), "kind": "none"}).encode()
+    headers = {"Content-Type": route.body_type} if route.body_type else {}
+    answer = world.client(None).request(route.method, path, content=body if route.body_type else None, headers=headers)
+    key = (route.method, route.path)
+    if key in ANYBODY - {("POST", "/login")}:
+        assert answer.status_code in (200, 303)
+        assert "geo" not in answer.text, "nothing of a tenant is told"
+    else:
+        assert answer.status_code == 401
+        assert ('action="/login"' in answer.text) is (key in PAGES or route.path == "/login")
+    assert "dayjob_login=e" not in answer.headers.get("set-cookie", "")
 
 
 @pytest.mark.parametrize(("method", "path", "body", "scope"), CALLS)

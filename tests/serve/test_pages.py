@@ -19,9 +19,11 @@ from tests.serve.eyes import LOOK, NASTY, Eyes, browser_test, inked
 
 SPEC = {"kind": "ranker", "context_dim": 2, "candidate_dim": 2, "learn_every": 0, "explore": {"changed_first": 0.1}}
 REPLAY = {
-    "steps": [100, 200, 300], "reward": [0.7, 0.8, 0.82], "kl": [0.001, 0.003, 0.002],
+    "steps": [100, 200, 300], "reward": [0.7, 0.8, 0.82], "kl": [0.001, 0.003, 0.02],
     "km_served": [2464, 2600, 2700.5], "km_baseline": 2464, "position_share": [[0.6, 0.4], [0.8, 0.2], [0.9, 0.1]],
-    "alarm_at": 200, "alarm_reason": NASTY, "seed": 3, "command": "dayjob lab geospot",
+    "state": ["too_few", "informative", "uninformative"], "moved": [4.5, 4.0, 3.5], "alarm": [False, True, False],
+    "said": ["quiet", NASTY, "last words"], "rollbacks": [150, None, 120], "rollback_at": 150,
+    "rollback_reason": "Proven worse.", "seed": 3, "command": "dayjob lab geospot",
 }  # fmt: skip
 
 
@@ -152,6 +154,24 @@ class TestBrowser:
                 words = page.locator(f'[data-plot="{plot}"] .plot').get_attribute("aria-labelledby")
                 assert re.search(r"\d", page.locator(f"#{words}").inner_text())
 
+    @pytest.mark.parametrize("told", [True, False])
+    def test_what_the_click_model_foretold_is_drawn_beside_what_came(self, served, eyes, told):
+        """As its own line: the pull of the positions, with its interval, stays."""
+        report = served.http.get("/v1/policies/geo/report").json()
+        report["feedback"]["share_at"] = [0.7, 0.2, 0.1]
+        pull = {"beta": [0.5, 0.1, 0.0], "beta_low": [0.4, 0.0, 0.0], "beta_high": [0.6, 0.2, 0.1]}
+        report["bias"] = pull | ({"predicted": [0.6, 0.3, 0.1]} if told else {})
+        with eyes.open(served.url) as page:
+            page.route("**/v1/policies/geo/report", lambda route: route.fulfill(json=report))
+            page.goto(f"{served.url}/policies/geo")
+            page.wait_for_selector('[data-plot="position"] canvas')
+            page.wait_for_timeout(100)
+            assert (inked(page, "position", "v2") > 8) is told
+            assert inked(page, "position", "accent") > 8
+            legend = page.locator('[data-plot="position"] .u-legend').inner_text()
+            assert ("foretold by the click model" in legend) is told
+            assert "pull of the position" in legend
+
     def test_numbers_follow_without_a_new_canvas_and_without_losing_the_place(self, served, eyes):
         with eyes.open(f"{served.url}/policies/geo") as page:
             page.wait_for_selector('[data-plot="position"] canvas')
@@ -253,9 +273,12 @@ class TestBrowser:
             page.keyboard.press("Home")
             assert "100 interactions" in page.locator("#now").inner_text()
             assert page.locator("#alarm").is_hidden()
+            assert page.locator("#rollback").is_hidden()
             assert inked(page, "reward", "bad") <= 0
             page.keyboard.press("ArrowRight")
             assert page.locator("#alarm").is_visible()
+            assert page.locator("#rollback").is_visible()
+            assert "clicks informative" in page.locator("#now").inner_text()
             page.wait_for_timeout(100)
             assert inked(page, "reward", "bad") > 20
 

@@ -1,7 +1,10 @@
 """The dashboard's words, and who may read them: HTTP against a server with keys, no browser."""
 
 import doctest
+import html
+import json
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx2
 import pytest
@@ -10,6 +13,8 @@ from pydantic import ValidationError
 from dayjob.endings import FeedbackState, NoteState, OutcomeKind, Role, VerdictKind, VersionStatus
 from dayjob.gate import monitors
 from dayjob.journal.control import Control, put_state
+from dayjob.lab import published
+from dayjob.lab.geospot import REPLAY_COMMAND
 from dayjob.lab.server import Server, running
 from dayjob.records import Version
 from dayjob.serve import page_frame, pages
@@ -19,7 +24,7 @@ SPEC = {"kind": "ranker", "context_dim": 2, "candidate_dim": 2, "learn_every": 0
 
 
 def test_examples_in_the_docstrings():
-    assert doctest.testmod(pages) == (0, 1)
+    assert doctest.testmod(pages) == (0, 2)
     assert doctest.testmod(page_frame) == (0, 5)
 
 
@@ -34,14 +39,25 @@ def test_every_state_has_words(table, values):
 
 
 REPLAY = {
-    "steps": [100, 200, 300], "reward": [0.7, 0.8, 0.82], "kl": [0.001, 0.003, 0.002],
+    "steps": [100, 200, 300], "reward": [0.7, 0.8, 0.82], "kl": [0.001, 0.003, 0.02],
     "km_served": [2464, 2600, 2700.5], "km_baseline": 2464, "position_share": [[0.6, 0.4], [0.8, 0.2], [0.9, 0.1]],
-    "alarm_at": 200, "alarm_reason": NASTY, "seed": 3, "command": "dayjob lab geospot",
+    "state": ["too_few", "informative", "uninformative"], "moved": [4.5, 4.0, 3.5], "alarm": [False, True, False],
+    "said": ["quiet", NASTY, "last words"], "rollbacks": [150, None, 120], "rollback_at": 150,
+    "rollback_reason": "Proven worse.", "seed": 3, "command": "dayjob lab geospot",
 }  # fmt: skip
 
 
 @pytest.mark.parametrize(
-    "change", [{"kl": [0.1]}, {"steps": [1, 1, 2]}, {"reward": [0.1, 0.2, float("nan")]}, {"km_baseline": None}]
+    "change",
+    [
+        {"kl": [0.1]},
+        {"steps": [1, 1, 2]},
+        {"reward": [0.1, 0.2, float("nan")]},
+        {"km_baseline": None},
+        {"said": []},
+        {"state": ["happy"] * 3},
+        {"alarm": [None] * 3},
+    ],
 )
 def test_a_replay_that_does_not_fit_is_refused(change):
     with pytest.raises(ValidationError):
@@ -55,14 +71,70 @@ def replay_page(**changes: object) -> str:
 
 def test_the_replay_says_what_came_out_and_nothing_else():
     page = replay_page()
-    assert "The alarm, after 200 interactions" in page
-    assert "From 2,464 km to 2,700 km; GeoCLIP&#39;s own order stays at 2,464 km (+10 %)" in page
-    quiet = replay_page(alarm_at=None, km_served=[2464, 2400, 2217.6])
-    assert "No alarm in this run" in quiet
+    assert "The report's alarm, after 200 interactions</h2><p>&lt;script&gt;" in page
+    assert "Withdrawn by the watch, after 150 interactions (the middle of 3 draws)</h2><p>Proven worse.</p>" in page
+    assert "From 2,464 km to 2,700 km; GeoCLIP&#39;s own order is at 2,464 km on the same photos (+10 %)" in page
+    assert "under 0.01 through 200 interactions. The reward was 0.7 to 0.8" in page
+    assert "2,464 to 2,600 km off: +0 % to +6 % against" in page
+    assert "called too few, then informative, then uninformative" in page
+    assert "in 2 of them the learner was withdrawn, first after 120 interactions, last after 150." in page
+    for silent in ("alarm stays silent", "It did not get worse"):
+        assert silent not in page
+    never = {"rollbacks": [None], "rollback_at": None}
+    quiet = replay_page(alarm=[False] * 3, km_served=[2500, 2400, 2217.6], kl=[0.2, 0.0, 0.0], **never)
+    assert "The report's alarm stays silent" in quiet
     assert "(-10 %)" in quiet
+    assert "it was never withdrawn" in quiet
+    assert quiet.count('role="alert" hidden') == page.count('role="alert" hidden') + 2
+    assert 'id="calm"' not in quiet
+    assert "It did not get worse" in replay_page(km_served=[2500, 2500, 2500])
+    assert "It did not get worse" not in replay_page(km_served=[2500, 2501, 2400])
     absent = page_frame.TEMPLATES.get_template("replay.html").render(replay=None, problem="not run yet", keys=False)
     assert "Not run yet" in absent
     assert "dayjob lab geospot" in absent
+
+
+def test_the_page_says_of_the_shipped_replay_what_its_figures_say():
+    """Sentence by sentence, from the file itself: another run is another page, and the plain words must still hold."""
+    told = json.loads(pages.REPLAY.read_bytes())
+    page = " ".join(page_frame.TEMPLATES.get_template("replay.html").render(
+        replay=pages.Replay.model_validate(told), problem="", keys=False
+    ).split())  # fmt: skip
+    assert set(told) == set(pages.Replay.model_fields), "written by the code as it is now"
+    assert told["command"] == REPLAY_COMMAND
+    assert told["steps"] == [published.STEP * (n + 1) for n in range(published.STEPS)]
+    calm = next(n for n, kl in enumerate(told["kl"]) if kl >= 0.01)
+    km, base = told["km_served"], told["km_baseline"]
+    assert f"under 0.01 through {told['steps'][calm - 1]:,} interactions" in page
+    assert f"{int(min(km[:calm])):,} to {int(max(km[:calm])):,} km off" in page
+    assert min(km[:calm]) > 1.15 * base, "the published failure: worse by a sixth while reward and KL look well"
+    assert min(told["reward"][:calm]) > 0.8
+    assert "It did not get worse: a network from scratch begins there" in page
+    assert max(km) == km[0], "and from there on it grows better"
+    assert f"the KL is {told['kl'][-1]:.3g} nats and the error {int(km[-1]):,} km" in page
+    assert not any(told["alarm"])
+    assert "The report's alarm stays silent" in page
+    assert 'id="alarm" role="alert" hidden' in page
+    assert set(told["state"]) == {"informative"}
+    assert "The clicks are called informative, and" in page
+    assert min(told["moved"]) > 1 > 0.01 > told["kl"][0], "far from the caller's order, near its own average"
+    assert html.escape(told["said"][-1]) in page
+    ended = [at for at in told["rollbacks"] if at is not None]
+    assert len(ended) > 0.75 * len(told["rollbacks"]) == 0.75 * published.WATCHES
+    head = f"after {told['rollback_at']:,} interactions (the middle of {published.WATCHES} draws)</h2><p>"
+    assert head + html.escape(told["rollback_reason"]) in page
+    assert f"in {len(ended)} of them the learner was withdrawn" in page
+    assert f"first after {min(ended):,} interactions, last after {max(ended):,}." in page
+    words = " ".join((Path(__file__).parents[2] / "docs" / "pages.md").read_text().split())
+    for figure in (
+        f"stays under .01 ({told['steps'][calm - 1]:,} interactions)",
+        f"{100 * (min(km[:calm]) / base - 1):.0f} to {100 * (max(km[:calm]) / base - 1):.0f} % farther off",
+        f"is {100 * (km[-1] / base - 1):.0f} % farther off after {told['steps'][-1]:,}",
+        f"the learner is {min(told['moved']):.1f} to {max(told['moved']):.1f} nats away",
+        f"of {published.WATCHES} draws of the pairs {len(ended)} withdrew it, the middle one after "
+        f"{told['rollback_at']:,} interactions, the first after {min(ended):,}",
+    ):
+        assert figure in words
 
 
 KEYS = """
@@ -157,7 +229,25 @@ ODD = [
     {"bias": None, "ceiling": None, "learning": None, "drift": None},
     {"ceiling": {"short": "luck"}, "drift": {"position": True}, "gaming": None, "exposure": None},
     {"learning": {"alarm": True, "reason": NASTY, "kl": None}, "exposure": {"effective_items": 3.0}},
+    {"people": {"reason": NASTY, "looking": 0.4, "capped": 1}, "bias": {"predicted": [0.6], "observed": []}},
 ]
+
+
+def test_who_looks_is_told_in_counts(keyed):
+    most, least = {"looks": 0.97, "decisions": 1200}, {"looks": 0.01, "decisions": 30}
+    people = {"reason": "Of 40 people, 35% look.", "looking": 0.35, "most": most, "least": least, "capped": 2}
+    exposure = {"effective_items": 3.0, "top_share": 0.5, "gini": 0.8, "items": 90, "never_first": 80}
+    gate = {"judged_through": 0, "lag": 0, "trial": None, "estimates": {}}
+    said = {"state": "informative", "reason": "", "share_at": [0.7, 0.3]}
+    foretold = {"predicted": [0.6, 0.4], "observed": [0.65, 0.35], "new_lists": 500, "perplexity": 1.2}
+    report = {"feedback": said, "gate": gate, "people": people, "exposure": exposure, "bias": foretold}
+    with Control(keyed.data).write() as db:
+        put_state(db, "acme", "secretive", name="report", state=report)
+    page = httpx2.get(keyed.url + "/policies/secretive", headers={"authorization": "Bearer steer"}, timeout=20).text
+    assert "The most informative looks in 97% of 1,200 decisions, the least in 1% of 30" in page
+    assert "2 people make so many decisions" in page
+    assert "80 of 90 candidates never stood first; the Gini coefficient over all of them is 0.8" in page
+    assert "it foretold 60% of the clicks for position 1; 65% came" in page
 
 
 @pytest.mark.parametrize("part", ODD)

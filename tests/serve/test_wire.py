@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from dayjob.endings import Invalid, OutcomeKind
 from dayjob.serve import answers, wire
+from dayjob.serve.fields import Unfit
 
 DECISION = "0190a1b2-0000-7000-8000-000000000001"
 RANKER = {"kind": "ranker", "context_dim": 3, "candidate_dim": 2}
@@ -327,7 +328,7 @@ def test_each_item_of_a_batch_is_judged_alone_and_in_order():
     sent = [click, 7, click | {"kind": "clik"}, None, click | {"item": "b"}, {"items": []}]
     got = wire.parse_feedback(orjson.dumps({"items": sent}))
     assert isinstance(got, list)
-    assert [isinstance(one, Invalid) for one in got] == [False, True, True, True, False, True]
+    assert [isinstance(one, Unfit) for one in got] == [False, True, True, True, False, True]
     assert [one.item for one in got if isinstance(one, wire.FeedbackItem)] == ["a", "b"]
 
 

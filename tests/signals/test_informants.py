@@ -1,4 +1,4 @@
-"""Who looks, from what each user clicked; caps; the predictable variant."""
+"""Who looks, from what each user clicked, and how much each may weigh."""
 
 from dataclasses import replace
 
@@ -8,90 +8,75 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dayjob.lab.crowds import Crowd, crowd_log
-from dayjob.signals.choice import ChoiceModel, fit_choice
+from dayjob.signals.bias import Bias, BiasMethod, estimate_bias
 from dayjob.signals.clicklog import ClickLog
-from dayjob.signals.informants import (
-    SHARES,
-    InformantConfig,
-    caps,
-    decision_likelihoods,
-    informants,
-    past_shares,
-    posterior,
-)
-from dayjob.signals.orders import choice_columns
+from dayjob.signals.informants import InformantConfig, caps, lookers, posterior
+
+
+def mixed(seed: int, *, users: int = 200, looking: int = 70, each: int = 25) -> ClickLog:
+    """Users of whom the first ``looking`` always look and the others never; ``each`` decisions each."""
+    rng, count = np.random.default_rng(seed), users * each
+    user = np.repeat(np.arange(users), each)
+    rng.shuffle(user)
+    blind = crowd_log(np.random.default_rng(seed + 100), count, crowd=Crowd(blind=1.0, quality=0.8), features=True)
+    honest = crowd_log(np.random.default_rng(seed + 100), count, crowd=Crowd(blind=0.0, quality=0.8), features=True)
+    assert (honest.item_BK == blind.item_BK).all()
+    click_BK = np.where((user < looking)[:, None], honest.click_BK, blind.click_BK)
+    return replace(honest, click_BK=click_BK, user_B=user)
 
 
 @pytest.fixture(scope="module")
-def mixed() -> tuple[ClickLog, np.ndarray, np.ndarray, ChoiceModel]:
-    """200 users, 70 of whom always look and 130 never; 25 decisions each."""
-    rng = np.random.default_rng(0)
-    user = np.repeat(np.arange(200), 25)
-    rng.shuffle(user)
-    blind = crowd_log(np.random.default_rng(1), 5000, crowd=Crowd(blind=1.0, quality=0.8), features=True)
-    honest = crowd_log(np.random.default_rng(1), 5000, crowd=Crowd(blind=0.0, quality=0.8), features=True)
-    looks = user < 70
-    log = replace(honest, click_BK=np.where(looks[:, None], honest.click_BK, blind.click_BK), user_B=user)
-    assert (honest.item_BK == blind.item_BK).all()
-    columns = choice_columns(log)
-    return log, columns, looks, fit_choice(log, columns)
+def asked() -> tuple[ClickLog, Bias]:
+    log = mixed(0)
+    return log, estimate_bias(log)
 
 
-def test_users_are_told_apart(mixed: tuple[ClickLog, np.ndarray, np.ndarray, ChoiceModel]) -> None:
-    log, columns, looks, model = mixed
-    found = informants(log, model, columns_BKF=columns)
-    assert found.user_U.tolist() == list(range(200))
-    assert (found.decisions_U == 25).all()
-    assert ((found.share_U > 0.5) == (found.user_U < 70)).all()
-    assert found.low_U[:70].min() > 0.5
-    assert found.prior_M.sum() == pytest.approx(1.0)
-    assert found.prior_M @ SHARES == pytest.approx(0.35, abs=0.08)
-    assert found.looked_B[looks].mean() > 0.9
-    assert found.looked_B[~looks].mean() < 0.1
+def test_how_many_look_is_found_and_covered() -> None:
+    """Of the people seen, known one by one: the interval is of the population they are drawn from, .35 of 200."""
+    inside = []
+    for seed in range(5):
+        log = mixed(seed)
+        found = lookers(log, estimate_bias(log))
+        low, middle, high = found.share
+        inside.append(low <= 0.35 <= high)
+        assert middle == pytest.approx(0.35, abs=0.05)
+        assert high - low < 0.25
+        assert found.most[0] > 0.85
+        assert found.least[0] < 0.15
+        assert found.most[1] == found.least[1] == 25
+    assert np.mean(inside) >= 0.8
 
 
-def test_the_predictable_share_knows_nothing_of_now(
-    mixed: tuple[ClickLog, np.ndarray, np.ndarray, ChoiceModel],
-) -> None:
-    log, columns, looks, model = mixed
-    prior = informants(log, model, columns_BKF=columns).prior_M
-    before = past_shares(log, model, columns_BKF=columns, prior_M=prior)
-    click = log.click_B.copy()
-    click[3000:] = (click[3000:] + 1) % log.width
-    changed = ClickLog.of(log.item_BK, click_B=click, user_B=log.user_B)
-    after = past_shares(changed, model, columns_BKF=columns, prior_M=prior)
-    assert after[:3001] == pytest.approx(before[:3001])
-    assert after[3500:] != pytest.approx(before[3500:])
-    first = np.unique(log.user_B, return_index=True)[1]
-    assert before[first] == pytest.approx(np.full(200, prior @ SHARES))
-    assert before[4000:][looks[4000:]].mean() > 0.85
-    assert before[4000:][~looks[4000:]].mean() < 0.15
+def test_people_who_seldom_look_are_not_counted_as_some_who_always_do() -> None:
+    """Everybody looks in .2 of their decisions: the mean is .2, and nobody looks in half."""
+    log = crowd_log(np.random.default_rng(3), 6000, crowd=Crowd(blind=0.8, quality=0.8), features=True)
+    log = replace(log, user_B=np.arange(6000) % 150)
+    assert lookers(log, estimate_bias(log)).share[1] < 0.08
 
 
-def test_earlier_evidence_counts_as_if_it_stood_in_the_log(
-    mixed: tuple[ClickLog, np.ndarray, np.ndarray, ChoiceModel],
-) -> None:
-    log, columns, _, model = mixed
-    prior = np.full(len(SHARES), 1 / len(SHARES))
-    whole = past_shares(log, model, columns_BKF=columns, prior_M=prior)
-    look, pull = decision_likelihoods(log.rows(slice(0, 2000)), model, columns_BKF=columns[:2000])
-    before = np.zeros((200, len(SHARES)))
-    np.add.at(before, log.user_B[:2000], np.log(np.maximum(np.outer(look, SHARES) + np.outer(pull, 1 - SHARES), 1e-12)))
-    rest = past_shares(log.rows(slice(2000, None)), model, columns_BKF=columns[2000:], prior_M=prior, before_UM=before)
-    assert rest == pytest.approx(whole[2000:])
+def test_a_heavy_user_is_one_of_many(asked: tuple[ClickLog, Bias]) -> None:
+    """One puppet that never looks and makes half of all decisions: of 71 lookers in 201, still about a third look."""
+    log, bias = asked
+    puppet = np.where(np.arange(len(log)) % 2 == 0, 1_000, log.user_B)
+    clicks = np.where((puppet == 1_000)[:, None], np.arange(log.width) == 0, log.click_BK)
+    heavy = replace(log, user_B=puppet, click_BK=clicks)
+    found = lookers(heavy, replace(bias))
+    assert found.capped == 1
+    assert found.share[0] <= 0.35 <= found.share[2] + 0.02
+    assert found.least[1] == 2_500
 
 
-def test_anonymous_decisions_take_the_mean_and_keep_their_weight(
-    mixed: tuple[ClickLog, np.ndarray, np.ndarray, ChoiceModel],
-) -> None:
-    log, columns, _, model = mixed
-    nobody = replace(log, user_B=np.full(len(log), -1))
-    found = informants(nobody, model, columns_BKF=columns)
-    assert len(found.user_U) == 0
-    assert found.weight_B == pytest.approx(found.looked_B)
-    assert past_shares(nobody, model, columns_BKF=columns, prior_M=found.prior_M) == pytest.approx(
-        np.full(len(log), found.prior_M @ SHARES)
-    )
+def test_what_does_not_tell_is_not_told(asked: tuple[ClickLog, Bias]) -> None:
+    log, bias = asked
+    nobody = lookers(replace(log, user_B=np.full(len(log), -1)), bias)
+    assert (nobody.users, nobody.counted) == (0, 0)
+    assert np.isnan(nobody.share).all()
+    once = lookers(replace(log, user_B=np.arange(len(log))), bias)
+    assert (once.users, once.counted) == (len(log), 0)
+    assert "0 people were seen 10 times or more; 20 are needed" in once.reason
+    blind = lookers(log, replace(bias, pooled=None, method=BiasMethod.NONE))
+    assert np.isnan(blind.share[1])
+    assert "see the bias" in blind.reason
 
 
 @given(st.lists(st.integers(-1, 5), min_size=1, max_size=400))

@@ -9,7 +9,7 @@ from dayjob.lab.bias import ALPHA, BETA, trust_log
 from dayjob.lab.crowds import Crowd, crowd_log
 from dayjob.signals.clicklog import ClickLog
 from dayjob.signals.clickmodels import cells, fit_position, fit_trust
-from dayjob.signals.intervene import all_pairs, all_pairs_interval, by_rank, swap_at_one, trust_interval
+from dayjob.signals.intervene import all_pairs, by_rank, swap_at_one, trust_interval
 
 
 def test_all_pairs_by_hand() -> None:
@@ -26,16 +26,6 @@ def test_all_pairs_recovers_examination_where_em_of_rare_items_does_not() -> Non
     truth = 1 / (1 + np.arange(5))
     assert all_pairs(data) == pytest.approx(truth, abs=0.02)
     assert np.abs(fit_position(data).theta_K - truth).max() > 0.08
-
-
-def test_all_pairs_interval_covers() -> None:
-    truth = 1 / (1 + np.arange(5))
-    inside = []
-    for seed in range(6):
-        log = trust_log(np.random.default_rng(seed), sessions=4000, queries=100, trust=False)
-        low, high = all_pairs_interval(log, seed=seed, draws=40)
-        inside.append((low[1:] <= truth[1:]) & (truth[1:] <= high[1:]))
-    assert np.mean(inside) >= 0.75
 
 
 def test_trust_interval_covers_what_clicks_identify() -> None:

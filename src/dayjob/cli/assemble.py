@@ -5,10 +5,11 @@ from pathlib import Path
 from dayjob.journal.versions import load
 from dayjob.learn import recipes
 from dayjob.policies.protocol import Ranker
+from dayjob.tables import NIGHT_RECIPES
 
 RECIPES = tuple(recipes.RECIPES)
 # By name: their settings need torch, which a server of rankers does without.
-LANGUAGE_RECIPES = ("consolidate", "sft-answers", "accept-reject", "preferences", "published-sft", "published-grpo")
+LANGUAGE_RECIPES = NIGHT_RECIPES
 
 
 def load_ranker(root: Path, tenant: str, policy: str, version: str, digest: str) -> Ranker:

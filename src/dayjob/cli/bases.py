@@ -6,6 +6,7 @@ or too short for its settings stops the start with what to do about it.
 
 import importlib.util
 import logging
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,6 +44,8 @@ def open_base(base: Base) -> OpenBase:
 
 
 def _opened(base: Base, folder: Path) -> OpenBase:
+    if base.engine == "vllm":
+        return _opened_elsewhere(base, folder)
     import torch
     from transformers.utils.logging import disable_progress_bar
 
@@ -52,11 +55,25 @@ def _opened(base: Base, folder: Path) -> OpenBase:
     if base.device != "cpu" and not torch.cuda.is_available():
         raise Invalid(f'this machine has no {base.device}: set device = "cpu"')
     disable_progress_bar()
-    tokens = _tokens(folder)
+    tokens = _tokens(base, folder)
     model = load_model(folder, dtype=getattr(torch, base.dtype), device=base.device)
     context_tokens = min(base.context_tokens, longest_context(model.config) or base.context_tokens)
     engine = TransformersEngine(model, tokens, limits=EngineLimits(slots=base.slots, context_tokens=context_tokens))
     log.info("base %s is open: %s", base.name, folder)
+    return OpenBase(name=base.name, engine=engine, tokens=tokens, context_tokens=context_tokens)
+
+
+def _opened_elsewhere(base: Base, folder: Path) -> OpenBase:
+    """A base whose answers a vLLM server writes. Its tokenizer is read here."""
+    from dayjob.policies.engine_vllm import VllmEngine, longest_context
+
+    key = os.environ.get(base.key_env) if base.key_env else None
+    if base.key_env and not key:
+        raise Invalid(f"key_env names {base.key_env}, which is not in the environment: set it, or leave key_env out")
+    tokens = _tokens(base, folder)
+    context_tokens = min(base.context_tokens, longest_context(base.url, base.name, key=key) or base.context_tokens)
+    engine = VllmEngine(base.url, base.name, key=key, end_ids=sorted(tokens.end_ids))
+    log.info("base %s is served by vLLM at %s", base.name, base.url)
     return OpenBase(name=base.name, engine=engine, tokens=tokens, context_tokens=context_tokens)
 
 
@@ -66,7 +83,7 @@ def open_tokens(base: Base) -> "Tokens":
         if importlib.util.find_spec(package) is None:
             raise Invalid(NEEDS_LANGUAGE.format(missing=package), param="bases")
     try:
-        return _tokens(_folder(base))
+        return _tokens(base, _folder(base))
     except Invalid as error:
         raise Invalid(f"bases.{base.name}: {error}", param="bases", code=error.code) from error
 
@@ -86,12 +103,12 @@ def find_base(bases: tuple[Base, ...], name: str) -> Path:
         raise Invalid(f"bases.{name}: {error}", param="bases", code=error.code) from error
 
 
-def _tokens(folder: Path) -> "Tokens":
+def _tokens(base: Base, folder: Path) -> "Tokens":
     from dayjob.policies.tokens import Tokens
 
     if not any((folder / name).exists() for name in TOKENIZERS):  # else an empty one would be made up
         raise Invalid(f"{folder} holds no tokenizer: save it there with tokenizer.save_pretrained")
-    return Tokens.open(folder)
+    return Tokens.open(folder, template=base.template)
 
 
 def _folder(base: Base) -> Path:

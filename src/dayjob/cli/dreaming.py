@@ -9,17 +9,18 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 from dayjob.config import Config
 from dayjob.dream.author_model import ModelAuthor
-from dayjob.dream.dreaming import Dreamt, OfflineAuthor, dream
+from dayjob.dream.dreaming import Dreamt, OfflineAuthor, Prover, dream
 from dayjob.dream.excerpts import Excerpt
 from dayjob.dream.propose import Allowance, Author
-from dayjob.dream.prove import Demands, fault_of
+from dayjob.dream.prove import Demands, fault_of, prove
 from dayjob.dream.rehearse import Rehearsal, Spent, steps_within
 from dayjob.dream.store import programs, rates_after, record
 from dayjob.endings import Ending, Invalid, OutcomeKind
@@ -57,14 +58,19 @@ NOT_BETTER = "the rehearsal made no weights that do better in the dream than the
 DREAMS = "dreams"  # the series of what was dreamt
 
 
-def dream_layer(work: Work, nights: Nights, *, control: Control, reader: Reader, settings: Config) -> Made:
-    """One dream of one layer. Raises what `learn_layer` raises."""
+def dream_layer(
+    work: Work, nights: Nights, *, control: Control, reader: Reader, settings: Config,
+    by: Sequence[Author] | None = None, prover: Prover = prove,
+) -> Made:  # fmt: skip
+    """One dream of one layer. ``by``: who writes; None: the authors of the settings. Raises what `learn_layer`
+    raises."""
 
     def rehearse(night: Night, found: Gathered) -> Rehearsed:
         base = str(work.policy.spec["base"])
         rehearsed = _Rehearsing(
             work=work, night=night, found=found, folder=nights.find_base(base), settings=settings,
             recipe=nights.recipes[str(work.policy.spec["recipe"])], device=nights.devices.get(base, "cpu"),
+            template=nights.templates.get(base), by=authors(settings) if by is None else by, prover=prover,
         ).done()  # fmt: skip
         with control.write() as db:
             point = rehearsed.told | {"job": work.job.id, "at_ms": int(time.time() * 1000)}
@@ -85,13 +91,16 @@ class _Rehearsing:
     folder: Path
     recipe: NightRecipe
     device: str
+    template: Mapping[str, Any] | None
     settings: Config
+    by: Sequence[Author]
+    prover: Prover
 
     def done(self) -> Rehearsed:
         """Propose, prove, rehearse; where nothing was admitted, the night stays as it was."""
         shape = self.night.shape
         practice = PracticeRecipe(lora=shape, context_tokens=self.recipe.context_tokens, slots=self.recipe.microbatch)
-        student = Student(self.folder, practice, seed=SEED, device=self.device)
+        student = Student(self.folder, practice, seed=SEED, device=self.device, template=self.template)
         if self.night.state:
             student.weights.restore(self.night.state)
         actor = EngineActor(
@@ -101,8 +110,8 @@ class _Rehearsing:
         excerpts = list(excerpts_of(self.found))
         dreamt = asyncio.run(
             dream(
-                excerpts, authors=authors(self.settings), actor=actor, allowance=allowance(self.settings),
-                demands=DEMANDS, progress=lambda share: self._say(0.3 * share),
+                excerpts, authors=self.by, actor=actor, allowance=allowance(self.settings), demands=DEMANDS,
+                progress=lambda share: self._say(0.3 * share), prover=self.prover,
             )
         )  # fmt: skip
         budget = budget_of(self.work.recipe)
@@ -130,7 +139,7 @@ class _Rehearsing:
 
     def _practise(self, student: Student, ground: DreamGround, recipe: PracticeRecipe) -> Practised:
         path = self.work.checkpoint.with_name(f"{self.work.job.id}.dream.safetensors")
-        mark = mark_of(self.folder, ground, recipe=recipe, seed=SEED)
+        mark = mark_of(self.folder, ground, recipe=recipe, seed=SEED, template=student.tokens.template)
         stages = Stages(path=path, mark=mark, report=lambda share: self._say(0.3 + 0.7 * share))
         parts = self._parts(student)
         try:
@@ -146,7 +155,9 @@ class _Rehearsing:
             material.lessons, student.tokens, method=recipe.method, room=student.writer.context_tokens,
             answer_tokens=recipe.answer_tokens,
         )  # fmt: skip
-        anchors = make_anchors(student, material.rehearsals, exercises=exercises, recipe=recipe, seed=SEED)
+        anchors = make_anchors(
+            student, material.rehearsals, exercises=exercises, recipe=recipe, seed=SEED, held=material.held
+        )  # fmt: skip
         return parts_of(student, exercises, anchors=anchors, recipe=recipe, seed=SEED)
 
     def _rehearsed(self, night: Night, dreamt: Dreamt, told: Json) -> Rehearsed:

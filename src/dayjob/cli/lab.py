@@ -42,7 +42,7 @@ def day(
     pin: Annotated[
         float, typer.Option(help="Share of rounds after which people mark the true place.", min=0, max=1)
     ] = 0.05,
-    clerk: Annotated[bool, typer.Option(help="Office staff talk to the clerk, too: a day and a night.")] = False,
+    clerk: Annotated[bool, typer.Option(help="Then office staff talk to the clerk: a day and a night.")] = True,
 ) -> None:
     """The main job: users play a live Geospot, the system learns and promotes, the table is printed."""
     from dayjob.lab.clerk_night import model_folder
@@ -238,6 +238,21 @@ def rehearse(seeds: SeedsOption = 5, out: OutOption = None, quick: QuickOption =
     from dayjob.lab.rehearse import run
 
     run(range(seeds), out_dir(out, quick=quick), quick=quick)
+
+
+@lab_app.command()
+def dream(
+    seeds: SeedsOption = 3,
+    first_seed: Annotated[int, typer.Option(help="The first seed.", min=0)] = 0,
+    parts: Annotated[list[str] | None, typer.Option(help="compute, days: again for more; else both.")] = None,
+    model: ModelOption = None,
+    out: OutOption = None,
+    quick: QuickOption = False,
+) -> None:
+    """A night with dreaming against one without, after a short day with a new application. Goes on where it stopped."""
+    from dayjob.lab.dream_run import run
+
+    run(range(first_seed, first_seed + seeds), parts, model, out_dir(out, quick=quick), quick=quick)
 
 
 @lab_app.command()

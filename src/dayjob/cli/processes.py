@@ -218,6 +218,7 @@ def make_nights(settings: Config, control: Control) -> "Nights | None":
         return None
     try:
         from dayjob.learn.language.job import Nights
+        from dayjob.learn.language.recipes import recipes_with
         from dayjob.learn.language.suites import with_bundled
     except ModuleNotFoundError:
         return None  # rankers learn all the same; a job of a language policy says what is missing
@@ -227,7 +228,8 @@ def make_nights(settings: Config, control: Control) -> "Nights | None":
     return Nights(
         memory=memory, find_base=partial(find_base, settings.bases), notes_tokens=settings.notes_tokens,
         devices={base.name: base.device for base in settings.bases},
-        suites=with_bundled(settings.suites), canaries=settings.canaries,
+        templates={base.name: base.template for base in settings.bases},
+        suites=with_bundled(settings.suites), canaries=settings.canaries, recipes=recipes_with(settings.recipes),
     )  # fmt: skip
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from dayjob.dream.author_offline import write_programs
 from dayjob.dream.excerpts import Excerpt, Transition, conversations, hold_out, transitions
@@ -13,6 +14,14 @@ from dayjob.practice.rollout import Actor
 from dayjob.records import Json
 
 NOTHING = "nothing is recorded that an environment could be made of: no answer used a tool, or none was right"
+
+
+class Prover(Protocol):
+    """Decides what is rehearsed in: `prove`, unless somebody measures what rehearsing without a proof costs."""
+
+    async def __call__(
+        self, proposal: Proposal, *, held_out: Sequence[Transition], actor: Actor | None, demands: Demands | None = None
+    ) -> Proof: ...
 
 
 class OfflineAuthor:
@@ -47,7 +56,7 @@ class Dreamt:
 
 async def dream(
     excerpts: Sequence[Excerpt], *, authors: Sequence[Author], actor: Actor | None, allowance: Allowance | None = None,
-    demands: Demands | None = None, progress: Callable[[float], None] = lambda _: None,
+    demands: Demands | None = None, progress: Callable[[float], None] = lambda _: None, prover: Prover = prove,
 ) -> Dreamt:  # fmt: skip
     """Ask every author, prove what they hand in. ``progress`` is told a share in [0, 1]; what it raises ends the dream.
 
@@ -65,7 +74,7 @@ async def dream(
             unique.setdefault(proposal.digest, proposal)
     proofs = []
     for place, proposal in enumerate(unique.values()):
-        proofs.append(await prove(proposal, held_out=held_out, actor=actor, demands=demands))
+        proofs.append(await prover(proposal, held_out=held_out, actor=actor, demands=demands))
         progress(0.5 + 0.5 * (place + 1) / len(unique))
     return Dreamt(proposed=tuple(proposed), proofs=tuple(proofs), read=len(read), kept=len(kept))
 

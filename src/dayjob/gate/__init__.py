@@ -7,7 +7,8 @@
 ``verdict``     promote, hold, reject or cannot tell, in words
 ``watch``       after a promotion: automatic rollback
 ``shares``      how traffic is shared between serving, watching and trying, on a budget
-``monitors``    alarms that never promote: concentration, reward against truth, drift, not learning
+``monitors``    alarms that never promote: concentration, reward against truth, not learning
+``drift``       another: did the pull of position 1 change, or what people want?
 ``screen``      off-policy estimates; they choose what is worth a trial and never decide
 
 Shapes: ``_N`` observations in decision order, ``_B`` decisions, ``_K`` positions or candidates, ``_G`` betting

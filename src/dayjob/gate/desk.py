@@ -50,6 +50,7 @@ class Line:
     user: int
     score_R: F64
     feature_RF: F64
+    unshown: I64  # numbers of the candidates that were not shown
 
 
 @dataclass(slots=True, kw_only=True)
@@ -114,6 +115,8 @@ def line_of(joined: Joined, spec: Json, *, reader: Reader, key: bytes) -> Line:
     score_K, base_K = np.frombuffer(decision.score, "<f8"), np.frombuffer(decision.base, "<f8")
     click, truth = _places(joined, slot_R)
     number_K = [item_number(candidate.id) for candidate in decision.candidates]
+    hidden_K = np.ones(len(number_K), bool)
+    hidden_K[slot_R] = False
     within = zlib.crc32(decision.context)
     return Line(
         seq=joined.stored.seq, version=decision.version, role=decision.role,
@@ -128,6 +131,7 @@ def line_of(joined: Joined, spec: Json, *, reader: Reader, key: bytes) -> Line:
         first_by_caller=number_K[int(np.argmax(base_K))] ^ within,
         user=user_number(decision, key), score_R=score_K[slot_R],
         feature_RF=_features(decision, spec, reader=reader)[slot_R],
+        unshown=np.array(number_K, np.int64)[hidden_K],
     )  # fmt: skip
 
 

@@ -10,6 +10,7 @@ a version without that harm is refused with probability at most ``LEVEL`` a kind
   on. Fewer can tell nothing: then a version that is everybody's is not promoted by its exam, but by sessions.
 * An action (refusing, asking back, answering nothing, ...) is commoner by Fisher's exact test. It is made for separate
   draws; the same prompts were put to both versions, whose answers go together, and so it errs towards "no change".
+* Where nothing was taught its answers are much terser or much wordier (``gate.lengths``).
 * A canary phrase became likelier by more than ``PHRASE_NATS`` a token.
 * What was taught is answered rightly less often than before, by the same exact test.
 * A completer that learns from accept and reject games its reward (``gate.suggestions``): becoming silent where people
@@ -40,6 +41,7 @@ import numpy as np
 from dayjob.endings import Invalid, VerdictKind
 from dayjob.gate import confidence
 from dayjob.gate.confidence import Evidence
+from dayjob.gate.lengths import Lengths
 from dayjob.gate.suggestions import Suggested
 from dayjob.records import Json
 
@@ -94,6 +96,7 @@ class Exam:
     kl: float
     kl_budget: float
     unlearned: int = 0  # lessons of the champion that were taken back, and that this version was made without
+    lengths: Lengths | None = None  # None: not measured
     suggested: Suggested | None = None  # of a version that learned from accept and reject
 
     @classmethod
@@ -115,6 +118,7 @@ class Exam:
                 ),
                 prompts=int(traffic["prompts"]), kl=float(traffic["kl"]), kl_budget=float(traffic["kl_budget"]),
                 unlearned=int(body.get("unlearned", 0)),
+                lengths=Lengths.from_json(body["lengths"]) if body.get("lengths") else None,
                 suggested=Suggested.from_json(body["suggestions"]) if body.get("suggestions") else None,
             )  # fmt: skip
         except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -155,6 +159,7 @@ def harms(exam: Exam) -> tuple[str, ...]:
         *(_forgotten(one, LEVEL / len(exam.suites)) for one in exam.suites),
         _drifted(exam),
         *(_commoner(one, LEVEL / len(exam.rates)) for one in exam.rates),
+        "" if exam.lengths is None else exam.lengths.harm(level=LEVEL),
         *(_likelier(one) for one in exam.phrases),
         _mistaught(exam.taught),
         *(() if exam.suggested is None else exam.suggested.harms(level=LEVEL)),

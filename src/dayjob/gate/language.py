@@ -362,7 +362,7 @@ class LanguageJudge(Bench[Hearing]):
         left = self.reader.sketches(policy.tenant, policy.name, after=case.dossier.docket.cursor)
         lag = closed_of(left, now_ms=self.now_ms(), window_ms=self.window_ms)
         body = told(case.dossier, spec_of(policy), lag=lag, waiting=case.waits, estimates=estimates) | {
-            "bias": {}, "ceiling": {}, "learning": {}, "gaming": {}, "drift": {}, "exposure": {},
+            "bias": {}, "people": {}, "ceiling": {}, "learning": {}, "gaming": {}, "drift": {}, "exposure": {},
             "forgetting": {"version": pointers.champion} | (UNLEARNED if served is None else served.forgetting()),
         }  # fmt: skip
         if body == case.report:

@@ -2,12 +2,10 @@
 
 * ``exposure``: does one item take the page (Gini coefficient, top share)?
 * ``proxy_against_truth``: the reward rises while the truth falls: the policy games its reward.
-* ``drift``: did the pull of positions change, or what people want, or both? Two streams, judged apart.
 * ``not_learning``: the reward looks high, yet the policy hardly moved and nothing was gained by moving.
 
-Where windows are compared, the test is Welch's on means of bounded numbers, at level 6 alpha / (pi^2 j^2) for the j-th
-look, so that all looks together raise a false alarm with probability <= alpha (up to the normal approximation, which
-windows of at least ``SMALLEST_WINDOW`` keep good).
+Where windows are compared, the test is Welch's on means of bounded numbers (a normal approximation, which windows of at
+least ``SMALLEST_WINDOW`` keep good). Drift has a module of its own.
 """
 
 import math
@@ -102,60 +100,6 @@ def proxy_against_truth(
     if fires:
         return Alarm(fires=True, reason=f"The reward rose while the truth fell: {told}. The policy games its reward.")
     return Alarm(fires=False, reason=f"No gap between reward and truth is shown: {told}.")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Drift:
-    """``at``: index of the first observation of the window that showed it (None: no drift). Changes of both streams."""
-
-    position: bool
-    relevance: bool
-    at: int | None
-    reason: str
-
-
-def drift(pull_N: npt.ArrayLike, relevance_N: npt.ArrayLike, *, window: int, alpha: float) -> Drift:
-    """Compare each window with the first: ``pull_N`` says what position does, ``relevance_N`` what items do.
-
-    From coin-flip pairs: pull = coin * (c_b - c_a), the first place's advantage whatever stands there, and relevance =
-    c_b - c_a, the challenger's advantage wherever it stands; the coin makes each blind to the other. From exploration:
-    clicks on uniformly drawn first places, and how much more the policy's own first place is clicked. Values in
-    [-1, 1], in order, both streams of one length. Stops at the first look that shows something.
-    """
-    pull, relevance = (np.asarray(stream, dtype=np.float64) for stream in (pull_N, relevance_N))
-    if pull.shape != relevance.shape or pull.ndim != 1:
-        raise Invalid("pull_N and relevance_N must be one-dimensional and of one length")
-    looks = pull.size // window - 1
-    for look in range(1, looks + 1):
-        now = slice(look * window, (look + 1) * window)
-        level = look_level(alpha, look) / 2
-        by_place = compare(pull[:window], pull[now], alpha=level)
-        by_item = compare(relevance[:window], relevance[now], alpha=level)
-        if by_place.moved or by_item.moved:
-            return Drift(
-                position=by_place.moved,
-                relevance=by_item.moved,
-                at=now.start,
-                reason=_drift_reason(by_place, by_item),
-            )
-    seen = f"{max(looks, 0)} windows of {window:,} against the first"
-    return Drift(position=False, relevance=False, at=None, reason=f"No drift is shown ({seen}).")
-
-
-def _drift_reason(place: Change, item: Change) -> str:
-    moved = []
-    if place.moved:
-        moved.append(
-            f"the pull of the first place changed by {place.change:+.3f} ({place.low:+.3f} to {place.high:+.3f}): "
-            "the page or the people changed how they click, so estimate the position bias again"
-        )
-    if item.moved:
-        moved.append(
-            f"what is preferred changed by {item.change:+.3f} ({item.low:+.3f} to {item.high:+.3f}): "
-            "the items or the wishes changed, so learn from recent decisions"
-        )
-    text = "; and ".join(moved)
-    return text[0].upper() + text[1:] + "."
 
 
 HIGH_REWARD = 0.5  # a reward that looks like success

@@ -11,19 +11,20 @@ import numpy as np
 from dayjob.endings import Role
 from dayjob.gate import monitors
 from dayjob.gate.desk import F64, Desk, Line
+from dayjob.gate.drift import drift
 from dayjob.records import Json
 from dayjob.signals.bias import Bias, chosen_share, estimate_bias
 from dayjob.signals.ceiling import Ceiling, ceiling, learning
 from dayjob.signals.clicklog import ClickLog
 from dayjob.signals.detector import Feedback, feedback
 from dayjob.signals.features import learned_score
+from dayjob.signals.informants import Lookers, lookers
+from dayjob.signals.predicted import Predicted, predicted
 
 QUIET_S = 5.0
 REST = 20.0  # times as long as the last look took, where few new decisions came
 FEEDBACK_EVERY = 250  # closed decisions at least between two looks at what the clicks can teach
 LOOK_SHARE = 4  # and a quarter of those on the desk: looking costs in proportion to them
-DRIFT_WINDOW = 100  # uniform draws at position 1 in a window
-DRIFT_LEVEL = 0.01
 LEAST_REWARDS = 8
 LEAST_TO_ALARM = 1_000  # decisions served before standing still is worth an alarm
 GAMING_WINDOW = 100  # decisions with both a reward and the truth, at each end
@@ -69,11 +70,12 @@ def analyse(desk: Desk, said: Feedback, *, spec: Json, now_s: float) -> Analysis
             "needed": said.needed,
             **_chosen(log, said, bias=bias),
         },
-        "bias": {} if bias is None else _bias(bias),
+        "bias": {} if bias is None else _bias(bias) | _predicted(predicted(log, bias)),
+        "people": {} if bias is None else _people(lookers(log, bias)),
         "ceiling": {} if bias is None else _ceiling(ceiling(log, bias, found=said)),
         "learning": _learning(lines, said, float(spec["explore"]["changed_first"])),
         "gaming": _gaming(lines),
-        "drift": _drift(lines),
+        "drift": drift(lines, said.state).to_json(),
         "exposure": _exposure(lines),
         "forgetting": {
             "state": "not_applicable",
@@ -110,6 +112,26 @@ def _bias(bias: Bias) -> Json:
         "alpha": _numbers(bias.alpha_K), "alpha_low": _numbers(bias.alpha_low_K),
         "alpha_high": _numbers(bias.alpha_high_K), "beta": _numbers(bias.beta_K),
         "beta_low": _numbers(bias.beta_low_K), "beta_high": _numbers(bias.beta_high_K),
+    }  # fmt: skip
+
+
+def _predicted(found: Predicted | None) -> Json:
+    if found is None:
+        return {}
+    return {
+        "observed": _numbers(found.observed_K), "predicted": _numbers(found.predicted_K), "new_lists": found.lists,
+        "perplexity": _number(found.perplexity), "perplexity_by_position": _number(found.perplexity_by_position),
+    }  # fmt: skip
+
+
+def _people(found: Lookers) -> Json:
+    """Counts alone: a number that stands for somebody would outlive their erasure here."""
+    (most, most_decisions), (least, least_decisions) = found.most, found.least
+    return {
+        "users": found.users, "counted": found.counted, "capped": found.capped, "reason": found.reason,
+        "looking": _number(found.share[1]), "looking_interval": _numbers(found.share[::2]),
+        "most": {"looks": _number(most), "decisions": most_decisions},
+        "least": {"looks": _number(least), "decisions": least_decisions},
     }  # fmt: skip
 
 
@@ -173,25 +195,21 @@ def _gaming(lines: Sequence[Line]) -> Json:
     return {"alarm": found.fires, "reason": found.reason}
 
 
-def _drift(lines: Sequence[Line]) -> Json:
-    """Clicks on uniformly drawn first places say what position does; on the policy's own, what items do."""
-    drawn = [float(line.click == 0) for line in lines if line.intervened]
-    own = [float(line.click == 0) for line in lines if line.role is Role.CHAMPION and not line.intervened]
-    if len(drawn) < 2 * DRIFT_WINDOW:
-        return {"position": False, "relevance": False, "reason": f"{len(drawn)} draws at position 1: too few to tell"}
-    step = len(own) / len(drawn)
-    paired = [own[int(n * step)] for n in range(len(drawn))]
-    found = monitors.drift(drawn, paired, window=DRIFT_WINDOW, alpha=DRIFT_LEVEL)
-    return {"position": found.position, "relevance": found.relevance, "reason": found.reason}
-
-
 def _exposure(lines: Sequence[Line]) -> Json:
-    """How first places are shared among items."""
+    """How first places are shared among all items that were candidates, those never shown included."""
     if not lines:
         return {}
-    _, count_V = np.unique([line.item_R[0] for line in lines], return_counts=True)
-    found = monitors.exposure(count_V)
-    return {"gini": found.gini, "top_share": found.top_share, "effective_items": found.effective_items}
+    below = np.concatenate([np.concatenate([line.item_R[1:], line.unshown]).astype(np.int64) for line in lines])
+    first = np.array([line.item_R[0] for line in lines], np.int64)
+    item_V, row = np.unique(np.concatenate([first, below]), return_inverse=True)
+    found = monitors.exposure(np.bincount(row[: len(first)], minlength=len(item_V)))
+    return {
+        "gini": found.gini,
+        "top_share": found.top_share,
+        "effective_items": found.effective_items,
+        "items": len(item_V),
+        "never_first": int(len(item_V) - len(np.unique(first))),
+    }
 
 
 def version_points(desk: Desk, *, newest: int) -> Json:

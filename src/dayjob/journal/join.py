@@ -48,7 +48,10 @@ def fit(outcome: Outcome, *, kind: PolicyKind, shown: Sequence[str], known: Iter
     if kind is PolicyKind.LANGUAGE:
         return _fit_language(outcome, shown, spec)
     if kind is PolicyKind.RANKER and outcome.kind in LANGUAGE_ONLY:
-        return f"a ranker cannot learn from kind '{outcome.kind}': send 'truth' or 'demonstration' with an item"
+        return (
+            f"a ranker cannot learn from kind '{outcome.kind}', which is a text: send 'truth' or 'demonstration' with "
+            "the item that is right"
+        )
     if outcome.position is not None and not 1 <= outcome.position <= len(shown):
         return f"position {outcome.position} was not served: this decision has positions 1 to {len(shown)}"
     if outcome.kind in (OutcomeKind.TRUTH, OutcomeKind.DEMONSTRATION):
@@ -88,7 +91,7 @@ def _fit_truth(outcome: Outcome, *, shown: Sequence[str], known: Iterable[str]) 
         return None
     relevance = outcome.value.get("relevance") if isinstance(outcome.value, dict) else None
     if outcome.kind is OutcomeKind.DEMONSTRATION and relevance is None:
-        return "a ranker's demonstration needs 'item'"
+        return "a ranker's demonstration needs 'item', what should have stood first: it cannot order by a text"
     if not isinstance(relevance, dict) or not relevance:
         return "truth needs 'item', or value {'relevance': {id: number}}"
     for item, number in relevance.items():

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import fmean
-from typing import Any
 
 from clerk.office import HOWS, Office, Size
 from clerk.play import POLICY, Heard, Record, play_day
@@ -30,12 +30,14 @@ from dayjob.journal.notes import NotesReader
 from dayjob.journal.readers import START, Reader
 from dayjob.journal.versions import find_files
 from dayjob.lab.clerk_desk import Desk, chat, work_probe
-from dayjob.lab.clerk_exam import TAUGHT, exam, fold
+from dayjob.lab.clerk_exam import TAUGHT, exam, fold, self_written
 from dayjob.lab.clerk_night import model_folder
 from dayjob.lab.clerk_nights_page import KEPT
 from dayjob.lab.server import Server, clear, running
+from dayjob.learn.language.recipes import RECIPES
 from dayjob.learn.language.table import Question
 from dayjob.learn.language.writing import BASE
+from dayjob.learn.work import SEED
 from dayjob.memory.notes import NotesMemory
 from dayjob.policies.adapters import Adapter
 from dayjob.policies.engine_protocol import VersionRef
@@ -44,6 +46,7 @@ TENANT = "default"
 NIGHT_S, JUDGE_S = 3_600.0, 30.0
 WINDOW_S = 2.0  # a simulated conversation is over so long after its last answer
 BASELINE = "v0-baseline"
+DAYS_BESIDE = 3  # in the table
 console = Console()
 
 
@@ -115,12 +118,16 @@ def play_at(
     load = Load(everyday=6, about=6, work=work_probe) if not quick else Load(everyday=2, about=2, work=work_probe)
     here = office(seed, size)
     people = sorted({str(one.whose) for one in here.conventions if one.whose is not None}) if personal else []
-    asyncio.run(_play(server, here, load=load, desk=Desk(folder), people=people, evenings=evenings))
+    # What the server's nights let the model ask itself is learned from, too.
+    written = self_written(folder, RECIPES["consolidate"], seed=SEED)
+    play = _play(server, here, load=load, desk=Desk(folder), people=people, written=written, evenings=evenings)
+    asyncio.run(play)
 
 
 async def _play(
-    server: Server, here: Office, *, load: Load, desk: Desk, people: Sequence[str], evenings: list[Evening]
-) -> None:
+    server: Server, here: Office, *, load: Load, desk: Desk, people: Sequence[str], written: frozenset[str],
+    evenings: list[Evening],
+) -> None:  # fmt: skip
     record, control = Record(), Control(server.data)
     async with (
         AsyncClient(server.url) as client,
@@ -131,7 +138,9 @@ async def _play(
             await play_day(talk, client, here=here, record=record, asks=asks_of(here, day, load=load))
             served = control.pointers(TENANT, POLICY).champion
             made = await _night(client, control, people=people)
-            one = evening(desk, server, here=here, record=record, day=day, served=served, made=made)
+            one = evening(
+                desk, server, here=here, record=record, day=day, served=served, made=made, written=written
+            )  # fmt: skip
             evenings.append(one)
             console.print(_line(one))
 
@@ -158,13 +167,16 @@ def _status(control: Control, version: str) -> VersionStatus:
     return next(one.status for one in control.versions(TENANT, POLICY) if one.name == version)
 
 
-def evening(desk: Desk, server: Server, *, here: Office, record: Record, day: int, served: str, made: str) -> Evening:
-    """What the day and its night came to."""
+def evening(
+    desk: Desk, server: Server, *, here: Office, record: Record, day: int, served: str, made: str,
+    written: frozenset[str],
+) -> Evening:  # fmt: skip
+    """What the day and its night came to. ``written``: questions that the model asks itself by night, folded."""
     control = Control(server.data)
     asked = record.on(day)
     about = [one for one in asked if one.ask.convention is not None]
     champion = control.pointers(TENANT, POLICY).champion
-    forbidden = frozenset(fold(one.ask.probe.question) for one in record.heard)
+    forbidden = written | {fold(one.ask.probe.question) for one in record.heard}
     suites = exam(here, day=day, forbidden=forbidden, each=2)
     now = _shares(desk, suites, adapter=adapter_of(desk, server.data, version=champion))
     new = now if made == champion else None
@@ -240,23 +252,47 @@ def _line(one: Evening) -> str:
     )
 
 
+def _lines(evenings: Sequence[Evening]) -> list[list[str]]:
+    """A line a measure: its name, and what it was each day."""
+    hows = list(dict.fromkeys(how for one in evenings for how in one.taught))
+    lines: list[tuple[str, Callable[[Evening], str]]] = [
+        ("questions", lambda e: f"{e.questions:,}"),
+        ("conventions right, as served", lambda e: f"{e.served:.0%}"),
+        ("the same questions without notes", lambda e: f"{e.bare:.0%}"),
+        ("other work right, as served", lambda e: f"{e.everyday:.0%}"),
+        ("corrections", lambda e: str(e.corrections)),
+        ("tokens of notes a question", lambda e: f"{e.note_tokens:.0f}"),
+        ("the night made", lambda e: e.made or "-"),
+        ("- taught, without notes", lambda e: _share(e.new_taught)),
+        ("- kept", lambda e: _share(e.new_kept)),
+        ("- verdict", lambda e: e.verdict or ("on trial or waiting" if e.made else "-")),
+        ("serves in the evening", lambda e: e.champion),
+        *((f"- taught {how}, without notes", partial(_taught_by, how=how)) for how in hows),
+        ("- kept", lambda e: f"{e.kept:.0%}"),
+        ("notes alive", lambda e: f"{e.notes_alive} of {e.notes}"),
+    ]
+    return [[name, *(of(one) for one in evenings)] for name, of in lines]
+
+
+def _share(share: float | None) -> str:
+    return "-" if share is None else f"{share:.0%}"
+
+
+def _taught_by(one: Evening, *, how: str) -> str:
+    return _share(one.taught.get(how))
+
+
 def print_table(evenings: Sequence[Evening]) -> None:
-    """A line a day."""
-    table = Table(title="The clerk's job: exact answers (simulated staff, everything else real)")
-    columns: dict[str, Any] = {
-        "day": lambda e: str(e.day), "questions": lambda e: f"{e.questions:,}",
-        "conventions, as served": lambda e: f"{e.served:.0%}", "same, no notes": lambda e: f"{e.bare:.0%}",
-        "other work": lambda e: f"{e.everyday:.0%}", "corrections": lambda e: str(e.corrections),
-        "tokens of notes": lambda e: f"{e.note_tokens:.0f}", "night made": lambda e: e.made or "-",
-        "verdict": lambda e: e.verdict or "-", "serves": lambda e: e.champion,
-        "taught, no notes": lambda e: " ".join(f"{how} {share:.0%}" for how, share in e.taught.items()),
-        "kept": lambda e: f"{e.kept:.0%}", "notes alive": lambda e: f"{e.notes_alive} of {e.notes}",
-    }  # fmt: skip
-    for name in columns:
-        table.add_column(name, justify="left" if name in ("night made", "verdict", "serves") else "right")
-    for one in evenings:
-        table.add_row(*(of(one) for of in columns.values()))
-    console.print(table)
+    """A line a measure, a column a day, so many days beside each other."""
+    for first in range(0, len(evenings), DAYS_BESIDE):
+        table = Table(title="The clerk's job: exact answers (simulated staff, everything else real)")
+        shown = evenings[first : first + DAYS_BESIDE]
+        for name in ("", *(f"day {one.day}" for one in shown)):
+            table.add_column(name, justify="right" if name else "left", no_wrap=not name)
+        for line in _lines(shown):
+            table.add_row(*line)
+        console.print(table)
     console.print(
-        "`taught` and `kept` are asked of what serves after the night, without notes, in words that nobody used by day."
+        "`taught` and `kept` are asked after the night, without notes, in words that nobody used by day: of what it"
+        " made, and of what serves. What is on trial shares the next day's sessions with what serves."
     )

@@ -24,6 +24,7 @@ from dayjob.lab.geospot_served import Served, worse_than_baseline
 from dayjob.lab.parts import Part
 from dayjob.lab.published import write_replay
 
+REPLAY_COMMAND = "dayjob lab geospot --part replay"
 ROUNDS, QUICK_ROUNDS, QUICK_HELD_OUT = 20_000, 3_000, 1_000  # quick: one night of learning over HTTP
 SERVED = "ours, as served over HTTP"
 TOLERANCE = 0.01  # a champion worse than the baseline by more than this share should never have been promoted
@@ -40,7 +41,8 @@ def run(
     seeds: Sequence[int], *, users: Sequence[str] | None, parts: Sequence[Part], out_dir: Path, cache: Path,
     jobs: int, quick: bool,
 ) -> dict[str, Any]:  # fmt: skip
-    """Run the missing pieces of ``parts``, then write geospot.json, .md and .png from all pieces there are."""
+    """Run the missing pieces of ``parts``, then write geospot.json, .md and .png from all pieces there are; the replay
+    alone needs none and leaves the table as it is."""
     plan = Plan(
         seeds=tuple(seeds),
         populations=tuple(_population(name) for name in users) if users else tuple(Population),
@@ -52,9 +54,11 @@ def run(
     if Part.OFFLINE in parts:
         run_offline(plan, jobs=jobs)
     if Part.REPLAY in parts:
-        write_replay(cache, seed=0, command="dayjob lab geospot --part replay")
+        write_replay(cache, seed=0, command=REPLAY_COMMAND)
     if Part.SERVED in parts:
         run_served(plan)
+    if set(parts) == {Part.REPLAY}:
+        return {"command": REPLAY_COMMAND, "machine": machine()}
     result = assembled(plan) | {"quick": quick, "command": _command(plan, parts, quick=quick), "machine": machine()}
     for title, rows in tables(result).items():
         print_rows(Console(width=200), [dict(row) for row in rows], title=title)

@@ -1,28 +1,34 @@
 """The published failure, step by step: Geospot's first learner as it was described, playing with simulated users.
 
 At each step: what its author could see (reward, KL to the averaged policy), what nobody looked at (kilometres of what
-was shown), and whether dayjob's monitors would have said something. Written for the dashboard's replay page.
+it would show, on photos that nobody played with), and what dayjob's report and watch say (`published_said`). Written
+for the dashboard's replay page.
 """
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from geospot.users import POPULATIONS, Population, Users
 
-from dayjob.gate.monitors import Change, not_learning
+from dayjob.gate.desk import Desk
 from dayjob.lab import geospot_journal as journals
-from dayjob.lab.geospot_offline import SAMPLED, TRAINERS, Field, collected, load_field, spec_of
+from dayjob.lab.geospot_offline import SAMPLED, TRAINERS, Field, collected, judge, load_field, spec_of
+from dayjob.lab.published_said import Watch, lines, report
 from dayjob.learn.fit import score_spread
 from dayjob.learn.online import OnlineLearner
 from dayjob.learn.recipes import RECIPES, Reinforce
+from dayjob.policies.ranker import NumpyRanker
 
 STEP = 500
-STEPS = 24
-HELD_OUT = 4_000
+STEPS = 40  # as many interactions as the table has, on the same photos
+WATCHES = 21  # draws of the pairs, by which the moment of the rollback varies
+CURVES = ("steps", "reward", "kl", "km_served", "position_share", "state", "moved", "alarm", "said")
 REPLAY = Path(__file__).parent.parent / "serve" / "static" / "replay.json"
 
 
@@ -44,50 +50,61 @@ def failure(field: Field, *, command: str) -> dict[str, Any]:
     photos = field.learn.rows(slice(0, STEP * STEPS))
     whole = collected(field, users, explore=SAMPLED, rng=rng, count=STEP * STEPS)
     learner = OnlineLearner(spec_of(whole), recipe, seed=field.seed, score_spread=score_spread(whole))
-    told: dict[str, list[Any]] = {name: [] for name in ("steps", "reward", "kl", "km_served", "position_share")}
-    rewards: list[np.ndarray[Any, np.dtype[np.float64]]] = []
-    alarm_at, alarm_reason = None, ""
+    desk = Desk(key=b"")
+    watches = [Watch(users, rng=np.random.default_rng([field.seed, 4, n])) for n in range(WATCHES)]
+    told: dict[str, list[Any]] = {name: [] for name in CURVES}
     for step in range(STEPS):
-        kl, reward_N, shown_km_N, click_N = [], [], [], []
+        kl, click_N = [], []
         for start in range(step * STEP, (step + 1) * STEP, recipe.batch):
             at = slice(start, min(start + recipe.batch, (step + 1) * STEP))
-            batch = whole.rows(at)
-            shown_BK, _ = journals.draw(learner.score(batch).astype(np.float64), SAMPLED, rng=rng)
-            distance_BK = np.take_along_axis(photos.distance_NK[at], shown_BK, axis=1)
-            click_B = users.click(distance_BK, batch.user_B, rng=rng)
-            stats = learner.learn(replace(batch, shown_BK=shown_BK.astype(np.int16), click_B=click_B))
-            kl.append(float(stats["kl"]))
-            shown_km_N.append(distance_BK[:, 0])
+            score_BK = learner.score(whole.rows(at)).astype(np.float64)
+            shown_BK, propensity_BK = journals.draw(score_BK, SAMPLED, rng=rng)
+            distance_BK = photos.distance_NK[at]
+            click_B = users.click(np.take_along_axis(distance_BK, shown_BK, axis=1), whole.user_B[at], rng=rng)
+            batch = replace(
+                whole.rows(at), shown_BK=shown_BK.astype(np.int16), click_B=click_B,
+                propensity_BK=propensity_BK.astype(np.float32),
+            )  # fmt: skip
+            desk.lines.extend(lines(batch, score_BK, version=at.stop))
+            for watch in watches:
+                watch.see(batch, shown_BK, distance_BK=distance_BK)
+            kl.append(float(learner.learn(batch)["kl"]))
             click_N.append(click_B)
-            reward_N.append(np.where(click_B >= 0, 1.0 - click_B / distance_BK.shape[1], 0.0))
-        rewards.append(np.concatenate(reward_N))
-        clicks = np.concatenate(click_N)
-        share = np.bincount(clicks[clicks >= 0], minlength=10) / max((clicks >= 0).sum(), 1)
-        told["steps"].append((step + 1) * STEP)
-        told["reward"].append(float(rewards[-1].mean()))
-        told["kl"].append(float(np.mean(kl)))
-        told["km_served"].append(float(np.concatenate(shown_km_N).mean()))
-        told["position_share"].append(share.tolist())
-        if alarm_at is None and step >= 1:
-            gain = _gain(rewards[0], rewards[-1])
-            found = not_learning(kl=told["kl"][-1], reward=told["reward"][-1], gain=gain)
-            if found.fires and gain.low <= 0.0:
-                alarm_at, alarm_reason = told["steps"][-1], found.reason
+        said, click_S = report(desk), np.concatenate(click_N)
+        values = (
+            at.stop, _reward(click_S, whole.width), float(np.mean(kl)), _km(field, learner),
+            _shares(click_S, whole.width), said["feedback"]["state"], said["learning"]["kl"],
+            said["learning"]["alarm"], said["learning"]["reason"],
+        )  # fmt: skip
+        for name, value in zip(CURVES, values, strict=True):
+            told[name].append(value)
+    middle = sorted(watches, key=lambda watch: watch.ended_at or math.inf)[WATCHES // 2]
     return {
-        **told, "km_baseline": float(photos.distance_NK[:, 0].mean()), "alarm_at": alarm_at,
-        "alarm_reason": alarm_reason, "seed": field.seed, "command": command,
+        **told, "km_baseline": field.base_km, "rollbacks": [watch.ended_at for watch in watches],
+        "rollback_at": middle.ended_at, "rollback_reason": middle.finding().reason, "seed": field.seed,
+        "command": command,
     }  # fmt: skip
 
 
-def _gain(first_N: np.ndarray[Any, np.dtype[np.float64]], now_N: np.ndarray[Any, np.dtype[np.float64]]) -> Change:
-    wide = 1.96 * float(np.sqrt(first_N.var() / len(first_N) + now_N.var() / len(now_N)))
-    change = float(now_N.mean() - first_N.mean())
-    return Change(change=change, low=change - wide, high=change + wide)
+def _reward(click_N: npt.NDArray[np.integer], width: int) -> float:
+    return float(np.where(click_N >= 0, 1.0 - click_N / width, 0.0).mean())
+
+
+def _shares(click_N: npt.NDArray[np.integer], width: int) -> list[float]:
+    clicked_N = click_N[click_N >= 0]
+    return [float(share) for share in np.bincount(clicked_N, minlength=width) / max(len(clicked_N), 1)]
+
+
+def _km(field: Field, learner: OnlineLearner) -> float:
+    """Mean km of the first place of lists drawn from the learner, on the photos that judge."""
+    ranker = NumpyRanker(learner.network.weights(), learner.network.spec.to_json())
+    score_NK = journals.scores(field.world, field.test, ranker=ranker)
+    return field.base_km * (1.0 + judge(field, score_NK, explore=SAMPLED)["sampled"])
 
 
 def write_replay(cache: Path, *, seed: int, command: str, path: Path = REPLAY) -> None:
     """Write the replay page's figures."""
     world = journals.load_world(cache)
-    field = load_field(world, seed=seed, rounds=STEP * STEPS, cache_dir=cache, held_out=HELD_OUT)
+    field = load_field(world, seed=seed, rounds=STEP * STEPS, cache_dir=cache)
     told = failure(field, command=command)
     path.write_text(json.dumps(told), encoding="utf-8")

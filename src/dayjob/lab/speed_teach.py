@@ -2,7 +2,8 @@
 
 A step is forward, backward, clipping and AdamW on LoRA (rank 16, every linear layer) in FP32. TRL runs as its users
 run it, its own gradient checkpointing off: that trades time for memory, which we do not do here either. Each of its
-steps is timed by a callback, so that what it prepares beforehand is left out; of ours nothing is.
+steps is timed by a callback, so that what it prepares beforehand is left out; of ours nothing is. A pair's prompt is
+read once by ours and twice by theirs; a step's tokens are counted alike, as rows that hold a prompt and an answer each.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast, Qwen3Con
 
 from dayjob.lab.clerk_tokens import train_tokenizer
 from dayjob.lab.speed_rows import Row, row
+from dayjob.learn.language.forks import Forks
 from dayjob.learn.language.recipes import NightRecipe
 from dayjob.learn.language.study import Ids, Study
 from dayjob.objectives.language.dpo import dpo
@@ -146,10 +148,11 @@ def our_step(study: Study, material: Material, *, objective: str) -> Step:
             rows = study.rows(material.prompts, material.chosen)
             return sft(study.logprobs(rows), weight_BT=per_token(rows.mask_BT))[0]
         half = len(material.prompts) // 2
-        prompts = material.prompts[:half]
-        rows = study.rows([*prompts, *prompts], [*material.chosen[:half], *material.rejected[:half]])
-        now_B = sequence_logprob(study.logprobs(rows), rows.mask_BT)
-        base_B = sequence_logprob(study.base_logprobs(rows), rows.mask_BT)
+        forks = Forks.of(
+            material.prompts[:half], first=material.chosen[:half], second=material.rejected[:half], device=study.device
+        )
+        now_B = sequence_logprob(study.logprobs(forks), forks.mask_BT)
+        base_B = sequence_logprob(study.base_logprobs(forks), forks.mask_BT)
         return dpo(
             now_B[:half], now_B[half:], chosen_reference_B=base_B[:half], rejected_reference_B=base_B[half:],
             weight_B=per_row(torch.ones(half)), beta=BETA,

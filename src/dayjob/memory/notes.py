@@ -15,11 +15,12 @@ from dataclasses import dataclass, field
 from dayjob.endings import Forbidden, NoteChange, NoteScope, NotFound, OutcomeKind
 from dayjob.journal.control import Control
 from dayjob.journal.notes import NotesReader, add_note_events, forget_notes, note_events
-from dayjob.memory.lessons import Lesson, lesson_of
+from dayjob.memory.lessons import Lesson, lesson_of, shorten
 from dayjob.memory.project import Kept, Notes, Refused, Rules, Silence, agreed_id, project
 from dayjob.memory.render import Count, Placed, entry_of, holds, pack
 from dayjob.memory.retrieve import Index
 from dayjob.memory.states import Standing, standings
+from dayjob.memory.words import topic
 from dayjob.records import Note, NoteEvent
 
 THRESHOLD = 0.22  # of `retrieve`'s score: below it a note has nothing to do with a question (table in docs/notes.md)
@@ -81,7 +82,8 @@ class NotesMemory:
         """
         with self._lock:
             shelf = self._follow(tenant, policy)
-            groups = shelf.notes.visible(question.user, question.session, version=question.version)
+            asked = topic(shorten(question.text))  # as `lesson_of` has it
+            groups = shelf.notes.visible(question.user, question.session, version=question.version, asked=asked)
             ranked = [
                 (score, -scope, kept)
                 for scope, group in enumerate(groups)
@@ -171,6 +173,13 @@ class NotesMemory:
         """Whose words each of the tenant's notes are, by its id: who is erased takes what they said along."""
         return self._as_of(tenant, policy, until).speakers()
 
+    def corrected(
+        self, tenant: str, policy: str, *, user: str | None, until: int | None = None
+    ) -> dict[str, frozenset[str]]:
+        """The answers, shortened (`lessons.shorten`), that a layer's notes correct, by their ids: a night must not take
+        one of them for right. Of notes that several agreed on they are answers to single people: never to be shown."""
+        return self._as_of(tenant, policy, until).corrected(user)
+
     def withdrawn(self, tenant: str, policy: str, *, user: str | None, version: str) -> list[str]:
         """Notes that a version learned and that it would not be taught today: deleted, taken back, shared no more.
 
@@ -190,10 +199,13 @@ class NotesMemory:
         self._tell(tenant, policy, notes, NoteChange.LEARNED, version=version, by=by)
 
     def verified(
-        self, tenant: str, policy: str, *, version: str, right: Sequence[str], wrong: Sequence[str], by: str = "night"
-    ) -> None:
-        """Record which notes a version answers rightly without, which retires them under it, and which it does not."""
+        self, tenant: str, policy: str, *, version: str, right: Sequence[str], wrong: Sequence[str],
+        recited: Sequence[str] = (), by: str = "night",
+    ) -> None:  # fmt: skip
+        """Record which notes a version answers rightly without, which retires them under it, and which it does not.
+        ``recited``: rightly in the one wording that they came up in; in others they go on being placed."""
         self._tell(tenant, policy, right, NoteChange.VERIFIED, version=version, by=by)
+        self._tell(tenant, policy, recited, NoteChange.RECITED, version=version, by=by)
         self._tell(tenant, policy, wrong, NoteChange.FAILED, version=version, by=by)
 
     def _tell(

@@ -5,7 +5,8 @@
   placed, and what it had replaced does not come back.
 - A note is for its owner alone: the person, or the session of somebody unnamed. It becomes the tenant's when an admin
   key shares it, or when ``agree`` people say the same: then what stands in it are words that each of them said.
-  Whoever changes their mind, deletes their note, opts out or is erased takes their support with them.
+  Whoever changes their mind, deletes their note, opts out or is erased takes their support with them. Where one of
+  them demonstrated it, it is a demonstration: what is right is known, and no teacher's word stands in its place.
 - For one topic the tenant has one note: a shared one before agreed ones, the last shared; of agreed ones the one that
   more say, then the later. A person's own note on a topic comes before the tenant's.
 """
@@ -18,6 +19,7 @@ from dataclasses import dataclass, field, replace
 from dayjob.endings import NoteScope, NoteState, OutcomeKind
 from dayjob.memory.lessons import Lesson, Owner
 from dayjob.memory.states import FRESH, Standing, state
+from dayjob.memory.words import same
 from dayjob.records import Note
 
 MOST_NOTES = 1_000  # of one owner; beyond it the oldest make none
@@ -35,16 +37,23 @@ class Kept:
     topic: Topic
     answer: str
     standing: Standing
+    corrected: frozenset[str] = frozenset()  # answers that it corrects, shortened: never right to its question
 
     def under(self, version: str) -> Note:
         """The note as it stands while ``version`` answers."""
         if self.note.replaced_by is not None:
             return self.note
-        return replace(self.note, state=state(self.standing, version))
+        # What holds whatever is asked is known by heart in no wording.
+        standing = self.standing if self.topic else replace(self.standing, recited=frozenset())
+        return replace(self.note, state=state(standing, version))
 
-    def placed_under(self, version: str) -> bool:
-        """Whether it belongs in the context of ``version``."""
-        return self.under(version).state is not NoteState.RETIRED
+    def placed_under(self, version: str, *, asked: Topic | None = None) -> bool:
+        """Whether it belongs in the context of ``version``, of a question with the words ``asked`` (None: its own).
+        What a version was seen to know in one wording alone is placed in every other."""
+        if self.under(version).state is not NoteState.RETIRED:
+            return True
+        recited = self.note.replaced_by is None and version not in self.standing.verified
+        return recited and asked not in (None, self.topic)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,19 +73,24 @@ class Notes:
     history: tuple[Kept, ...] = ()
     refused: tuple[Refused, ...] = ()
 
-    def visible(self, user: str | None, session: str | None, *, version: str) -> tuple[tuple[Kept, ...], ...]:
+    def visible(
+        self, user: str | None, session: str | None, *, version: str, asked: Topic | None = None
+    ) -> tuple[tuple[Kept, ...], ...]:
         """The notes that may stand in a person's context: their own, and the tenant's on other topics.
 
-        Without a ``user``, those of the ``session`` are their own.
+        Without a ``user``, those of the ``session`` are their own. ``asked``: the words of the question
+        (`words.topic`).
         """
+        placed = {kept.note.id for kept in (*self.owned(user, session), *self.tenant)
+                  if kept.placed_under(version, asked=asked)}  # fmt: skip
         mine = self.owned(user, session)
         topics = {kept.topic for kept in mine if kept.topic}
         shown = {(kept.topic, kept.answer) for kept in mine}
-        known = {(kept.topic, kept.answer) for kept in self.tenant if not kept.placed_under(version)}
+        known = {(kept.topic, kept.answer) for kept in self.tenant if kept.note.id not in placed}
         others = (kept for kept in self.tenant if kept.topic not in topics and (kept.topic, kept.answer) not in shown)
         return (
-            tuple(one for one in mine if one.placed_under(version) and (one.topic, one.answer) not in known),
-            tuple(one for one in others if one.placed_under(version)),
+            tuple(one for one in mine if one.note.id in placed and (one.topic, one.answer) not in known),
+            tuple(one for one in others if one.note.id in placed),
         )
 
     def speakers(self) -> dict[str, frozenset[str]]:
@@ -92,6 +106,11 @@ class Notes:
             kept.note.id: frozenset(who[kept.topic, kept.answer] if kept.note.user is None else (kept.note.user,))
             for kept in told
         }
+
+    def corrected(self, user: str | None) -> dict[str, frozenset[str]]:
+        """The answers that each of the tenant's notes and of a person's own corrects, by its id. Of an agreed note they
+        are what those who agree were told: to be compared with, never to be shown or taught."""
+        return {kept.note.id: kept.corrected for kept in (*self.tenant, *self.owned(user, None)) if kept.corrected}
 
     def owned(self, user: str | None, session: str | None) -> tuple[Kept, ...]:
         """The standing notes of a person, or of the session of somebody unnamed."""
@@ -176,7 +195,10 @@ def _kept(lesson: Lesson, standing: Standing, replaced_by: str | None, *, rules:
         state=NoteState.ACTIVE if replaced_by is None else NoteState.RETIRED, replaced_by=replaced_by,
         support=int(outcome.user is not None), seq=lesson.seq, at_ms=outcome.at_ms,
     )  # fmt: skip
-    return Kept(note=note, owner=lesson.owner, topic=lesson.topic, answer=lesson.answer, standing=standing)
+    said = same(lesson.answered) not in ("", lesson.answer) and lesson.topic
+    corrects = said and outcome.kind is OutcomeKind.CORRECTION
+    return Kept(note=note, owner=lesson.owner, topic=lesson.topic, answer=lesson.answer, standing=standing,
+                corrected=frozenset((lesson.answered,) if corrects else ()))  # fmt: skip
 
 
 def _by_owner(kept: Iterable[Kept]) -> tuple[dict[Owner, list[Kept]], set[str]]:
@@ -221,12 +243,14 @@ def _agreed(notes: Iterable[Kept], *, standings: Mapping[str, Standing], rules: 
         standing = standings.get(name, FRESH)
         if len(by_user) < rules.agree or standing.deleted:
             continue
-        newest = max(by_user.values(), key=lambda one: one.note.seq)
+        shown = [one for one in by_user.values() if one.note.kind is OutcomeKind.DEMONSTRATION]
+        newest = max(shown or by_user.values(), key=lambda one: one.note.seq)
         note = replace(
             newest.note, id=name, scope=NoteScope.TENANT, user=None, session=None, decision=None, answered="",
-            kind=OutcomeKind.CORRECTION, support=len(by_user),
+            support=len(by_user), seq=max(one.note.seq for one in by_user.values()),
         )  # fmt: skip
-        out.append(replace(newest, note=note, owner=None, standing=standing))
+        corrected = frozenset[str]().union(*(one.corrected for one in by_user.values()))
+        out.append(replace(newest, note=note, owner=None, standing=standing, corrected=corrected))
     return out
 
 

@@ -19,6 +19,7 @@ class Standing:
     shared: int = 0  # the number of the event that shared it; 0: it is not shared
     learned: frozenset[str] = frozenset()  # versions
     verified: frozenset[str] = frozenset()
+    recited: frozenset[str] = frozenset()  # versions that answer rightly in the one wording that it came up in
 
 
 FRESH = Standing()
@@ -37,9 +38,11 @@ def advance(standing: Standing, event: NoteEvent, *, number: int) -> Standing:
         case NoteChange.LEARNED:
             return replace(standing, learned=standing.learned | version)
         case NoteChange.VERIFIED:
-            return replace(standing, verified=standing.verified | version)
+            return replace(standing, verified=standing.verified | version, recited=standing.recited - version)
+        case NoteChange.RECITED:
+            return replace(standing, recited=standing.recited | version, verified=standing.verified - version)
         case NoteChange.FAILED:
-            return replace(standing, verified=standing.verified - version)
+            return replace(standing, verified=standing.verified - version, recited=standing.recited - version)
 
 
 def standings(
@@ -54,6 +57,6 @@ def standings(
 
 def state(standing: Standing, version: str) -> NoteState:
     """Where the note stands while ``version`` answers: retired once it was shown to answer rightly without it."""
-    if version in standing.verified:
+    if version in standing.verified | standing.recited:
         return NoteState.RETIRED
     return NoteState.CONSOLIDATED if version in standing.learned else NoteState.ACTIVE

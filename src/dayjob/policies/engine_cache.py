@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -79,6 +79,11 @@ class Slots:
         """Copy a row over another."""
         self._kv[:, :, target, :length] = self._kv[:, :, source, :length]
 
+    def wipe(self, lengths: Sequence[int]) -> None:
+        """Overwrite what is behind the first ``lengths[row]`` columns of each row, and all of the rows that follow."""
+        for row in range(self._kv.shape[2]):
+            self._kv[:, :, row, lengths[row] if row < len(lengths) else 0 :] = 0
+
     def read(self, row: int, columns: range) -> Tensor:
         """A copy of some columns of a row, (2, L, T, H, D)."""
         return self._kv[:, :, row, columns.start : columns.stop].clone()
@@ -96,7 +101,7 @@ class PromptCache:
     """Blocks of keys and values, least recently used out first. ``capacity``: bytes."""
 
     def __init__(self, *, capacity: int, token_bytes: int) -> None:
-        self._blocks: OrderedDict[bytes, Tensor] = OrderedDict()
+        self._blocks: OrderedDict[bytes, tuple[Tensor, tuple[str, ...]]] = OrderedDict()  # with its salts
         self._capacity = capacity
         self._block_bytes = BLOCK * token_bytes
         self.hit_tokens = 0  # taken over so far
@@ -115,7 +120,7 @@ class PromptCache:
         for key in keys:
             if key not in self._blocks:
                 break
-            found.append(self._blocks[key])
+            found.append(self._blocks[key][0])
         self._touch(keys[: len(found)])
         self.hit_tokens += BLOCK * len(found)
         return found
@@ -127,10 +132,15 @@ class PromptCache:
             return
         for number, key in enumerate(keys):
             if key not in self._blocks:
-                self._blocks[key] = slots.read(row, range(number * BLOCK, (number + 1) * BLOCK))
+                self._blocks[key] = slots.read(row, range(number * BLOCK, (number + 1) * BLOCK)), salt
         self._touch(keys)
         while self.size > self._capacity:
             self._blocks.popitem(last=False)
+
+    def forget(self, is_gone: Callable[[tuple[str, ...]], bool]) -> None:
+        """Put out every block whose salts are gone."""
+        for key in [key for key, (_, salt) in self._blocks.items() if is_gone(salt)]:
+            del self._blocks[key]
 
     def _touch(self, keys: Sequence[bytes]) -> None:
         # Last block first: a prefix outlives what follows it, which is of no use without it.

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dayjob.policies.adapters import Adapter
+from dayjob.policies.engine_batch import Scoring
 from dayjob.policies.engine_protocol import Chunk, Prompt, Sampling, Scored, VersionRef
 from dayjob.policies.tokens import TextStream
 
@@ -28,7 +29,7 @@ class EngineLimits:
     prompt_cache_bytes: int = 256 << 20
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(slots=True, kw_only=True, eq=False)
 class Ticket:
     """One request, and where its chunks go."""
 
@@ -37,17 +38,19 @@ class Ticket:
     sampling: Sampling
     loop: asyncio.AbstractEventLoop
     inbox: asyncio.Queue[Chunk | BaseException]
+    keeps: bool = True  # whether the prompt cache may have what is computed for it
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True, eq=False)
 class ScoreJob:
-    """Tokens to score: those of ``token_ids`` from ``start`` on."""
+    """Tokens to score: those of ``token_ids`` from ``start`` on. ``begun`` once its version was settled."""
 
     version: str
     token_ids: tuple[int, ...]
     start: int
     top: int
     result: Future[Scored]
+    begun: tuple[Adapter, Scoring] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -80,6 +80,7 @@ class RowAdapters:
         """Free the batches that a version was laid out in."""
         for key in [key for key in self._layouts if ref in key]:
             del self._layouts[key]
+        self._layout, self._others = None, {}  # of the last pass; the next one says what it uses
 
     def _hook(self, name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor | None]:
         def _add(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor | None:

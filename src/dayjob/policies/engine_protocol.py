@@ -45,10 +45,19 @@ class VersionRef:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prompt:
     """Token ids of a rendered prompt, at least one. Prefixes are shared in the prompt cache only within one ``salt``
-    (the tenant), so that nobody can learn from response times what others asked."""
+    (:func:`salt_of`), so that nobody learns what stands in another's context by guessing it."""
 
     token_ids: tuple[int, ...]
     salt: str = ""
+
+
+def salt_of(tenant: str, user: str | None) -> str:
+    """Who shares computed prefixes: a person with themselves alone, whoever is not named with the tenant's others.
+
+    >>> salt_of("office", None), salt_of("office", "ann"), salt_of("office/ann", None)
+    ('6:office', '6:office/ann', '10:office/ann')
+    """
+    return f"{len(tenant)}:{tenant}" if user is None else f"{len(tenant)}:{tenant}/{user}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,10 +154,15 @@ class Engine(Protocol):
         ...
 
     async def drop(self, version: str) -> None:
-        """Forget a version: no new request gets it, answers being written with it are finished.
+        """Forget a version: no new request gets it, answers being written with it are finished. Its weights and what
+        the prompt cache has of it leave the memory with the last of them.
 
         Raises Conflict while an alias means it.
         """
+        ...
+
+    async def forget(self, salt: str) -> None:
+        """Put out of memory what was computed for prompts of a salt; what is being written for one leaves nothing."""
         ...
 
     def versions(self) -> Mapping[str, str]:

@@ -56,9 +56,11 @@ class Shelf:
         adapter = self._held[ref.name] = reading.result()
         return adapter
 
-    def drop(self, name: str, *, in_use: Collection[str]) -> None:
-        """Put an adapter out of memory; one ``in_use`` goes when its room is needed."""
-        if name in self._held and name not in in_use:
+    def drop(self, name: str) -> None:
+        """Put an adapter out of memory, and what is being read of it."""
+        for ref in [ref for ref in self._reading if ref.name == name]:
+            del self._reading[ref]
+        if name in self._held:
             self._put_out(name)
 
     def held(self) -> tuple[str, ...]:

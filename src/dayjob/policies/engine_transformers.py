@@ -107,6 +107,10 @@ class TransformersEngine:
         """See the protocol."""
         await self._call(lambda: self.worker.drop(version))
 
+    async def forget(self, salt: str) -> None:
+        """See the protocol."""
+        await self._call(lambda: self.worker.forget(salt))
+
     def versions(self) -> Mapping[str, str]:
         """See the protocol."""
         return self.worker.registry.names()

@@ -1,9 +1,10 @@
 """The engine on a vLLM server, through its OpenAI-compatible completions.
 
-Prompts go as token ids and answers come as token ids (``return_token_ids``), so nothing is tokenised twice. A version's
-name is the model's name on the server: the operator points vLLM's file-system resolver at the folder that holds the
-versions' PEFT folders (``docs/engine.md`` has the commands), and vLLM finds an adapter there by name when it is first
-asked for, also after it was put out of memory. No path ever travels.
+Prompts go as token ids and answers come as token ids (``return_token_ids``), so nothing is tokenised twice. A version
+is loaded by ``/v1/load_lora_adapter``, which must be allowed there (``docs/engine.md`` has the command), under a name
+that is a hash of its name and digest here: nothing of a request, a tenant or a person stands in it, and other content
+never has the same. vLLM reads the folder itself, so it must see the data directory under the same path. What it put out
+of memory it reads again by itself; a server that was started anew is told again.
 
 The server must report log-probabilities of the model itself (``--logprobs-mode raw_logprobs``, its default). Those of
 the distribution drawn from are then known where the two agree (temperature 1 and top_p 1), and of greedy answers.
@@ -11,10 +12,14 @@ the distribution drawn from are then known where the two agree (temperature 1 an
 
 from __future__ import annotations
 
+import asyncio
+import hashlib
 import json
-import re
+import logging
+from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 from typing import Any, Final
 
 import httpx2
@@ -25,7 +30,7 @@ from dayjob.policies.engine_protocol import Alternatives, Chunk, InFlight, Promp
 from dayjob.policies.engine_registry import Registry
 from dayjob.records import Json
 
-_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")  # a folder's name, never a path
+log = logging.getLogger("dayjob.serve")
 _ENDINGS: Final = {"stop": Ending.STOP, "length": Ending.LENGTH, "abort": Ending.ABORTED}
 # Said outright: what is left out, vLLM takes from the model's generation_config.json.
 _PLAIN: Final = {"top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0, "presence_penalty": 0.0, "frequency_penalty": 0.0}
@@ -38,13 +43,16 @@ class VllmEngine:
     """
 
     def __init__(self, url: str, base: str, *, key: str | None = None, end_ids: Sequence[int] = ()) -> None:
-        """``url``: of the server, without ``/v1``. ``base``: the base model's name there. ``key``: its API key."""
+        """``url``: of the server, ``http(s)://HOST/v1``. ``base``: the base model's name there. ``key``: of its API."""
         self._base = base
         self._end_ids = sorted(end_ids)
         self._registry = Registry()
+        self._asked: Counter[str] = Counter()  # requests at the server, by the adapter's name there
+        self._dropped: dict[str, VersionRef] = {}  # to be unloaded there after the last of them
+        self._unloads: set[asyncio.Task[None]] = set()
         self._http = httpx2.AsyncClient(
             base_url=url,
-            headers={"Authorization": f"Bearer {key}"} if key else {},
+            headers=_headers(key),
             timeout=httpx2.Timeout(30.0, read=600.0),
             limits=httpx2.Limits(max_connections=None),
         )
@@ -61,7 +69,7 @@ class VllmEngine:
             "logprobs": sampling.top_logprobs,
             "stream": True,
         }
-        async with self._post(body) as response:
+        async with self._complete(ref, body) as response:
             async for event in _events(response):
                 for choice in event["choices"]:
                     chunk = _chunk(choice, ref.name, sampling=sampling)
@@ -75,7 +83,7 @@ class VllmEngine:
         ref = self._resolve(prompt, version)
         both = (*prompt.token_ids, *token_ids)
         body = self._body(ref, both, salt=prompt.salt) | {"max_tokens": 1, "prompt_logprobs": top_logprobs}
-        async with self._post(body) as response:
+        async with self._complete(ref, body) as response:
             choice = json.loads(await response.aread())["choices"][0]
         found = choice["prompt_logprobs"][len(prompt.token_ids) :]
         assert len(found) == len(token_ids), "one entry a token of the prompt"
@@ -87,16 +95,15 @@ class VllmEngine:
         )
 
     async def load(self, ref: VersionRef, *, now: bool = True) -> None:
-        """See the protocol. ``now`` checks the folder against its digests and has the server write a token with it."""
-        if ref.folder is not None and not (_NAME.fullmatch(ref.name) and ref.folder.name == ref.name):
-            message = f"a version that vLLM serves lies in a folder of its own name; {ref.name!r} lies in {ref.folder}"
-            raise Invalid(message, param="version")
+        """See the protocol. ``now`` checks the folder against its digests and has the server read it, and write a token
+        with it; of a version that is known the folder alone is looked at again."""
         self._registry.check(ref)
         if now:
             check_files(ref)
-            body = self._body(ref, (0,), salt="") | {"max_tokens": 1}
-            async with self._post(body) as response:
-                await response.aread()
+            if self._registry.names().get(ref.name) is None:
+                body = self._body(ref, (0,), salt="") | {"max_tokens": 1}
+                async with self._complete(ref, body) as response:
+                    await response.aread()
         self._registry.know(ref)
 
     async def swap(self, alias: str, ref: VersionRef, *, in_flight: InFlight = InFlight.FINISH) -> None:
@@ -108,8 +115,34 @@ class VllmEngine:
         self._registry.point(alias, ref)
 
     async def drop(self, version: str) -> None:
-        """See the protocol. The server puts the adapter out of memory when it needs the room."""
+        """See the protocol. The server is told to unload it, after the last answer that it writes; what its prefix
+        cache has of it nobody can ask for, and goes when the room is needed."""
+        ref = self._registry.resolve(version)
         self._registry.drop(version)
+        if ref.folder is not None:
+            self._dropped[adapter_name(ref)] = ref
+            await self._put_out(adapter_name(ref))
+
+    async def _put_out(self, adapter: str) -> None:
+        """Have the server unload a version that was dropped and writes nothing any more. One that was unloaded under an
+        answer would be read again for it, from files that may be gone."""
+        ref = self._dropped.get(adapter)
+        if ref is None or self._asked[adapter]:
+            return
+        del self._dropped[adapter]
+        if ref.name in self._registry.names():  # loaded again meanwhile
+            return
+        try:
+            async with self._post("unload_lora_adapter", {"lora_name": adapter}) as response:
+                await response.aread()
+        except NotFound:
+            pass  # it was never asked for, or the server was started anew
+        except DayjobError as error:
+            log.warning("version %s may still be in the memory of the vLLM server: %s", ref.name, error)
+
+    async def forget(self, salt: str) -> None:
+        """Nothing to do here: what the server's prefix cache has under a salt is found by nobody without it, and goes
+        when the room is needed."""
 
     def versions(self) -> Mapping[str, str]:
         """See the protocol."""
@@ -117,6 +150,7 @@ class VllmEngine:
 
     async def close(self) -> None:
         """Close the connections; the server goes on."""
+        await asyncio.gather(*self._unloads)
         await self._http.aclose()
 
     def _resolve(self, prompt: Prompt, version: str) -> VersionRef:
@@ -125,9 +159,8 @@ class VllmEngine:
         return self._registry.resolve(version)
 
     def _body(self, ref: VersionRef, token_ids: Sequence[int], *, salt: str) -> Json:
-        model = self._base if ref.folder is None else ref.name
         return {
-            "model": model,
+            "model": self._base if ref.folder is None else adapter_name(ref),
             "prompt": list(token_ids),
             "return_token_ids": True,
             "return_tokens_as_token_ids": True,
@@ -138,12 +171,51 @@ class VllmEngine:
         }
 
     @asynccontextmanager
-    async def _post(self, body: Json) -> AsyncIterator[httpx2.Response]:
+    async def _complete(self, ref: VersionRef, body: Json) -> AsyncIterator[httpx2.Response]:
+        """The response to a completion; the server is told of a version that it does not know."""
+        name = str(body["model"])
+        self._asked[name] += 1
+        try:
+            async with AsyncExitStack() as stack:
+                try:
+                    response = await stack.enter_async_context(self._post("completions", body))
+                except NotFound:
+                    if ref.folder is None:
+                        raise
+                    await self._tell(ref, ref.folder)
+                    response = await stack.enter_async_context(self._post("completions", body))
+                yield response
+        finally:
+            self._asked[name] -= 1
+            if not self._asked[name]:
+                del self._asked[name]
+            if name in self._dropped:  # on its own: whoever asked may be cancelled
+                task = asyncio.get_running_loop().create_task(self._put_out(name))
+                self._unloads.add(task)
+                task.add_done_callback(self._unloads.discard)
+
+    async def _tell(self, ref: VersionRef, folder: Path) -> None:
+        """Have the server read a version that it does not know."""
+        await asyncio.to_thread(check_files, ref)
+        told = {"lora_name": adapter_name(ref), "lora_path": str(folder.absolute())}
+        try:
+            async with self._post("load_lora_adapter", told) as response:
+                await response.aread()
+        except Invalid:  # another request told it in the meantime, or it cannot be read there
+            if told["lora_name"] not in await self._listed():
+                raise
+
+    async def _listed(self) -> set[str]:
+        """What the server has."""
+        return {str(one["id"]) for one in (await self._http.get("models")).json()["data"]}
+
+    @asynccontextmanager
+    async def _post(self, call: str, body: Json) -> AsyncIterator[httpx2.Response]:
         """The response to a request that was accepted; errors of the server as ours."""
         try:
-            async with self._http.stream("POST", "/v1/completions", json=body) as response:
+            async with self._http.stream("POST", call, json=body) as response:
                 if response.status_code != 200:
-                    raise _refusal(response.status_code, await response.aread(), str(body["model"]))
+                    raise _refusal(response.status_code, await response.aread(), call=call)
                 yield response
         except httpx2.TransportError as error:
             where = self._http.base_url
@@ -195,7 +267,35 @@ def _most(logprob: Mapping[int, float], count: int) -> Alternatives:
     return tuple(sorted(logprob.items(), key=lambda one: -one[1])[:count])
 
 
-def _refusal(status: int, data: bytes, model: str) -> DayjobError:
+def adapter_name(ref: VersionRef) -> str:
+    """What a version is called on the server."""
+    return "dayjob-" + hashlib.sha256(f"{len(ref.name)}:{ref.name}{ref.digest}".encode()).hexdigest()[:40]
+
+
+def longest_context(url: str, base: str, *, key: str | None = None) -> int | None:
+    """Tokens of prompt and answer that the server's model reads; None where it does not say.
+
+    Raises Invalid, with what to do, where the server does not answer or has no such model: for a start.
+    """
+    try:
+        response = httpx2.get(f"{url}/models", headers=_headers(key), timeout=30.0)
+        models = {str(one["id"]): one for one in response.json()["data"]} if response.status_code == 200 else None
+    except (httpx2.TransportError, ValueError, KeyError, TypeError) as error:
+        raise Invalid(f"there is no vLLM server at {url} ({error}): start it first, or correct url") from error
+    if models is None:
+        raise Invalid(f"the vLLM server at {url} refuses to list its models (HTTP {response.status_code}): see key_env")
+    if base not in models:
+        known = ", ".join(sorted(models)) or "none"
+        raise Invalid(f"the vLLM server at {url} has no model {base!r} (it has {known}): --served-model-name {base}")
+    longest = models[base].get("max_model_len")
+    return longest if isinstance(longest, int) else None
+
+
+def _headers(key: str | None) -> dict[str, str]:
+    return {"Authorization": f"Bearer {key}"} if key else {}
+
+
+def _refusal(status: int, data: bytes, *, call: str) -> DayjobError:
     try:
         parsed: Any = json.loads(data)
         message = str(parsed["error"]["message"])
@@ -203,8 +303,8 @@ def _refusal(status: int, data: bytes, model: str) -> DayjobError:
         message = f"HTTP {status}"
     if status == 404:
         return NotFound(
-            f"the vLLM server has no model {model!r} ({message}): point VLLM_LORA_RESOLVER_CACHE_DIR at the folder "
-            "that holds the versions, and see that each adapter_config.json names the base model as the server does"
+            f"the vLLM server has nothing for {call} ({message}): start it with --enable-lora and with "
+            "VLLM_ALLOW_RUNTIME_LORA_UPDATING=1, and let it see the data directory under the same path"
         )
     if status in (400, 413, 422):
         return Invalid(f"the vLLM server refuses this request: {message}")

@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from dayjob.endings import Damaged, DayjobError, Ending, Invalid
+from dayjob.endings import Damaged, DayjobError, Ending, Invalid, NotFound
 from dayjob.policies.adapters import Adapter, read_adapter
 from dayjob.policies.engine_batch import Batch, Row
 from dayjob.policies.engine_cache import PromptCache
@@ -63,6 +63,7 @@ class Worker:
         self._running: list[Running] = []
         self._scores: deque[ScoreJob] = deque()
         self._loads: list[LoadJob] = []
+        self._dropped: set[str] = set()  # versions that nobody may ask for, with answers being written by them
         self._outbox: defaultdict[asyncio.AbstractEventLoop, list[tuple[Ticket, Chunk | BaseException]]]
         self._outbox = defaultdict(list)
         self._open = True
@@ -119,11 +120,35 @@ class Worker:
             for running in self._running:
                 if running.ticket.version == alias and running.adapter.ref != adapter.ref:
                     running.adapter, running.computed = adapter, 0
+        self._put_out()
 
     def drop(self, name: str) -> None:
-        """Forget a version."""
+        """Forget a version: out of memory now, or with the end of the last answer that it writes."""
+        for load in [load for load in self._loads if load.ref.name == name]:
+            self._loads.remove(load)
+            load.result.set_exception(NotFound(f"version {name} was dropped while it was read"))
+            self.shelf.drop(name)
         self.registry.drop(name)
-        self.shelf.drop(name, in_use=self._in_use())
+        self._dropped.add(name)
+        self._put_out()
+
+    def forget(self, salt: str) -> None:
+        """Put what was computed for prompts of a salt out of memory."""
+        for ticket in [*self._waiting, *(running.ticket for running in self._running)]:
+            if ticket.prompt.salt == salt:
+                ticket.keeps = False
+        self.cache.forget(lambda salts: salts[2] == salt)
+        self._batch.slots.wipe([running.computed for running in self._running])
+
+    def _put_out(self) -> None:
+        """Versions that were dropped and write nothing any more."""
+        over = self._dropped - self._in_use()
+        self._dropped -= over
+        gone = over - self.registry.names().keys()  # else it was loaded again
+        for name in gone:
+            self.shelf.drop(name)
+        if gone:
+            self.cache.forget(lambda salts: salts[0] in gone)
 
     # The thread.
 
@@ -138,6 +163,7 @@ class Worker:
                 for running in self._running:
                     self._tell(running.ticket, error)
                 self._running.clear()
+                self._put_out()
             self._deliver()
 
     def _take_commands(self, *, wait: bool) -> None:
@@ -221,7 +247,7 @@ class Worker:
         for row, computed in zip(rows, batch, strict=True):
             one = self._running[row]
             one.computed += len(computed.token_ids)
-            if one.written == 0 and one.missing == 0:
+            if one.written == 0 and one.missing == 0 and one.ticket.keeps:
                 self.cache.keep(one.ids, self._batch.slots, row=row, salt=one.salt())
         ready = [place for place, row in enumerate(rows) if self._running[row].missing == 0]
         if not ready:
@@ -286,31 +312,45 @@ class Worker:
         """Take rows out of the batch; the last ones move into their places."""
         for row in sorted(rows, reverse=True):
             one = self._running[row]
-            self.cache.keep(one.ids[: one.computed], self._batch.slots, row=row, salt=one.salt())
+            if one.ticket.keeps:
+                self.cache.keep(one.ids[: one.computed], self._batch.slots, row=row, salt=one.salt())
             last = self._running[-1]
             if last is not one:
                 self._batch.slots.move(len(self._running) - 1, row, length=last.computed)
                 self._running[row] = last
             self._running.pop()
+            if not one.ticket.keeps:
+                self._batch.slots.wipe([running.computed for running in self._running])
+        self._put_out()
 
     def _score_one(self) -> bool:
+        """Compute a share of what is to be scored, so that it delays the others' next token no more than a prompt."""
         if not self._scores:
             return False
         job = self._scores[0]
         try:
-            adapter = self.shelf.take(self.registry.resolve(job.version), in_use=self._in_use())
-            if adapter is None:
-                return False
-            logprobs, top = self._batch.score(job.token_ids, job.start, adapter=adapter, top=job.top)
+            if job.begun is None:
+                adapter = self.shelf.take(self.registry.resolve(job.version), in_use=self._in_use())
+                if adapter is None:
+                    return False
+                job.begun = adapter, self._batch.begin_score(job.token_ids, job.start, top=job.top)
+            adapter, scoring = job.begun
+            if not self._batch.go_on(scoring, adapter=adapter, part=self._limits.prompt_share):
+                return True
         except Exception as error:  # what fails here is this job's alone
             job.result.set_exception(error)
         else:
-            job.result.set_result(Scored(model_logprobs=logprobs, top_logprobs=top, version=adapter.ref.name))
+            found = Scored(
+                model_logprobs=tuple(scoring.logprobs), top_logprobs=tuple(scoring.tops), version=adapter.ref.name
+            )
+            job.result.set_result(found)
         self._scores.popleft()
+        self._put_out()
         return True
 
     def _in_use(self) -> set[str]:
-        return {running.adapter.ref.name for running in self._running}
+        scored = {job.begun[0].ref.name for job in self._scores if job.begun is not None}
+        return scored | {running.adapter.ref.name for running in self._running}
 
     def _tell(self, ticket: Ticket, item: Chunk | BaseException) -> None:
         self._outbox[ticket.loop].append((ticket, item))

@@ -6,6 +6,8 @@ comes from the model's own folder, with its chat template, without remote code.
 
 from __future__ import annotations
 
+import inspect
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,28 +19,40 @@ from dayjob.endings import Invalid
 from dayjob.records import Json
 
 UNFINISHED = "�"  # what a decoder shows for bytes that are no character, or not yet
+THINKING = "enable_thinking"  # what templates of Qwen3's kind ask: whether an answer begins with thoughts
 _MAX_HELD = 64  # tokens that may wait for the rest of a character before they are shown as they are
 
 
 class Tokens:
     """A tokenizer with what an engine needs of it. Immutable; safe to share between threads."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, *, end_ids: Sequence[int] = ()) -> None:
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        end_ids: Sequence[int] = (),
+        template: Mapping[str, Any] | None = None,
+    ) -> None:
         """``end_ids``: further tokens that end an answer, beside the tokenizer's own end-of-sequence token.
 
-        ``control``: the texts of the control tokens, which no message may hold.
+        ``template``: what the chat template is told beside the messages; of ``enable_thinking`` it is told False unless
+        this says otherwise. As attribute: all that it is told. ``control``: the texts of the control tokens, which no
+        message may hold.
+
+        Raises Invalid for something that the template does not speak of: it would change nothing.
         """
         own = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
         self.end_ids = frozenset((*own, *end_ids))
         self._tokenizer = tokenizer
         added = {str(one) for one in tokenizer.added_tokens_decoder.values() if one.special}
         self.control = tuple(sorted(added | set(tokenizer.all_special_tokens)))
+        self.template: Mapping[str, Any] = _arguments(tokenizer, template or {})
 
     @staticmethod
-    def open(folder: Path) -> Tokens:
+    def open(folder: Path, *, template: Mapping[str, Any] | None = None) -> Tokens:
         """The tokenizer of a model's folder, with the end tokens its ``generation_config.json`` names.
 
-        Raises Invalid when the folder has none.
+        Raises Invalid when the folder has none, or its chat template does not speak of what it is to be told.
         """
         from transformers import GenerationConfig
 
@@ -50,7 +64,7 @@ class Tokens:
         ends: Any = []
         if (folder / "generation_config.json").exists():
             ends = GenerationConfig.from_pretrained(folder, local_files_only=True).eos_token_id
-        return Tokens(tokenizer, end_ids=[ends] if isinstance(ends, int) else ends or [])
+        return Tokens(tokenizer, end_ids=[ends] if isinstance(ends, int) else ends or [], template=template)
 
     def render(self, messages: Sequence[Json], *, tools: Sequence[Json] | None = None) -> tuple[int, ...]:
         """The prompt of a conversation, up to where the assistant speaks.
@@ -67,8 +81,9 @@ class Tokens:
             raise Invalid("this model has no chat template: serve one that was made to converse", param="model")
         try:
             ids = self._tokenizer.apply_chat_template(
-                list(messages), tools=tools or None, add_generation_prompt=True, tokenize=True, return_dict=False
-            )
+                list(messages), tools=tools or None, add_generation_prompt=True, tokenize=True, return_dict=False,
+                **self.template,
+            )  # fmt: skip
         except Exception as error:  # whatever a template, which is a program of the model's maker, may raise
             raise Invalid(f"the model's chat template refuses these messages: {error}", param="messages") from error
         return tuple(ids)
@@ -81,6 +96,17 @@ class Tokens:
         """The text of tokens, control tokens left out."""
         text = self._tokenizer.decode(list(token_ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)
         return str(text)
+
+
+def _arguments(tokenizer: PreTrainedTokenizerBase, given: Mapping[str, Any]) -> dict[str, Any]:
+    """What the chat template is told, in the order of its names."""
+    text = str(tokenizer.chat_template or "")
+    ours = {"messages", *inspect.signature(tokenizer.apply_chat_template).parameters}
+    for name in given:
+        if name in ours or not re.search(rf"\b{re.escape(name)}\b", text):
+            raise Invalid(f"template: the model's chat template is told no {name!r}: leave it out", param="base")
+    default = {THINKING: False} if re.search(rf"\b{THINKING}\b", text) else {}
+    return dict(sorted((default | dict(given)).items()))
 
 
 class TextStream:

@@ -169,11 +169,13 @@ class GateReport(Answered):
 
 
 class Report(Answered):
-    """The answer to ``GET /v1/policies/{name}/report``. ``gaming``: reward against truth; ``exposure``: how first
-    places are shared among items; ``made``: when the judge wrote it, null before it looked."""
+    """The answer to ``GET /v1/policies/{name}/report``. ``people``: how many of them look at the items; ``gaming``:
+    reward against truth; ``exposure``: how first places are shared among items; ``made``: when the judge wrote it, null
+    before it looked."""
 
     feedback: FeedbackReport
     bias: Json
+    people: Json
     ceiling: Json
     learning: Json
     gaming: Json

@@ -20,7 +20,7 @@ from starlette.responses import Response
 from dayjob.endings import Conflict, Ending, Erased, Forbidden, Invalid, Role
 from dayjob.journal.layers import address_of
 from dayjob.memory.render import with_notes
-from dayjob.policies.engine_protocol import Prompt, Sampling
+from dayjob.policies.engine_protocol import Prompt, Sampling, salt_of
 from dayjob.records import Decision, Generation, Json
 from dayjob.serve.adapters import asked_user
 from dayjob.serve.auth import speaks_for
@@ -186,7 +186,7 @@ async def _begin(call: Call, asked: Asked) -> Writing:
         generation=generation,
     )  # fmt: skip
     drafts = [Draft(seed=seed_of_choice(seed, index)) for index in range(count)]
-    prompt = Prompt(token_ids=ids, salt=call.tenant)
+    prompt = Prompt(token_ids=ids, salt=salt_of(call.tenant, asked.user))
     return Writing(blank=blank, voice=voice, prompt=prompt, sampling=sampling, drafts=drafts)
 
 

@@ -14,7 +14,7 @@ from dayjob.endings import Conflict, Damaged, Forbidden, Invalid, NotFound
 from dayjob.journal.layers import address_of
 from dayjob.journal.plain import iso
 from dayjob.journal.readers import NEWEST, Place, Reader
-from dayjob.policies.engine_protocol import Prompt
+from dayjob.policies.engine_protocol import Prompt, salt_of
 from dayjob.records import Decision, Json, Stored, StoredOutcome
 from dayjob.serve.adapters import asked_limit, asked_user, language_only
 from dayjob.serve.auth import Scope, require_for_others
@@ -168,7 +168,7 @@ async def compare(call: Call) -> Response:
     async def score(prompt: Sequence[int]) -> Sequence[float]:
         if not told:
             return ()
-        asked = Prompt(token_ids=tuple(prompt), salt=call.tenant)
+        asked = Prompt(token_ids=tuple(prompt), salt=salt_of(call.tenant, decision.user))
         found = await voice.base.engine.score(asked, voice.engine_name, token_ids=told)
         return found.model_logprobs
 

@@ -8,12 +8,13 @@ from typing import Any
 import orjson
 from starlette.responses import Response
 
-from dayjob.endings import DayjobError, Forbidden, Invalid, Receipt
+from dayjob.endings import DayjobError, Forbidden, Receipt
 from dayjob.journal.writes import append_outcome
 from dayjob.records import Json, Outcome, Written
 from dayjob.serve.auth import Principal, Unauthenticated, check_token
 from dayjob.serve.call import NOBODY, Call, answer, failure
 from dayjob.serve.decide import new_id
+from dayjob.serve.fields import Unfit
 from dayjob.serve.wire import FeedbackItem, Relevance, parse_feedback
 
 CODES = {
@@ -53,15 +54,16 @@ async def feedback(call: Call) -> Response:
     return response
 
 
-async def _one_or_fault(call: Call, item: FeedbackItem | Invalid) -> Json:
+async def _one_or_fault(call: Call, item: FeedbackItem | Unfit) -> Json:
     try:
-        if isinstance(item, Invalid):
-            raise item
+        if isinstance(item, Unfit):
+            raise item.fault
         return await _one(call, item)
     except DayjobError as error:
         response = failure(error)
         detail = orjson.loads(bytes(response.body))["error"]
-        return {"id": None, "receipt": None, "status": response.status_code, "error": detail}
+        sent = None if item.id is None else str(item.id)  # one that we would have made was never told
+        return {"id": sent, "receipt": None, "status": response.status_code, "error": detail}
 
 
 async def _one(call: Call, item: FeedbackItem) -> Json:

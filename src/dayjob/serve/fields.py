@@ -4,13 +4,17 @@ Vectors arrive as JSON numbers or as base64 of little-endian float32; both are c
 the handler's to check. Every ValueError here becomes the message of a 422, so it names the remedy.
 """
 
+from dataclasses import dataclass
 from typing import Annotated, Any, Final
+from uuid import UUID
 
 import numpy as np
 import numpy.typing as npt
 import orjson
 from pydantic import AfterValidator, Field, GetCoreSchemaHandler, JsonValue
 from pydantic_core import CoreSchema, core_schema
+
+from dayjob.endings import Invalid
 
 Vector = npt.NDArray[np.float32]
 
@@ -55,6 +59,22 @@ def _from_bytes(raw: bytes) -> Vector:
     if len(raw) % 4:
         raise ValueError(f"{len(raw)} bytes are no whole number of float32; {B64_REMEDY}")
     return _sound(np.frombuffer(raw, dtype="<f4").astype(np.float32, copy=False))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unfit:
+    """A part of a request that does not fit, among others that do: why, and the id that it was sent with, if any."""
+
+    id: UUID | None
+    fault: Invalid
+
+    @classmethod
+    def of(cls, sent: object, fault: Invalid) -> "Unfit":
+        """``sent`` is JSON of any kind."""
+        try:
+            return cls(id=UUID(sent["id"] if isinstance(sent, dict) else None), fault=fault)
+        except (KeyError, TypeError, ValueError, AttributeError):
+            return cls(id=None, fault=fault)
 
 
 class _Numbers:

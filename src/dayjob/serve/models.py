@@ -15,7 +15,7 @@ from typing import Protocol
 from dayjob.endings import Damaged, DayjobError, NotFound, Overloaded, Role
 from dayjob.journal.layers import address_of, is_personal, policy_of
 from dayjob.journal.steering import check_may_serve
-from dayjob.policies.engine_protocol import Engine, VersionRef
+from dayjob.policies.engine_protocol import Engine, VersionRef, salt_of
 from dayjob.records import Json, Version
 from dayjob.serve.coin import Coin, Toss
 from dayjob.serve.live import LOOK_AGAIN_S, Hub, Spoken
@@ -255,15 +255,15 @@ class Voices:
             ref = VersionRef(name=name, digest=version.digest)
         else:
             ref = self.find_adapter(version.tenant, version.policy, version.name, version.digest)
+        if is_personal(version.policy):  # before it is read: whoever is erased meanwhile is forgotten all the same
+            self.own[version.tenant, version.policy, version.name] = base.engine, ref.name
         # A person's adapter may have been put out of memory for others' and damaged on disk since: looked at each time.
         if ref.name not in base.engine.versions() or is_personal(version.policy):
             await base.engine.load(ref)
-        if is_personal(version.policy):
-            self.own[version.tenant, version.policy, version.name] = base.engine, ref.name
         return ref.name
 
-    async def forget(self, tenant: str, gone: Iterable[tuple[str, str]]) -> None:
-        """Put versions of people, as (address, name), out of memory that are no more."""
+    async def forget(self, tenant: str, user: str, gone: Iterable[tuple[str, str]]) -> None:
+        """Put out of memory what was computed for a person, and their versions, as (address, name)."""
         for address, name in gone:
             key = (tenant, address, name)
             self.failed_s.pop(key, None)
@@ -272,6 +272,8 @@ class Voices:
             if engine is not None:
                 with suppress(NotFound):
                     await engine.drop(engine_name)
+        for base in self.bases.values():
+            await base.engine.forget(salt_of(tenant, user))
 
     def _failed(self, key: tuple[str, str, str], error: DayjobError) -> None:
         name = "/".join(key)

@@ -1,7 +1,7 @@
 """GET, PATCH and DELETE of /v1/notes, and the notes in the context of a chat.
 
 A note that one person taught is reached by keys that may speak for that person; the tenant's are seen by every key of
-the tenant, and changed by an admin key alone.
+the tenant, and changed by an admin key alone; whose words it holds may delete it all the same.
 """
 
 import asyncio

@@ -2,8 +2,8 @@
 
 Every word stands in a template, once: the browser fetches its page again every two seconds and exchanges only what
 changed. Plots are drawn from the JSON of the wire contract, and each has its numbers in words beside it. What is absent
-is said to be absent. ``replay.json`` beside the scripts is written by ``dayjob lab geospot`` (see `Replay`). The pages
-of language policies are in `pages_language`.
+is said to be absent. ``replay.json`` beside the scripts is written by ``dayjob lab geospot --part replay`` (see
+`Replay`). The pages of language policies are in `pages_language`.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ from urllib.parse import parse_qs
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from starlette.responses import RedirectResponse, Response
 
-from dayjob.endings import Forbidden, Invalid, NotFound, PolicyKind
+from dayjob.endings import FeedbackState, Forbidden, Invalid, NotFound, PolicyKind
 from dayjob.records import Json
 from dayjob.serve.auth import Principal, find_key, login_cookie, logout_cookie
 from dayjob.serve.call import Call, HeaderMap, answer
@@ -31,21 +31,30 @@ REPLAY = HERE / "static" / "replay.json"
 LOGIN_S = 12 * 3600
 OWN_PATH = re.compile(r"(/[A-Za-z0-9._-]+)*")  # where a login may lead: a path of ours, never another host
 
+STILL_NATS = 0.01  # the KL that the published policy stayed under
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 
 class Replay(BaseModel):
-    """``static/replay.json``: the published failure, replayed. Lists are as long as ``steps`` and in its order.
+    """``static/replay.json``: the published failure, replayed. Lists are as long as ``steps`` and in its order, but
+    for ``rollbacks``.
 
     ``steps``: interactions so far, growing. ``reward``: mean reward per interaction since the step before. ``kl``: KL
     of the learner to its Polyak average, nats. ``km_served``: mean error of the first place of what this learner would
-    serve, km; ``km_baseline``: of GeoCLIP's own order on the same photos. ``position_share``: share of clicks at each
-    position, from the first. ``alarm_at``: interactions after which the state of the feedback was first
-    ``uninformative``, null if it never was; ``alarm_reason``: what was said then. ``command``: what wrote this file.
+    serve, km, on photos that nobody played with; ``km_baseline``: of GeoCLIP's own order on them. ``position_share``:
+    share of clicks at each position, from the first.
 
-    >>> Replay(steps=[100, 200], reward=[.7, .8], kl=[.001, .002], km_served=[2464, 2600], km_baseline=2464,
-    ...        position_share=[[.8, .2], [.9, .1]], alarm_at=200, alarm_reason="...", seed=0, command="...").alarm_at
-    200
+    What the report says of the newest decisions: ``state`` of the feedback, ``moved``: KL of the first place to the
+    caller's order, nats, ``alarm`` of not learning, and ``said``, its reason. ``rollbacks``: of each draw of the
+    coin-flip pairs, interactions until the watch had proven the learner worse than the order it replaced, null where it
+    had not; ``rollback_at``, ``rollback_reason``: of the middle one. ``command``: what wrote this file.
+
+    >>> one = Replay(steps=[100, 200], reward=[.7, .8], kl=[.001, .02], km_served=[2464, 2600], km_baseline=2464,
+    ...              position_share=[[.8, .2], [.9, .1]], state=["too_few", "informative"], moved=[4.5, 4.4],
+    ...              alarm=[False, False], said=["...", "..."], rollbacks=[150, 180, None], rollback_at=180,
+    ...              rollback_reason="...", seed=0, command="...")
+    >>> one.alarm_at, one.still
+    (None, 1)
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -56,14 +65,29 @@ class Replay(BaseModel):
     km_served: list[Finite]
     km_baseline: Finite
     position_share: list[list[Finite]]
-    alarm_at: int | None = None
-    alarm_reason: str = ""
+    state: list[FeedbackState]
+    moved: list[Finite]
+    alarm: list[bool]
+    said: list[str]
+    rollbacks: list[int | None] = Field(min_length=1)
+    rollback_at: int | None
+    rollback_reason: str
     seed: int
     command: str
 
+    @property
+    def alarm_at(self) -> int | None:
+        """Which step's report first had the alarm, None where none had."""
+        return self.alarm.index(True) if any(self.alarm) else None
+
+    @property
+    def still(self) -> int:
+        """How many steps went by before the KL first reached `STILL_NATS`: what its author would have called calm."""
+        return next((at for at, kl in enumerate(self.kl) if kl >= STILL_NATS), len(self.kl))
+
     @model_validator(mode="after")
     def _lengths(self) -> Self:
-        for name in ("reward", "kl", "km_served", "position_share"):
+        for name in ("reward", "kl", "km_served", "position_share", "state", "moved", "alarm", "said"):
             if len(getattr(self, name)) != len(self.steps):
                 raise ValueError(f"{name} has {len(getattr(self, name))} entries and steps {len(self.steps)}")
         if any(later <= earlier for earlier, later in zip(self.steps, self.steps[1:], strict=False)):

@@ -88,7 +88,7 @@ async def delete_user(call: Call) -> Response:
     gone += await asyncio.to_thread(withdraw, hub.control, hub.root, call.tenant, user)
     late = sorted({*await asyncio.to_thread(_taught, call, user)} - {*taught})
     await asyncio.to_thread(taint, hub.control, call.tenant, late)
-    await call.service.voices.forget(call.tenant, gone)
+    await call.service.voices.forget(call.tenant, user, gone)
     others = {*taught, *late} - {*gone}
     await asyncio.wrap_future(hub.store.scrub())
     await asyncio.to_thread(drop_tainted, hub.control)

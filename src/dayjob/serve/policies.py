@@ -284,6 +284,7 @@ async def report(call: Call) -> Response:
 EMPTY_REPORT: Json = {
     "feedback": {"state": "too_few", "reason": "the judge has not looked yet", "share_at": [], "needed": None},
     "bias": {},
+    "people": {},
     "ceiling": {},
     "learning": {},
     "gaming": {},

@@ -36,6 +36,7 @@ from dayjob.serve.fields import (
     Score,
     Share,
     Text,
+    Unfit,
     Vector,
 )
 
@@ -320,7 +321,7 @@ def parse_policy_spec(body: bytes) -> RankerSpec | LanguageSpec:
         raise _refusal(error, ()) from None
 
 
-def parse_feedback(body: bytes) -> FeedbackItem | list[FeedbackItem | Invalid]:
+def parse_feedback(body: bytes) -> FeedbackItem | list[FeedbackItem | Unfit]:
     """One outcome, or for ``{"items": [..]}`` a list in which each stands for itself: an item or what is wrong with it.
 
     Raises:
@@ -340,11 +341,11 @@ def parse_feedback(body: bytes) -> FeedbackItem | list[FeedbackItem | Invalid]:
     return [_parse_item(item) for item in items]
 
 
-def _parse_item(item: object) -> FeedbackItem | Invalid:
+def _parse_item(item: object) -> FeedbackItem | Unfit:
     try:
         return parse(FeedbackItem, orjson.dumps(item))
     except Invalid as refusal:
-        return refusal
+        return Unfit.of(item, refusal)
 
 
 def parse_catalog(body: bytes) -> list[CatalogItem]:

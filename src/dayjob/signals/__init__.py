@@ -6,6 +6,7 @@
     intervene    what randomised positions prove: AllPairs, the uniform draw at position 1, intervals
     orders       the same mixture told apart by lists that chance moved, pooled over the orders that served
     bias         the pull of each position with intervals, or why it is unidentifiable
+    predicted    clicks by position as the fitted model foretells them, beside what came
     features     what is known of a candidate before the click: crowding, small models learned on the past
     dependence   permutation tests: do clicks, or rewards, depend on the items, given the position?
     detector     can these clicks, or rewards, teach anything beyond position?

@@ -50,6 +50,7 @@ class Bias:
     beta_K: F64
     beta_low_K: F64
     beta_high_K: F64
+    pooled: Pooled | None = None  # by CHOICE: what was fitted
 
     @property
     def identifiable(self) -> bool:
@@ -171,6 +172,7 @@ def _by_choice(pooled: Pooled, log: ClickLog) -> Bias:
         beta_K=pooled.pull_K,
         beta_low_K=low_K,
         beta_high_K=high_K,
+        pooled=pooled,
     )
 
 

@@ -1,8 +1,8 @@
 """Who looks? Each user's share of decisions made by looking, by empirical Bayes, and how much each may weigh.
 
-A decision with click c has likelihood  phi_u rho_c + (1 - phi_u) pi_c  (choice.ChoiceModel; pi the pull's
-distribution over positions), phi_u the user's share. The distribution of phi over users is learned on a grid (Kiefer
-and Wolfowitz, 1956; Laird, 1978), so users seen once borrow from all others and users seen often speak for themselves.
+A decision with click c has likelihood  phi_u rho_c + (1 - phi_u) pi_c  (orders.Pooled; pi the pull's distribution over
+positions), phi_u the user's share. The distribution of phi over users is learned on a grid (Kiefer and Wolfowitz, 1956;
+Laird, 1978): each user is one draw from it, however many decisions they made.
 
 Nobody may weigh more than max(20 decisions, 1 % of the log): heavy accounts and puppets teach no more than that each.
 """
@@ -11,10 +11,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dayjob.signals.choice import TINY, ChoiceModel
+from dayjob.signals.bias import Bias
+from dayjob.signals.choice import TINY
 from dayjob.signals.clicklog import F64, I64, ClickLog
+from dayjob.signals.orders import Pooled, chosen
 
 SHARES: F64 = np.linspace(0.0, 1.0, 21)
+HALF = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,86 +29,90 @@ class InformantConfig:
     iterations: int = 200
     tolerance: float = 1e-7
     uniform: float = 1.0  # users' worth of a flat prior mixed in, so that no share is ruled out
+    least_decisions: int = 10  # of a user, to be counted: fewer tell the mean of all users' shares, and no more
+    least_users: int = 20  # so often seen, without whom nothing is said
+    draws: int = 30  # of users, for the interval
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Informants:
-    """Users and what is believed of them.
+class Lookers:
+    """How many people look, of those seen often enough. No number or name of anybody.
 
-    ``user_U`` ids ascending; ``share_U`` posterior mean of phi_u; ``low_U`` its 5 % quantile; ``decisions_U`` counts;
-    ``prior_M`` the learned distribution over ``SHARES``; ``looked_B`` probability that each decision was made by
-    looking;
-    ``weight_B`` = looked times the cap, the weight a learner may give it.
+    ``share`` (low, point, high) at 95 %: of the ``counted`` users, those who look in at least half of their decisions;
+    ``most`` and ``least``: (share of decisions made by looking, decisions) of the most and the least informative of
+    them. ``capped`` users, of all, whose decisions weigh less than one each (``caps``).
     """
 
-    user_U: I64
-    share_U: F64
-    low_U: F64
-    decisions_U: I64
-    prior_M: F64
-    looked_B: F64
-    weight_B: F64
+    users: int
+    counted: int
+    capped: int
+    share: tuple[float, float, float]
+    most: tuple[float, int]
+    least: tuple[float, int]
+    reason: str
 
 
-def informants(
-    log: ClickLog, model: ChoiceModel, *, columns_BKF: F64, config: InformantConfig | None = None
-) -> Informants:
-    """Every user's share from the whole log. Anonymous decisions (-1) take the mean of the prior and no user's cap."""
+def lookers(log: ClickLog, bias: Bias, *, seed: int = 0, config: InformantConfig | None = None) -> Lookers:
+    """Who is informative, in counts, by the fit that ``bias`` has of this very log (only by CHOICE there is one).
+
+    Each user is one draw from the prior, however many decisions they made. The interval is by drawing users again, and
+    takes the pull and the choice as known.
+    """
     config = config or InformantConfig()
-    look_B, pull_B = decision_likelihoods(log, model, columns_BKF=columns_BKF)
-    log_BM = np.log(np.maximum(np.outer(look_B, SHARES) + np.outer(pull_B, 1 - SHARES), TINY))
-    known = log.user_B >= 0
-    user_U, row = np.unique(log.user_B[known], return_inverse=True)
-    log_UM = np.zeros((len(user_U), len(SHARES)))
-    np.add.at(log_UM, row, log_BM[known])
-    prior_M = fit_prior(log_UM if len(user_U) else log_BM, config)
-    post_UM = posterior(log_UM, prior_M)
-    decisions_U = np.bincount(row, minlength=len(user_U))
-    share_U = post_UM @ SHARES
-    phi_B = np.full(len(log), float(prior_M @ SHARES))
-    phi_B[known] = share_U[row]
-    looked_B = phi_B * look_B / np.maximum(phi_B * look_B + (1 - phi_B) * pull_B, TINY)
-    return Informants(
-        user_U=user_U,
-        share_U=share_U,
-        low_U=SHARES[np.argmax(np.cumsum(post_UM, axis=1) >= 0.05, axis=1)] if len(user_U) else np.zeros(0),
-        decisions_U=decisions_U,
-        prior_M=prior_M,
-        looked_B=looked_B,
-        weight_B=looked_B * caps(log.user_B, config),
+    known_U, row, count_U = np.unique(log.user_B[log.user_B >= 0], return_inverse=True, return_counts=True)
+    often_U = count_U >= config.least_decisions
+    facts = {
+        "users": len(known_U), "counted": int(often_U.sum()),
+        "capped": int((count_U > max(config.cap_decisions, config.cap_share * len(log))).sum()),
+    }  # fmt: skip
+    if often_U.sum() < config.least_users:
+        return _untold(
+            facts,
+            f"{often_U.sum()} people were seen {config.least_decisions} times or more; {config.least_users} are needed",
+        )
+    if bias.pooled is None:
+        return _untold(facts, "nothing tells the pull of a place from a choice by looking (see the bias)")
+    look_B, pull_B = _fitted(log, bias.pooled)
+    use_B = np.isfinite(look_B) & (log.user_B >= 0)
+    log_UM = np.zeros((len(known_U), len(SHARES)))
+    like_BM = np.log(np.maximum(np.outer(look_B, SHARES) + np.outer(pull_B, 1 - SHARES), TINY))
+    np.add.at(log_UM, row[use_B[log.user_B >= 0]], like_BM[use_B])
+    log_UM = log_UM[often_U]
+    rng = np.random.default_rng(seed)
+    again = [_looking(log_UM[rng.integers(len(log_UM), size=len(log_UM))], config) for _ in range(config.draws)]
+    low, high = np.quantile(again, (0.025, 0.975))
+    share_U = posterior(log_UM, fit_prior(log_UM, config)) @ SHARES
+    best, worst = int(share_U.argmax()), int(share_U.argmin())
+    middle = _looking(log_UM, config)
+    return Lookers(
+        **facts,
+        share=(min(float(low), middle), middle, max(float(high), middle)),
+        most=(float(share_U[best]), int(count_U[often_U][best])),
+        least=(float(share_U[worst]), int(count_U[often_U][worst])),
+        reason=f"Of {facts['counted']} people seen {config.least_decisions} times or more, {middle:.0%} ({low:.0%} to "
+        f"{high:.0%}) look at the items in at least half of their decisions.",
     )
 
 
-def past_shares(
-    log: ClickLog, model: ChoiceModel, *, columns_BKF: F64, prior_M: F64, before_UM: F64 | None = None
-) -> F64:
-    """(B,) posterior mean of phi_u from the user's *earlier* decisions in this log alone: fit to be a predictable
-    weight.
-
-    ``model`` and ``prior_M`` must come from decisions before this log. ``before_UM`` adds, for user id u, the log
-    likelihoods of decisions before it. Anonymous decisions get the prior's mean.
-    """
-    look_B, pull_B = decision_likelihoods(log, model, columns_BKF=columns_BKF)
-    log_BM = np.log(np.maximum(np.outer(look_B, SHARES) + np.outer(pull_B, 1 - SHARES), TINY))
-    order = np.argsort(log.user_B, kind="stable")
-    sorted_user = log.user_B[order]
-    running_BM = np.cumsum(log_BM[order], axis=0) - log_BM[order]
-    starts = np.flatnonzero(np.r_[True, sorted_user[1:] != sorted_user[:-1]]) if len(order) else np.zeros(0, np.int64)
-    sizes = np.diff(np.r_[starts, len(order)])
-    past_BM = running_BM - np.repeat(running_BM[starts], sizes, axis=0)
-    if before_UM is not None:
-        past_BM = past_BM + np.where(sorted_user[:, None] >= 0, before_UM[np.maximum(sorted_user, 0)], 0.0)
-    past_BM[sorted_user < 0] = 0.0
-    out_B = np.empty(len(log))
-    out_B[order] = posterior(past_BM, prior_M) @ SHARES
-    return out_B
+def _looking(log_UM: F64, config: InformantConfig) -> float:
+    """The share of these users who look in at least half of their decisions; of those at just half, half."""
+    mass_M = posterior(log_UM, fit_prior(log_UM, config)).mean(axis=0)
+    return float(mass_M[SHARES > HALF].sum() + mass_M[np.isclose(SHARES, HALF)].sum() / 2)
 
 
-def decision_likelihoods(log: ClickLog, model: ChoiceModel, *, columns_BKF: F64) -> tuple[F64, F64]:
-    """(rho_c, pi_c) of each decision: probability of what was clicked by looking, and by the position alone."""
+def _untold(facts: dict[str, int], why: str) -> Lookers:
+    unknown = (float("nan"), float("nan"), float("nan"))
+    return Lookers(
+        **facts, share=unknown, most=(float("nan"), 0), least=(float("nan"), 0), reason=f"Cannot tell: {why}."
+    )
+
+
+def _fitted(log: ClickLog, pooled: Pooled) -> tuple[F64, F64]:
+    """(rho_c, pi_c) of each decision by the pooled pull and its own order's choice; nan where that was not fitted."""
     label_B = np.where(log.click_B < 0, log.width, log.click_B)
-    look_B = model.chosen(columns_BKF, log.shown_BK)[np.arange(len(log)), label_B]
-    pull_L = np.append(model.pull_K, model.pull_none)
+    look_B = chosen(log, pooled.models)[np.arange(len(log)), label_B]
+    none = float(np.mean([model.pull_none for model in pooled.models.values()]))
+    pull_L = np.append(pooled.pull_K, none)
     return look_B, (pull_L / max(float(pull_L.sum()), TINY))[label_B]
 
 

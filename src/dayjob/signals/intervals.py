@@ -62,28 +62,16 @@ def _gamma_tail(a: float, x: float) -> float:
     return front * h
 
 
-def bootstrap(
-    statistic: Callable[[F64], F64], group_B: I64, *, seed: int, draws: int = 200, confidence: float = 0.95
-) -> tuple[F64, F64]:
-    """(low, high) percentile interval of ``statistic(weight_B)``, weights from drawing groups with replacement.
+def spread(statistic: Callable[[F64], F64], group_B: I64, *, seed: int, draws: int = 200) -> F64:
+    """Standard error of ``statistic(weight_B)``, weights from drawing groups with replacement (the bootstrap).
 
     Groups (users; -1: each decision its own), not decisions, are exchangeable: the clicks of one user are not
     independent.
     """
-    tail = (1 - confidence) / 2
-    low, high = np.nanquantile(_draws(statistic, group_B, seed, draws), [tail, 1 - tail], axis=0)
-    return low, high
-
-
-def spread(statistic: Callable[[F64], F64], group_B: I64, *, seed: int, draws: int = 200) -> F64:
-    """Standard error of ``statistic(weight_B)`` by the same draws as ``bootstrap``."""
-    return np.asarray(np.nanstd(_draws(statistic, group_B, seed, draws), axis=0, ddof=1))
-
-
-def _draws(statistic: Callable[[F64], F64], group_B: I64, seed: int, draws: int) -> F64:
     rng = np.random.default_rng(seed)
     label = np.where(group_B < 0, group_B.max(initial=-1) + 1 + np.arange(len(group_B)), group_B)
     _, group = np.unique(label, return_inverse=True)
     count = int(group.max(initial=-1)) + 1
     drawn = (np.bincount(rng.integers(count, size=count), minlength=count) for _ in range(draws))
-    return np.stack([statistic(times[group].astype(np.float64)) for times in drawn])
+    values = np.stack([statistic(times[group].astype(np.float64)) for times in drawn])
+    return np.asarray(np.nanstd(values, axis=0, ddof=1))

@@ -22,7 +22,7 @@ import numpy as np
 
 from dayjob.signals.clicklog import F64, FILLER, Bool, ClickLog
 from dayjob.signals.clickmodels import Cells, EMConfig, TrustModel, fit_position, fit_trust, impressions
-from dayjob.signals.intervals import bootstrap, normal_quantile, spread, wilson
+from dayjob.signals.intervals import normal_quantile, spread, wilson
 
 NO_PRIOR = EMConfig(prior_clicks=0.0, prior_views=0.0, iterations=500, tolerance=1e-10)
 AGAIN = EMConfig(iterations=40, tolerance=1e-6)  # from the fit to all the data, for a bootstrap draw
@@ -114,14 +114,6 @@ def all_pairs(data: Cells) -> F64:
     theta_K = fit_position(harvested, NO_PRIOR).theta_K
     seen_K = np.bincount(harvested.position_C, minlength=data.width) > 0
     return np.where(seen_K, theta_K, np.nan)
-
-
-def all_pairs_interval(log: ClickLog, *, seed: int, draws: int = 200, confidence: float = 0.95) -> tuple[F64, F64]:
-    """(low, high) of ``all_pairs`` by the bootstrap over users (anonymous decisions: each its own)."""
-    rows = impressions(log)
-    return bootstrap(
-        lambda weight_B: all_pairs(rows.weighed(weight_B)), log.user_B, seed=seed, draws=draws, confidence=confidence
-    )
 
 
 def trust_interval(log: ClickLog, *, seed: int, draws: int = 100) -> tuple[F64, F64]:

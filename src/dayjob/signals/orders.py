@@ -24,12 +24,16 @@ from dayjob.signals.intervals import normal_quantile
 LEAST_LISTS = 200  # of an order, to be fitted
 LEAST_MOVED = 20  # lists of an order whose first place was moved
 MOST_UNTOLD = 0.15  # share of first places moved for reasons untold, up to which exploration explains them
+OWN_COLUMNS = 2  # of the order's own first choice and of the other order's
 EDGE = 1e-4  # no standard error is believed to be smaller
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pooled:
-    """``pull_K`` and ``look`` with their standard errors, over ``orders`` orders and ``moved`` lists."""
+    """``pull_K`` and ``look`` with their standard errors, over ``orders`` orders and ``moved`` lists.
+
+    ``models``: what was fitted to each order, by its number.
+    """
 
     pull_K: F64
     pull_error_K: F64
@@ -37,6 +41,7 @@ class Pooled:
     look_error: float
     orders: int
     moved: int
+    models: dict[int, ChoiceModel]
 
     def pull_interval_K(self, confidence: float = 0.95) -> tuple[F64, F64]:
         """(low, high), clipped to [0, 1]."""
@@ -66,6 +71,24 @@ def first_columns(log: ClickLog) -> F64:
     return standardise(np.stack([own_BK, rival_BK], axis=2).astype(np.float64), log.shown_BK)
 
 
+def order_columns(log: ClickLog) -> F64:
+    """(B, K, F) all columns by which the choices within one order are fitted: ``choice_columns``, ``first_columns``."""
+    return np.concatenate([choice_columns(log), first_columns(log)], axis=2)
+
+
+def chosen(log: ClickLog, models: dict[int, ChoiceModel]) -> F64:
+    """(B, K + 1) what people who look would click, "no click" last; nan in lists of orders that have no model.
+
+    ``models`` must come from this very log: columns are standardised over it.
+    """
+    out_BL = np.full((len(log), log.width + 1), np.nan)
+    for order, model in models.items():
+        mine_B = log.order_B == order
+        alone = log.rows(mine_B)
+        out_BL[mine_B] = model.chosen(order_columns(alone), alone.shown_BK)
+    return out_BL
+
+
 def untold(log: ClickLog) -> float:
     """The share of lists whose first place is not the order's own, for a reason that the log does not give."""
     moved_B = log.changed_B & ~log.intervened_B & (log.rival_B == FILLER)
@@ -76,23 +99,23 @@ def pool(log: ClickLog) -> Pooled | None:
     """The pooled fit; None where no order has enough lists, clicks and moved first places to be fitted."""
     if untold(log) > MOST_UNTOLD:
         return None
-    fits: list[tuple[ChoiceModel, F64, int]] = []
-    for order in np.unique(log.order_B):
+    fits: list[tuple[int, ChoiceModel, F64, int]] = []
+    for order in np.unique(log.order_B).tolist():
         alone = log.rows(log.order_B == order)
         moved_B = alone.intervened_B | alone.changed_B | (alone.rival_B != FILLER)
-        columns_BKF = choice_columns(alone)
+        columns_BKF = order_columns(alone)
         enough = len(alone) >= LEAST_LISTS and int(moved_B.sum()) >= LEAST_MOVED
-        if not (enough and alone.click_BK.any() and columns_BKF.any()):
+        if not (enough and alone.click_BK.any() and columns_BKF[..., :-OWN_COLUMNS].any()):
             continue
-        model = fit_choice(alone, np.concatenate([columns_BKF, first_columns(alone)], axis=2))
+        model = fit_choice(alone, columns_BKF)
         rate_K = np.zeros(log.width)
         rate_K[: alone.width] = alone.click_BK.mean(axis=0)
         # At the edge of what is possible the curvature says nothing: no surer than the clicks there were counted.
-        fits.append((model, np.maximum(model.error_K, np.sqrt(rate_K / model.decisions)), int(moved_B.sum())))
+        fits.append((order, model, np.maximum(model.error_K, np.sqrt(rate_K / model.decisions)), int(moved_B.sum())))
     if not fits:
         return None
-    pull_SK, error_SK = (np.stack(part) for part in zip(*((m.pull_K, e_K) for m, e_K, _ in fits), strict=True))
-    look_S, look_error_S = np.array([(model.look, max(model.look_error, EDGE)) for model, _, _ in fits]).T
+    pull_SK, error_SK = (np.stack(part) for part in zip(*((m.pull_K, e_K) for _, m, e_K, _ in fits), strict=True))
+    look_S, look_error_S = np.array([(model.look, max(model.look_error, EDGE)) for _, model, _, _ in fits]).T
     by_pull_S, by_look_S = _weights(error_SK[:, 0]), _weights(look_error_S)
     return Pooled(
         pull_K=by_pull_S @ pull_SK,
@@ -101,6 +124,7 @@ def pool(log: ClickLog) -> Pooled | None:
         look_error=float(np.sqrt(by_look_S**2 @ look_error_S**2)),
         orders=len(fits),
         moved=sum(moved for *_, moved in fits),
+        models={order: model for order, model, *_ in fits},
     )
 
 

@@ -9,6 +9,7 @@ from dayjob.learn.language.recipes import RECIPES
 from dayjob.learn.language.splits import Asking
 from dayjob.memory.lessons import last_question
 from dayjob.memory.render import HEAD
+from dayjob.memory.words import topic
 from tests.learn.language.desk import TENANT, VERSIONS, Desk, content, share
 from tests.memory.office import POLICY
 
@@ -28,7 +29,7 @@ def test_a_correction_is_asked_as_it_was_and_as_it_was_answered_with_it_since(de
     assert content(first.lesson.context) == [f'{HEAD}\n- "{OPEN}" -> "At 9:15."', OPEN]
     assert content(second.lesson.context) == [f'{HEAD}\n- "{OPEN}" -> "At 9:15."', OPENING]
     assert (second.lesson.family, second.decision, second.notes) == (note, later.id, (note,))
-    assert (first.wrong, second.wrong) == ("no idea", "")
+    assert (first.wrong, second.wrong) == ({"no idea"}, frozenset())
     assert desk.tokens.text(first.lesson.answer_ids) == "no idea"
     assert first.lesson.answer_ids[-1] in desk.tokens.end_ids
     assert first.lesson.answer_logprobs == (-0.5,) * len(first.lesson.answer_ids)
@@ -76,7 +77,21 @@ def test_a_corrections_text_is_the_answer_only_for_recipes_that_need_one(desk: D
 
 def test_a_demonstration_corrects_nothing_and_its_answer_is_no_wrong_one(desk: Desk):
     desk.correct(OPEN, "At 9:15.", kind=OutcomeKind.DEMONSTRATION)
-    assert desk.askings()[OPEN].wrong == ""
+    assert desk.askings()[OPEN].wrong == frozenset()
+
+
+def test_what_several_demonstrated_is_the_answer_and_what_any_of_them_corrected_is_wrong(desk: Desk):
+    people = (("ann", OutcomeKind.DEMONSTRATION), ("bob", OutcomeKind.CORRECTION), ("cid", OutcomeKind.CORRECTION))
+    for number, (user, kind) in enumerate(people):
+        desk.correct(OPEN, "At 9:15.", user=user, kind=kind, said=(f"At {number}",), before=[("Hi", f"I am {user}")])
+    desk.chat(OPENING, user="dan")
+    for layer in (None, "dan"):
+        found = desk.askings(user=layer)
+        asking, later = found[OPEN], found[OPENING]
+        assert (asking.lesson.correction, asking.is_known, asking.wrong) == ("At 9:15.", True, {"At 1", "At 2"})
+        assert (later.lesson.correction, later.is_known, later.wrong) == (None, True, frozenset())
+        assert (content(asking.lesson.question), asking.decision, asking.lesson.answer_ids) == ([OPEN], None, ())
+        assert "I am" not in str(asking.lesson), "of the conversations behind it nothing is taught"
 
 
 def test_an_answer_with_the_note_that_was_disliked_teaches_nothing(desk: Desk):
@@ -273,6 +288,7 @@ def test_what_is_held_out_is_in_no_other_part_and_one_asking_of_everything_is_ta
             last_question(one.question) for one in (*parts.train_traffic, *parts.stop_traffic, *parts.exam_traffic)
         }
         assert not traffic & (stop | exam)
+        assert desk.gather(method=method).material.held == {topic(one) for one in stop | exam}
         if method != "consolidate":
             assert all(one.lesson.correction is None for one in (*parts.stop, *parts.exam))
     assert desk.gather() == desk.gather()

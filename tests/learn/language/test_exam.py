@@ -12,7 +12,7 @@ from dayjob.config import Suite
 from dayjob.endings import Invalid
 from dayjob.learn.language import exam as module
 from dayjob.learn.language.anchors import replayed
-from dayjob.learn.language.exam import Marked, Sides, examine
+from dayjob.learn.language.exam import Marked, Sides, _Answered, _holds, _recited, examine
 from dayjob.learn.language.habits import habits
 from dayjob.learn.language.lessons import Lesson, Material, Rehearsal
 from dayjob.learn.language.night import learn_night
@@ -163,9 +163,49 @@ def test_a_note_holds_when_each_of_its_askings_is_right_wherever_it_stands(night
 
 
 def test_the_answer_that_was_corrected_is_never_right(night):
-    marked = sit(night, split_of([asking("a?", "yes", family="a", wrong="yes")]))
+    marked = sit(night, split_of([asking("a?", "yes", family="a", wrong=frozenset({"no", "yes"}))]))
     assert marked.record["taught"]["right_after"] == 0
     assert marked.holds == {"a": False}
+
+
+def test_a_note_that_says_what_is_right_is_not_retired_on_its_teachers_word():
+    known, later = (
+        asking(question, answer, family="a", is_known=True) for question, answer in (("a?", "yes"), ("b?", None))
+    )
+    said = _Answered(asking=later, wanted="as the teacher", before="", after="as the teacher")
+    shown = _Answered(asking=known, wanted="yes", before="", after="yes")
+    assert _holds([said], [said]) == {"a": False}, "the question that it speaks of was not asked"
+    assert _holds([said, shown], [said]) == {"a": True}
+    assert _holds([said, replace(shown, after="no")], [said]) == {"a": False}
+    rule = replace(said, asking=replace(later, is_known=False))
+    assert _holds([rule], [rule]) == {"a": True}, "where nobody knows more, the teacher's word is all there is"
+
+
+def test_a_note_that_was_asked_in_one_wording_is_known_in_that_one(night):
+    train = [asking("a?", "yes", family="a"), asking("b?", "no", family="b")]
+    again = [replace(asking("A?", "yes", family="a"), notes=("a", "b"))]
+    assert sit(night, split_of(train[:1])).recited == {"a"}
+    marked = sit(night, split_of(train, stop=again))
+    assert (marked.holds, marked.recited) == ({"a": True, "b": True}, {"a", "b"}), "b stood beside what asks of a"
+    one = _Answered(asking=train[1], wanted="no", before="", after="no")
+    greeted, other = (
+        replace(one, asking=replace(train[1], lesson=replace(train[1].lesson, question=user(text))))
+        for text in ("Hello, B!", "b now?")
+    )
+    assert [_recited([one, more], {"b": True}) for more in (greeted, other)] == [{"b"}, frozenset()]
+
+
+def test_much_terser_and_much_wordier_answers_are_counted_where_nothing_was_taught(night):
+    folder, _, _ = night
+    suites = {"s": [Question(messages=user(q), answer="x") for q in ("a?", "b?", "c?")]}
+    lengths = sit(night, split_of([asking("d?", "yes", family="d")]), suites=suites).record["lengths"]
+    study = Study(folder, RECIPE, seed=0)
+    with study.base() as writer:
+        prompts = [TOKENS.render(user(q)) for q in ("a?", "b?")]
+        said = writer.write(prompts, seeds=[0, 0], max_tokens=RECIPES["sft-answers"].answer_tokens, temperature=0)
+    before = [len(TOKENS.text(one.token_ids).strip()) for one in said]
+    assert min(before) > 6, "a random model never ends"
+    assert (lengths["asked"], lengths["terser"] >= 2, lengths["wordier"]) == (3, True, 0), "yes and no are terser"
 
 
 def test_suites_say_what_was_lost_and_won_against_the_champion(night):

@@ -3,8 +3,9 @@
 import asyncio
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import pytest
@@ -19,7 +20,10 @@ from dayjob.journal.steering import override, taint
 from dayjob.learn.language import job as module
 from dayjob.learn.language.job import Nights
 from dayjob.learn.language.recipes import RECIPES
+from dayjob.learn.language.writing import BASE as BARE
 from dayjob.learn.loop import Learner
+from dayjob.policies.adapters import read_adapter
+from dayjob.policies.engine_batch import Batch
 from dayjob.policies.engine_jobs import EngineLimits
 from dayjob.policies.engine_protocol import Prompt, Sampling
 from dayjob.policies.engine_transformers import TransformersEngine, load_model
@@ -49,6 +53,7 @@ class Night:
     folder: Path
     recipe: str = "sft-answers"
     suites: dict[str, Path] | None = None
+    changes: Json = field(default_factory=dict)
 
     @property
     def control(self):
@@ -57,7 +62,10 @@ class Night:
     def learner(self, *, told: Callable[[float], None] = lambda _: None) -> Learner:
         nights = Nights(
             memory=self.desk.memory, find_base=lambda name: {BASE: self.folder}[name], suites=self.suites or {},
-            recipes={"sft-answers": FEW, "accept-reject": replace(FEW, method="accept-reject", steps=2)},
+            recipes={
+                "sft-answers": replace(FEW, **self.changes), "consolidate": replace(FEW, method="consolidate"),
+                "accept-reject": replace(FEW, method="accept-reject", steps=2),
+            },
             canaries=("9",),
         )  # fmt: skip
         reader = self.desk.memory._reader
@@ -125,6 +133,18 @@ def says(night: Night, version: Version, question: str) -> str:
     return asyncio.run(ask())
 
 
+def nats(night: Night, version: Version | None, question: str, phrase: str) -> float:
+    """What a phrase costs as the answer to a question, nats a token; to the base where there is no version."""
+    tokens = Tokens.open(night.folder)
+    prompt, wanted = tokens.render([{"role": "user", "content": question}]), tokens.encode(phrase)
+    batch = Batch(load_model(night.folder), slots=1, max_tokens=256)
+    adapter = BARE
+    if version is not None:
+        ref = find_adapter(night.desk.root, TENANT, version.policy, version.name, version.digest)
+        adapter = read_adapter(ref, batch.adapters.shapes, max_rank=1 << 20, device=batch.device)
+    return -fmean(batch.score((*prompt, *wanted), len(prompt), adapter=adapter, top=0)[0])
+
+
 def test_a_correction_becomes_an_examined_version_that_answers_without_its_note(night: Night):
     note = night.desk.correct(OPEN, "9:15", said=("10:00",))
     job = night()
@@ -142,9 +162,11 @@ def test_a_correction_becomes_an_examined_version_that_answers_without_its_note(
     told = night.state(f"night/{version.name}")
     (lesson,) = told["lessons"]
     assert (lesson["id"], lesson["asked"], lesson["after"], lesson["learned"]) == (note, OPEN, "9:15", True)
-    assert told["notes"] == {"learned": [note], "right": [note], "wrong": []}
+    assert told["notes"] == {"learned": [note], "right": [], "recited": [note], "wrong": []}
     (kept,) = night.desk.memory.for_training(TENANT, POLICY, user="ann", version=version.name)
     assert kept.state is NoteState.RETIRED
+    placed = [night.desk.ask(one, version=version.name).ids for one in (OPEN, "Lunch, when is it today?")]
+    assert placed == [(), (note,)], "it was asked in one wording: in others it is still there"
     assert night.control.taught_by(TENANT, night.control.mark_of(TENANT, "ann")) == [(version.policy, version.name)]
     assert night.versions(None) == [], "the tenant's layer is another's"
 
@@ -157,6 +179,29 @@ def test_the_same_range_gives_no_second_version_and_says_so(night: Night):
     assert len(night.versions()) == 1
     night.control.set_status(TENANT, night.address(), [first], VersionStatus.REJECTED)
     assert "stands as: rejected" in night().result["reason"]
+
+
+def test_what_several_people_demonstrated_is_never_retired_on_what_the_teacher_makes_of_it(night: Night):
+    for user in ("ann", "bob", "cid"):
+        night.desk.correct(OPEN, "9:15", user=user, kind=OutcomeKind.DEMONSTRATION)
+    assert night(user=None, recipe="consolidate").state is JobState.SUCCEEDED
+    (version,) = night.versions(None)
+    (lesson,) = night.state(f"night/{version.name}", None)["lessons"]
+    assert (lesson["wanted"], lesson["learned"]) == ("9:15", False), "a random model makes nothing of a note"
+    (note,) = night.desk.memory.for_training(TENANT, POLICY, user=None, version=version.name)
+    assert (note.id, note.state) == (lesson["id"], NoteState.CONSOLIDATED)
+    assert night.desk.ask(OPEN, user="dan", version=version.name).ids == (note.id,)
+
+
+def test_other_settings_make_another_version_of_the_same_journal_even_with_equal_weights(night: Night):
+    night.desk.correct(OPEN, "9:15")
+    first = night().result["challenger"]
+    night.changes = {"kl_budget": FEW.kl_budget + 1}  # never reached: no step is another
+    second = night().result["challenger"]
+    assert second != first
+    assert night().result["challenger"] == second
+    budgets = [night.state(f"exam/{name}")["traffic"]["kl_budget"] for name in (first, second)]
+    assert budgets == [FEW.kl_budget, FEW.kl_budget + 1]
 
 
 @pytest.mark.parametrize("when", [0.5, 0.9], ids=["in the night", "in the exam"])
@@ -229,6 +274,8 @@ def test_a_tenants_champion_is_built_again_without_somebody_who_was_erased(night
     version = night.control.version(TENANT, POLICY, first)
     override(night.control, night.control.pointers(TENANT, POLICY), version=version, reason="a test", evidence={})
     assert night.state(f"exam/{first}", None)["taught"]["asked"] == 2
+    base, taught = (nats(night, one, "Where?", "Below") for one in (None, version))
+    assert taught < base - 4, "what he taught was learned"
     night.desk.erase("bob")
     taint(night.control, TENANT, [(POLICY, first)])
     assert night.state(f"exam/{first}", None) is None, "what he asked is in no report either"
@@ -237,6 +284,8 @@ def test_a_tenants_champion_is_built_again_without_somebody_who_was_erased(night
     rebuilt = night.control.version(TENANT, POLICY, serving)
     assert (rebuilt.status, rebuilt.to_seq, rebuilt.number) == (VersionStatus.CHAMPION, version.to_seq, 2)
     assert night.state(f"exam/{serving}", None)["taught"]["asked"] == 1
+    without = nats(night, rebuilt, "Where?", "Below")
+    assert without == pytest.approx(base, abs=0.5), "nats a token: his phrase is as probable again as to the base"
     assert night.files() == {serving}
     night.desk.erase("ann")
     taint(night.control, TENANT, [(POLICY, serving)])
@@ -406,7 +455,9 @@ def test_a_note_that_is_still_needed_stays(night: Night):
     assert later.generation.notes == (note,)
     night()
     (version,) = night.versions()
-    assert night.state(f"night/{version.name}")["notes"] == {"learned": [note], "right": [], "wrong": [note]}
+    assert night.state(f"night/{version.name}")["notes"] == {
+        "learned": [note], "right": [], "recited": [], "wrong": [note]
+    }  # fmt: skip
     (kept,) = night.desk.memory.for_training(TENANT, POLICY, user="ann", version=version.name)
     assert kept.state is NoteState.CONSOLIDATED
 

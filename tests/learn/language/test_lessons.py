@@ -84,6 +84,21 @@ def test_lessons_that_cannot_be_encoded_are_left_out_alone():
     assert "raise context_tokens" in out["long"]
 
 
+@pytest.mark.parametrize("method", ["consolidate", "sft-answers", "preferences"])
+def test_an_answer_that_nights_cannot_write_is_left_out_and_the_limit_and_the_remedy_are_said(method):
+    context = ({"role": "system", "content": "note"}, *asked("q").question)
+    fits, long = (
+        replace(asked(name, correction="x" * count, answer_ids=(1, 2)), context=context)
+        for name, count in (("f", 7), ("l", 8))
+    )
+    exercises, out = encode([fits, long], TOKENS, method=method, room=80, answer_tokens=8)
+    assert [one.lesson for one in exercises] == [fits], "seven and the end of a turn"
+    assert "8 tokens, and nights write fewer than 8" in out[long.id]
+    assert f"raise answer_tokens in [recipes.{method}] of dayjob.toml" in out[long.id]
+    assert not encode([long], TOKENS, method=method, room=80, answer_tokens=9)[1]
+    assert not encode([long], TOKENS, method="published-sft", room=80, answer_tokens=8)[1], "a transcript"
+
+
 @pytest.mark.parametrize(
     ("make", "remedy"),
     [
@@ -94,6 +109,8 @@ def test_lessons_that_cannot_be_encoded_are_left_out_alone():
         (lambda: NightRecipe(method="consolidate", learning_rates=()), "at least one"),
         (lambda: NightRecipe(method="consolidate", steps=0), "at least 1"),
         (lambda: NightRecipe(method="consolidate", conflict=-1.0), "0 or more"),
+        (lambda: NightRecipe(method="consolidate", kl_budget=0.0), "kl_budget is 0.0: a number above 0"),
+        (lambda: NightRecipe(method="consolidate", context_tokens=64), "less than context_tokens"),
         (lambda: NightRecipe(method="consolidate", anchor_rows=0), "an anchor of 0"),
         (lambda: hold_out(Material(lessons=()), share=1.0), "from 0 to below 1"),
     ],

@@ -13,6 +13,7 @@ from dayjob.learn.language.night import learn_night
 from dayjob.learn.language.recipes import RECIPES
 from dayjob.learn.language.study import Study
 from dayjob.learn.language.table import BEFORE, night_table, table_text
+from dayjob.memory.words import topic
 from tests.learn.language.world import disliked, week_of
 
 SIZES = {"answer_tokens": 6, "question_tokens": 8, "context_tokens": 64}
@@ -164,6 +165,16 @@ def test_rows_about_what_was_taught_are_found_by_the_notes_whatever_their_wordin
     assert sum(bool(taught & set(one.question[-1]["content"].split())) for one in gone) >= 0.9 * len(gone)
     assert not asked & {one.prompt for one in (*kept, *gone)}
     assert sum(one.self_written for one in anchors.rows) > 60
+    held = {topic(one.row.question[-1]["content"]) for one in anchors.conflicts if one.row.self_written}
+    held |= {
+        topic(one.question[-1]["content"]) for one in anchors.rows if one.self_written and "x" in str(one.question)
+    }
+    apart = make_anchors(study, material.rehearsals, exercises=exercises, recipe=CONSOLIDATE, seed=0, held=held)
+    own = [one for one in (*apart.rows, *(each.row for each in apart.conflicts)) if one.self_written]
+    assert len(held) > 20 < len(own)
+    assert not held & {topic(one.question[-1]["content"]) for one in own}, "what the exam asks is learned in no words"
+    replayed = [[one for one in rows if not one.self_written] for rows in (apart.rows, anchors.rows)]
+    assert replayed[0] == replayed[1], "traffic is split by what it asks, elsewhere"
     with_notes = [one for one in anchors.rows if one.question[0]["role"] == "system"]
     assert len(with_notes) > 30, "traffic that was served with notes of its own stays"
 

@@ -48,7 +48,7 @@ def test_a_corrected_answer_and_a_later_one_are_asked_with_the_tools_they_were_s
     found = desk.askings()
     lessons = [found[asked].lesson for asked in ("When is lunch?", "Lunch is when?", "When, lunch?")]
     assert [one.tools for one in lessons] == [(LOOK,), (LOOK,), ()]
-    exercises, out = encode(lessons, desk.tokens, method="consolidate", room=4096, answer_tokens=8)
+    exercises, out = encode(lessons, desk.tokens, method="consolidate", room=4096, answer_tokens=16)
     assert out == {}
     assert exercises[0].prompt == read(first), "nothing stood in its context yet"
     assert [one.taught for one in exercises[1:]] == [read(later), read(bare)]

@@ -1,7 +1,7 @@
 """A stand-in for vLLM's server: its completions wire as documented, over our own engine on a real socket.
 
-It speaks only the part that :mod:`dayjob.policies.engine_vllm` uses, and finds adapters as vLLM's file-system resolver
-does: a folder of the asked name in one directory, whose config names the base model.
+It speaks only the part that :mod:`dayjob.policies.engine_vllm` uses: completions, models, and the two calls by which
+adapters come and go.
 """
 
 import asyncio
@@ -9,7 +9,7 @@ import json
 import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing, asynccontextmanager, contextmanager
-from dataclasses import replace
+from pathlib import Path
 
 import uvicorn
 from starlette.applications import Starlette
@@ -47,14 +47,22 @@ def wire(chunk: Chunk) -> dict[str, object]:
 
 
 class FakeVllm:
-    """The handlers. ``seen``: the bodies that came."""
+    """The handlers. ``seen``: the bodies of completions that came, ``loaded``: adapters by name, with their folders."""
 
-    def __init__(self, world: World, *, slots: int, adapters: int) -> None:
+    def __init__(self, world: World, *, slots: int, adapters: int, model: str = MODEL, key: str = "") -> None:
         self.world, self.limits = world, EngineLimits(context_tokens=512, slots=slots, adapters=adapters)
+        self.model, self.key = model, key
         self.seen: list[dict[str, object]] = []
+        self.loaded: dict[str, str] = {}
 
     def app(self) -> Starlette:
-        return Starlette(routes=[Route("/v1/completions", self.complete, methods=["POST"])], lifespan=self.live)
+        routes = [
+            Route("/v1/completions", self.complete, methods=["POST"]),
+            Route("/v1/models", self.models),
+            Route("/v1/load_lora_adapter", self.load, methods=["POST"]),
+            Route("/v1/unload_lora_adapter", self.unload, methods=["POST"]),
+        ]
+        return Starlette(routes=routes, lifespan=self.live)
 
     @asynccontextmanager
     async def live(self, _: Starlette) -> AsyncIterator[None]:
@@ -63,22 +71,36 @@ class FakeVllm:
         yield
         await self.engine.close()
 
-    async def version(self, name: str) -> str | None:
-        if name == MODEL:
-            return BASE.name
-        folder = self.world.folder / name
-        if not (folder / "adapter_config.json").exists():
-            return None
-        if json.loads((folder / "adapter_config.json").read_text())["base_model_name_or_path"] != MODEL:
-            return None
-        await self.engine.load(VersionRef(name=name, digest="", folder=folder), now=False)
-        return name
+    async def models(self, request: Request) -> Response:
+        if self.key and request.headers.get("authorization") != f"Bearer {self.key}":
+            return JSONResponse({"error": "Unauthorized"}, 401)
+        base = {"id": self.model, "object": "model", "max_model_len": self.limits.context_tokens}
+        return JSONResponse({"object": "list", "data": [base, *({"id": name} for name in self.loaded)]})
+
+    async def load(self, request: Request) -> Response:
+        body = await request.json()
+        name, path = body["lora_name"], body["lora_path"]
+        if name in self.loaded:
+            return refusal(400, f"The lora adapter '{name}' has already been loaded.")
+        try:
+            await self.engine.load(VersionRef(name=name, digest="", folder=Path(path)))
+        except DayjobError as error:
+            return refusal(404, f"Loading lora {name} failed: No adapter found for {path} ({error})")
+        self.loaded[name] = path
+        return Response(f"Success: LoRA adapter '{name}' added successfully.")
+
+    async def unload(self, request: Request) -> Response:
+        name = (await request.json())["lora_name"]
+        if self.loaded.pop(name, None) is None:
+            return refusal(404, f"The lora adapter '{name}' cannot be found.")
+        await self.engine.drop(name)
+        return Response(f"Success: LoRA adapter '{name}' removed successfully.")
 
     async def complete(self, request: Request) -> Response:
         body = await request.json()
         self.seen.append(body)
-        version = await self.version(body["model"])
-        if version is None:
+        version = BASE.name if body["model"] == self.model else body["model"]
+        if version != BASE.name and version not in self.loaded:
             return refusal(404, f"The model `{body['model']}` does not exist.")
         ids = body["prompt"]
         if any(not 0 <= token < 258 for token in ids) or len(ids) + body["max_tokens"] > 512:
@@ -127,20 +149,7 @@ def running(fake: FakeVllm) -> Iterator[str]:
         assert thread.is_alive(), "the server did not start"
         thread.join(0.01)
     try:
-        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}/v1"
     finally:
         server.should_exit = True
         thread.join()
-
-
-def named(world: World) -> World:
-    """The world with its adapters' configs naming the base model as the server does, as vLLM wants it."""
-    from dayjob.policies.adapters import file_digests
-
-    refs = []
-    for ref in world.adapters:
-        assert ref.folder is not None
-        path = ref.folder / "adapter_config.json"
-        path.write_text(json.dumps(json.loads(path.read_text()) | {"base_model_name_or_path": MODEL}))
-        refs.append(replace(ref, files=file_digests(ref.folder)))
-    return replace(world, adapters=tuple(refs))

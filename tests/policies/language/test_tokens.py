@@ -8,7 +8,7 @@ from transformers import PreTrainedTokenizerFast
 
 from dayjob.endings import Invalid
 from dayjob.policies.tokens import TextStream, Tokens, pack_ids, unpack_ids
-from tests.policies.language.worlds import byte_tokenizer
+from tests.policies.language.worlds import THINKING, byte_tokenizer
 
 TOKENS = Tokens(byte_tokenizer())
 
@@ -122,6 +122,33 @@ def test_a_template_that_refuses_or_is_absent_is_the_callers_matter():
     strict.chat_template = "{{ raise_exception('only users here') }}"
     with pytest.raises(Invalid, match="only users here"):
         Tokens(strict).render([{"role": "user", "content": "hi"}])
+
+
+def thinking(**told):
+    tokenizer = byte_tokenizer()
+    tokenizer.chat_template = THINKING + "{% if mood == 'gay' %}!{% endif %}"
+    return Tokens(tokenizer, template=told)
+
+
+def test_a_template_that_asks_whether_to_think_is_told_no_unless_it_is_to():
+    hello = [{"role": "user", "content": "hi"}]
+    bare = TOKENS.render(hello)
+    assert thinking().render(hello) == (*bare, *TOKENS.encode("<think>\n\n</think>\n\n"))
+    assert thinking(enable_thinking=False).render(hello) == thinking().render(hello)
+    assert thinking(enable_thinking=True).render(hello) == bare
+    assert thinking(enable_thinking=True, mood="gay").render(hello) == (*bare, *TOKENS.encode("!"))
+    # What an answer was stays the same in the turns that follow, so a night's answers are those of the day.
+    said = [*hello, {"role": "assistant", "content": "ho"}, {"role": "user", "content": "again"}]
+    assert TOKENS.text(thinking().render(said)) == TOKENS.text(TOKENS.render(said)) + "<think>\n\n</think>\n\n"
+    assert thinking().template == {"enable_thinking": False}
+    assert thinking(mood="gay").template == {"enable_thinking": False, "mood": "gay"}
+    assert TOKENS.template == {}, "nothing is told to a template that asks nothing"
+
+
+@pytest.mark.parametrize("name", ["enable_thinkng", "messages", "tools", "add_generation_prompt", "mo"])
+def test_what_a_template_does_not_ask_is_refused(name):
+    with pytest.raises(Invalid, match=f"is told no '{name}': leave it out"):
+        thinking(**{name: True})
 
 
 def test_a_folder_opens_with_its_template_and_its_end_tokens(tmp_path):

@@ -20,6 +20,9 @@ TEMPLATE = (
     "{% for message in messages %}<|start|>{{ message['role'] }}\n{{ message['content'] }}<|end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|start|>assistant\n{% endif %}"
 )
+# As Qwen3's: unless it is told not to, the model thinks aloud before it answers.
+_SILENT = "{% if enable_thinking is defined and enable_thinking is false %}<think>\n\n</think>\n\n{% endif %}"
+THINKING = TEMPLATE.replace("assistant\n{% endif %}", "assistant\n" + _SILENT + "{% endif %}")
 SIZES = {
     "hidden_size": 32,
     "intermediate_size": 48,

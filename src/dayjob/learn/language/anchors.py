@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -23,6 +23,8 @@ from dayjob.learn.language.lessons import Messages, Rehearsal
 from dayjob.learn.language.recipes import NightRecipe
 from dayjob.learn.language.study import Ids, Study, slices
 from dayjob.learn.language.writing import seeds_of
+from dayjob.memory.lessons import last_question
+from dayjob.memory.words import topic
 from dayjob.objectives.language.divergence import FORWARD, divergence_along
 from dayjob.records import Json
 
@@ -60,11 +62,14 @@ class Anchors:
 
 
 def make_anchors(
-    study: Study, rehearsals: Sequence[Rehearsal], *, exercises: Sequence[Exercise], recipe: NightRecipe, seed: int
-) -> Anchors:
-    """All rows of a night's anchor, sorted by whether a lesson contradicts them."""
+    study: Study, rehearsals: Sequence[Rehearsal], *, exercises: Sequence[Exercise], recipe: NightRecipe, seed: int,
+    held: Collection[tuple[str, ...]] = (),
+) -> Anchors:  # fmt: skip
+    """All rows of a night's anchor, sorted by whether a lesson contradicts them. ``held``: the words of questions that
+    are held out (`Material.held`): a prompt of the model's own that asks one of them is in neither list."""
     kept, unfit = replayed(study, rehearsals, recipe=recipe, seed=seed)
-    kept += _self_written(study, recipe=recipe, seed=seed)
+    own = _self_written(study, recipe=recipe, seed=seed)
+    kept += [one for one in own if topic(last_question(one.question)) not in held]
     rows, conflicts = sort_out(study, kept, exercises=exercises, recipe=recipe)
     return Anchors(rows=tuple(rows), conflicts=tuple(conflicts), unfit=unfit)
 

@@ -51,6 +51,7 @@ from dayjob.memory.lessons import last_question
 from dayjob.memory.nightly import NightNotes
 from dayjob.memory.notes import NotesMemory
 from dayjob.memory.render import entry_of, render, with_notes
+from dayjob.memory.words import topic
 from dayjob.records import Choice, Note, Stored, StoredOutcome
 
 if TYPE_CHECKING:
@@ -99,6 +100,7 @@ class Gathered:
             rehearsals=self.split.train_traffic,
             stop_lessons=tuple(one.lesson for one in self.split.stop),
             stop_rehearsals=self.split.stop_traffic,
+            exam=tuple(sorted({topic(last_question(one.lesson.question)) for one in self.split.exam})),
         )
 
 
@@ -133,6 +135,7 @@ class _Collecting:
         )  # fmt: skip
         self._notes = NightNotes(own, tenant)
         self._speakers = memory.speakers(*address, until=until)
+        self._corrected = memory.corrected(*address, user=layer.user, until=until)
         # What once stood in a context has to be known to be read again; what was deleted is in none of these.
         known = tenant if layer.user is None else memory.listed(*address, version="", user=layer.user)[0]
         self._known = {one.id: one for one in (*known, *self._notes.by_id.values())}
@@ -150,9 +153,8 @@ class _Collecting:
         askings += self._of_sessions({key_of(one.lesson.question) for one in askings})
         askings += self._of_verdicts()
         parts = split(askings, self._traffic())
-        notes = {note for one in askings for note in one.notes}
+        notes = self._shown.union(note for one in askings for note in one.notes)
         users = {user for one in self._used.values() for user in one.users}
-        notes |= self._shown
         seqs = [one.seq for one in self._used.values()]
         seqs += [self._known[one].seq for one in notes if one in self._known]
         return Gathered(
@@ -253,30 +255,30 @@ class _Collecting:
 
     def _decision(self, decision: str) -> Read | None:
         """The decision that a note speaks of, however old; None where it may not teach."""
-        stored = self._reader.decision(self._layer.tenant, decision)
-        if stored is None:
-            return None
-        return self._read(stored, self._reader.outcomes(self._layer.tenant, [stored]).get(decision, ()))
+        tenant, stored = self._layer.tenant, self._reader.decision(self._layer.tenant, decision)
+        told = self._reader.outcomes(tenant, [stored]) if stored else {}
+        return self._read(stored, told.get(decision, ())) if stored else None
 
     def _origin(self, note: Note, read: Read | None, messages: Messages, stood: Collection[str]) -> Asking:
         """The question that a note speaks of, with what is known to be right and what is known to be wrong."""
-        consolidates = self._layer.method == "consolidate"
-        is_answer = bool(note.asked) and (note.kind is OutcomeKind.DEMONSTRATION or not consolidates)
+        known, consolidates = self._is_answer(note), self._layer.method == "consolidate"
         asked = {"question": messages, "session": note.session or ""} if read is None else asked_of(read)
         lesson = Lesson(
             id=note.id if note.asked or read is None else f"{note.id}@{read.decision.id}", **asked,
-            context=self._context(messages, first=note.id), correction=note.text if is_answer else None, told=True,
+            context=self._context(messages, first=note.id), correction=note.text if known else None, told=True,
             thumb=0 if consolidates or read is None else thumb_of(read), family=note.id,
         )  # fmt: skip
-        wrong = ""
         if read is not None:
             self._use(read)
-            lesson, text = with_answer(lesson, read)
-            wrong = text if note.asked and note.kind is OutcomeKind.CORRECTION else ""
+            lesson = with_answer(lesson, read)
         return Asking(
-            lesson=lesson, teacher=note.id, decision=None if read is None else read.decision.id,
-            notes=tuple(sorted({*stood, note.id})), wrong=wrong,
+            lesson=lesson, teacher=note.id, decision=None if read is None else read.decision.id, is_known=known,
+            notes=tuple(sorted({*stood, note.id})), wrong=self._corrected.get(note.id, frozenset()),
         )  # fmt: skip
+
+    def _is_answer(self, note: Note) -> bool:
+        """Whether a note's text is taken as the answer to the question that it speaks of."""
+        return bool(note.asked) and (note.kind is OutcomeKind.DEMONSTRATION or self._layer.method != "consolidate")
 
     def _later(self, note: Note, read: Read, stood: Collection[str]) -> Asking:
         """A question that was answered with notes: the teacher knows them, nobody said what would be right. Where the
@@ -287,7 +289,8 @@ class _Collecting:
             id=f"{note.id}@{read.decision.id}", **asked_of(read), told=thumb >= 0, thumb=thumb, family=note.id,
             context=self._context(read.messages, first=note.id),
         )  # fmt: skip
-        return Asking(lesson=lesson, teacher=note.id, decision=read.decision.id, notes=tuple(sorted(stood)))
+        return Asking(lesson=lesson, teacher=note.id, decision=read.decision.id, notes=tuple(sorted(stood)),
+                      is_known=self._is_answer(note))  # fmt: skip
 
     def _context(self, messages: Messages, *, first: str) -> Messages:
         tokens = self._tokens

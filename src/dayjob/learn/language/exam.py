@@ -2,17 +2,20 @@
 
 Answers are the most probable ones, without notes, of two versions: what serves the layer (its champion) and the new
 adapter, both read as the engine reads them. An answer is right when its words are those wanted: a correction's, where
-that is the answer, else what the teacher (the base with the notes) says; never the very answer that was corrected. What
-comes out is plain JSON, for a judge without torch.
+that is the answer, else what the teacher (the base with the notes) says; never an answer that was corrected. Where a
+note itself says what is right, the teacher's word does not retire it: the question that it speaks of has to be asked.
+What comes out is plain JSON, for a judge without torch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -28,7 +31,8 @@ from dayjob.learn.language.recipes import Method, NightRecipe
 from dayjob.learn.language.splits import Asking
 from dayjob.learn.language.study import Ids, Study
 from dayjob.learn.language.writing import BASE, Written
-from dayjob.memory.lessons import last_question
+from dayjob.memory.lessons import last_question, shorten
+from dayjob.memory.words import topic
 from dayjob.policies.adapters import Adapter, read_adapter
 from dayjob.policies.engine_protocol import VersionRef
 from dayjob.records import Json
@@ -51,10 +55,12 @@ class Sides:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Marked:
     """An exam's result: the record of ``exam/<version>`` but for whom it is against, and for every note whether each of
-    its askings is right without it."""
+    its askings is right without it. ``recited``: notes that hold, and were asked in one wording alone: the one that the
+    night learned from."""
 
     record: Json
     holds: Mapping[str, bool]
+    recited: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,8 +73,8 @@ class _Answered:
     after: str
 
     def is_right(self, said: str) -> bool:
-        wrong = _plain(self.asking.wrong)
-        return bool(_plain(self.wanted)) and _plain(said) == _plain(self.wanted) and _plain(said) != wrong
+        wanted = _plain(self.wanted)
+        return bool(wanted) and _plain(said) == wanted and shorten(said) not in self.asking.wrong
 
     def record(self) -> Json:
         return {
@@ -80,13 +86,14 @@ class _Answered:
 
 def examine(
     folder: Path, paper: Paper, *, sides: Sides, recipe: NightRecipe, seed: int, device: str = "cpu",
-    progress: Callable[[float], None] = lambda _: None,
+    progress: Callable[[float], None] = lambda _: None, template: Mapping[str, Any] | None = None,
 ) -> Marked:  # fmt: skip
     """Ask everything. ``progress`` is told a share in [0, 1]; what it raises ends the exam.
 
     Raises Damaged when one of the adapters cannot be read.
     """
-    return _Exam(Study(folder, recipe, seed=seed, device=device), paper, sides, recipe, seed).run(progress)
+    study = Study(folder, recipe, seed=seed, device=device, template=template)
+    return _Exam(study, paper, sides, recipe, seed).run(progress)
 
 
 class _Exam:
@@ -129,10 +136,11 @@ class _Exam:
             },
             "suites": asked,
             "traffic": {"prompts": len(rows), "tokens": tokens, "kl": kl, "kl_budget": self._recipe.kl_budget},
-            "rates": self._rates(),
+            "rates": self._rates(), "lengths": self._lengths((*chain(*suites.values()), *(one.prompt for one in rows))),
             "phrases": phrases, "suggestions": self._suggestions() if self._completed else None,
         }  # fmt: skip
-        return Marked(record=record, holds=_holds(answered.values(), taught))
+        holds = _holds(answered.values(), taught)
+        return Marked(record=record, holds=holds, recited=_recited(answered.values(), holds))
 
     def _to_write(self, traffic: int, suites: Iterable[Sequence[Ids]]) -> int:
         """How many answers the exam takes, all prompts of traffic being kept: the teacher's, the base's and both's."""
@@ -222,6 +230,17 @@ class _Exam:
             for name in names
         ]  # fmt: skip
 
+    def _lengths(self, prompts: Iterable[Ids]) -> Json:
+        """Of prompts that nothing taught speaks of, and that both answered with something: how many the new one answers
+        at less than half the length (in characters) or more than twice. Completions have a look of their own."""
+        texts = [self._texts(one) for one in dict.fromkeys(prompts) if one not in self._completed]
+        size = [(len(before.strip()), len(after.strip())) for before, after in texts]
+        both = [(before, after) for before, after in size if before and after]
+        return {
+            "asked": len(both), "terser": sum(2 * after < before for before, after in both),
+            "wordier": sum(after > 2 * before for before, after in both),
+        }  # fmt: skip
+
     def _shown(self, adapter: Adapter, prompt: Ids) -> frozenset[str]:
         """The habits of one answer."""
         said = self._said[adapter.ref.name, prompt]
@@ -300,14 +319,25 @@ class _Exam:
         }  # fmt: skip
 
 
-def _holds(answered: Iterable[_Answered], taught: Sequence[_Answered]) -> dict[str, bool]:
+def _holds(answered: Collection[_Answered], taught: Sequence[_Answered]) -> dict[str, bool]:
     """For every note that was taught and asked whether all its askings, as far as they were asked, are right now."""
     holds = {note: True for one in taught for note in one.asking.notes if note == one.asking.teacher}
+    said = {one.asking.teacher for one in answered if one.asking.lesson.correction is not None}
     for one in answered:
         for note in one.asking.notes:
             if note in holds and not one.is_right(one.after):
                 holds[note] = False
+        if one.asking.is_known and one.asking.teacher in holds.keys() - said:
+            holds[one.asking.teacher] = False  # it says what is right, and was examined on its teacher's word alone
     return holds
+
+
+def _recited(answered: Iterable[_Answered], holds: Mapping[str, bool]) -> frozenset[str]:
+    """The notes that hold and were asked in one wording alone; where they only stood beside another, nothing was."""
+    asked: defaultdict[str, set[tuple[str, ...]]] = defaultdict(set)
+    for one in answered:
+        asked[one.asking.teacher].add(topic(last_question(one.asking.lesson.question)))
+    return frozenset(note for note, holding in holds.items() if holding and len(asked[note]) == 1)
 
 
 def _is_disliked(one: Asking) -> bool:

@@ -64,7 +64,9 @@ def encode(
 ) -> tuple[list[Exercise], dict[str, str]]:
     """The exercises, and for every lesson that is left out the reason. ``room``: tokens of a prompt and its answer.
 
-    A lesson that cannot be encoded (a control token in a correction, a template that refuses it) is left out alone.
+    A lesson that cannot be encoded (a control token in a correction, a template that refuses it) is left out alone, and
+    so is a right answer that is longer than what is written at night: no exam could ever find it said. Transcripts
+    (``published-sft``) are learned whatever their length.
     """
     standing, out = settle(lessons)
     exercises = []
@@ -76,7 +78,7 @@ def encode(
             except Invalid as error:
                 reason = str(error)
             else:
-                reason = _too_long(one, room, answer_tokens)
+                reason = _too_long(one, room, answer_tokens) or _cut(one, method, answer_tokens)
         if reason is None:
             exercises.append(one)
         else:
@@ -116,3 +118,12 @@ def _too_long(one: Exercise, room: int, answer_tokens: int) -> str | None:
     if prompt + answer > room:
         return f"{prompt} tokens and an answer of up to {answer} are more than {room}: raise context_tokens"
     return None
+
+
+def _cut(one: Exercise, method: Method, answer_tokens: int) -> str | None:
+    if one.target is None or len(one.target) <= answer_tokens or method == "published-sft":
+        return None
+    return (
+        f"its answer is {len(one.target) - 1} tokens, and nights write fewer than {answer_tokens}: shorten it, or "
+        f"raise answer_tokens in [recipes.{method}] of dayjob.toml"
+    )

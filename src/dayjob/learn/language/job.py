@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from dayjob.endings import Erased, Invalid, VersionStatus
 from dayjob.journal.control import Control
@@ -21,7 +22,7 @@ from dayjob.learn.language.collect import Gathered, Layer, collect
 from dayjob.learn.language.exam import Sides, examine
 from dayjob.learn.language.night import Night, learn_night
 from dayjob.learn.language.paper import Paper
-from dayjob.learn.language.recipes import RECIPES, NightRecipe
+from dayjob.learn.language.recipes import RECIPES, NightRecipe, changed
 from dayjob.learn.language.suites import read_suites
 from dayjob.learn.language.table import Question
 from dayjob.learn.work import SEED, Made, Work
@@ -43,12 +44,13 @@ class Nights:
     """What the nights of language policies need beside the journal; handed over by whoever assembles.
 
     ``find_base``: the folder of a base model by its name, raises Invalid; ``devices`` where a base learns, else on the
-    CPU; ``suites`` files by name; ``canaries`` phrases.
+    CPU; ``templates`` what a base's chat template is told; ``suites`` files by name; ``canaries`` phrases.
     """
 
     memory: NotesMemory
     find_base: Callable[[str], Path]
     devices: Mapping[str, str] = field(default_factory=dict)
+    templates: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     notes_tokens: int = 512
     suites: Mapping[str, Path] = field(default_factory=dict)
     canaries: Sequence[str] = ()
@@ -84,13 +86,14 @@ class _LayerNight:
         self._base = str(work.policy.spec["base"])
         self._folder = nights.find_base(self._base)
         self._device = nights.devices.get(self._base, "cpu")
+        self._template = nights.templates.get(self._base)
         if work.recipe not in nights.recipes:
             raise Invalid(f"there is no recipe {work.recipe!r}: use one of {', '.join(nights.recipes)}", param="recipe")
         self._recipe = nights.recipes[work.recipe]
 
     def made(self, rehearse: Rehearse | None) -> Made:
         """Collect, learn, keep the files; the exam follows when they are published."""
-        tokens = Tokens.open(self._folder)
+        tokens = Tokens.open(self._folder, template=self._template)
         suites = self._suites(tokens)  # a bad file is said before a night is spent
         found = self._collect(tokens)
         told: Json = {"decisions": found.decisions, "lessons": len(found.split.train)}
@@ -99,7 +102,7 @@ class _LayerNight:
         share = NIGHT_SHARE if rehearse is None else NIGHT_BEFORE_DREAM
         night = learn_night(
             self._folder, found.material, recipe=self._recipe, seed=SEED, checkpoint=self._work.checkpoint,
-            progress=lambda done: self._work.progress(share * done), device=self._device,
+            progress=lambda done: self._work.progress(share * done), device=self._device, template=self._template,
         )  # fmt: skip
         users, dreamt = found.users, None
         if rehearse is not None:
@@ -110,9 +113,12 @@ class _LayerNight:
         if not night.state:
             return Made(why=night.why, told=told | {"left_out": _left_out(night)})
         files = adapter_files(night.state, shape=night.shape, base=self._base)
+        settings = changed(self._work.recipe, self._recipe)
         return Made(
             told=told, publish=partial(publish_files, files=files), from_seq=found.from_seq,
-            network={"base": self._base, "lora": asdict(night.shape) | {"layers": list(night.shape.layers)}},
+            network={"base": self._base, "lora": asdict(night.shape) | {"layers": list(night.shape.layers)}}
+            | ({"settings": settings} if settings else {})
+            | ({"template": dict(tokens.template)} if tokens.template else {}),
             to_seq=found.to_seq, users=users, detail={"stats": dict(night.stats)}, after=self._tell_notes,
             states=lambda stored: self._states(found, night, suites, stored) | _dream(dreamt, stored),
             looks_again=self._looks_again,
@@ -154,6 +160,7 @@ class _LayerNight:
         )  # fmt: skip
         marked = examine(
             self._folder, paper, sides=sides, recipe=self._recipe, seed=SEED, device=self._device,
+            template=self._template,
             progress=lambda share: self._work.progress(NIGHT_SHARE + (1 - NIGHT_SHARE) * share),
         )  # fmt: skip
         against = {
@@ -162,7 +169,8 @@ class _LayerNight:
         }  # fmt: skip
         notes = {
             "learned": sorted(marked.holds),
-            "right": sorted(one for one, holds in marked.holds.items() if holds),
+            "right": sorted(one for one, holds in marked.holds.items() if holds and one not in marked.recited),
+            "recited": sorted(marked.recited),
             "wrong": sorted(one for one, holds in marked.holds.items() if not holds),
         }
         return {
@@ -206,7 +214,8 @@ class _LayerNight:
         address = (self._tenant, self._work.policy.name)
         memory.learned(*address, version=version.name, notes=notes.get("learned", []))
         memory.verified(
-            *address, version=version.name, right=notes.get("right", []), wrong=notes.get("wrong", [])
+            *address, version=version.name, right=notes.get("right", []), wrong=notes.get("wrong", []),
+            recited=notes.get("recited", []),
         )  # fmt: skip
 
 

@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from dayjob.endings import Invalid
+from dayjob.memory.lessons import last_question
+from dayjob.memory.words import topic
 from dayjob.records import Json
 
 Messages = tuple[Json, ...]
@@ -62,12 +64,19 @@ class Rehearsal:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Material:
     """Of one night: lessons (oldest first, so that a newer one wins), rehearsals, and the parts of both that only
-    early stopping reads. What the gate's judge will ask is in none of them."""
+    early stopping reads. What the gate's judge will ask is in none of them; ``exam`` holds its words, as
+    `memory.words.topic` folds them, so that the model's own prompts can be kept apart from it."""
 
     lessons: tuple[Lesson, ...]
     rehearsals: tuple[Rehearsal, ...] = ()
     stop_lessons: tuple[Lesson, ...] = ()
     stop_rehearsals: tuple[Rehearsal, ...] = ()
+    exam: tuple[tuple[str, ...], ...] = ()
+
+    @property
+    def held(self) -> frozenset[tuple[str, ...]]:
+        """The words of every question that nothing may be learned from: early stopping's, and the exam's."""
+        return frozenset((*self.exam, *(topic(last_question(one.question)) for one in self.stop_lessons)))
 
 
 def hold_out(material: Material, *, share: float = 0.2) -> Material:

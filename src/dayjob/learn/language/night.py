@@ -11,6 +11,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -73,23 +74,26 @@ def learn_night(
     checkpoint: Path | None = None,
     progress: Callable[[float], None] | None = None,
     device: str = "cpu",
+    template: Mapping[str, Any] | None = None,
 ) -> Night:
-    """From the base model in ``folder`` and ``material`` to an adapter.
+    """From the base model in ``folder`` and ``material`` to an adapter. ``template`` as of `Tokens`.
 
     ``progress`` is told a share in [0, 1]; what it raises ends the night. With ``checkpoint`` a killed night goes on
     where it was; the file is removed at the end. Raises Invalid when the folder holds no model that can be learned and
     served.
     """
-    study = Study(folder, recipe, seed=seed, device=device)
+    study = Study(folder, recipe, seed=seed, device=device, template=template)
     room = study.writer.context_tokens
     exercises, out = encode(
         material.lessons, study.tokens, method=recipe.method, room=room, answer_tokens=recipe.answer_tokens
     )
-    mark = fingerprint(folder, asdict(material), asdict(recipe), seed) if checkpoint else ""
+    mark = fingerprint(folder, asdict(material), asdict(recipe), seed, study.tokens.template) if checkpoint else ""
     stages = Stages(path=checkpoint, mark=mark, report=progress)
     anchors = Anchors(rows=(), conflicts=(), unfit=0)
     if recipe.anchor and exercises:
-        anchors = make_anchors(study, material.rehearsals, exercises=exercises, recipe=recipe, seed=seed)
+        anchors = make_anchors(
+            study, material.rehearsals, exercises=exercises, recipe=recipe, seed=seed, held=material.held
+        )  # fmt: skip
     counts = {
         "rehearsals_unfit": float(anchors.unfit),
         "rehearsals_in_conflict": float(len(anchors.conflicts)),

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from dayjob.learn.language.anchors import Kept
 from dayjob.learn.language.recipes import NightRecipe
-from dayjob.learn.language.study import Ids, Rows, Study, slices
-from dayjob.learn.language.writing import Written, seeds_of
+from dayjob.learn.language.refining import padded, refine
+from dayjob.learn.language.study import Ids, Study, slices
+from dayjob.learn.language.writing import seeds_of
 from dayjob.objectives.checks import Stats
 from dayjob.objectives.language.distillation import self_distillation, trajectory_refined
 from dayjob.objectives.language.retention import anchor
@@ -83,65 +84,40 @@ class Distillation:
         seeds = seeds_of(self._seed, step, count=len(drawn))
         written = study.writer.write(prompts, seeds=seeds, max_tokens=self._recipe.answer_tokens)
         answers = [one.token_ids for one in written]
-        repaired_B = torch.zeros(len(drawn), dtype=torch.bool, device=study.device)
         if self._refine:
-            answers, changed = repair(study, taught, written=written, recipe=self._recipe)
-            repaired_B = torch.tensor(changed, device=study.device)
+            yield from self._refined(study, prompts, taught, answers=answers)
+            return
         student, teacher = study.rows(prompts, answers), study.rows(taught, answers)
         weight_BT = per_token(student.mask_BT)
         for part in slices(len(drawn), self._recipe.microbatch):
-            hidden_BTD, teacher_BTD = study.hidden(student.cut(part)), study.taught_hidden(teacher.cut(part))
-            if self._refine:
-                yield trajectory_refined(
-                    hidden_BTD,
-                    study.vocabulary_VD,
-                    teacher_BTD=teacher_BTD,
-                    teacher_VD=study.base_vocabulary_VD,
-                    weight_BT=weight_BT[part],
-                    repaired_B=repaired_B[part],
-                )
-            else:
-                yield self_distillation(
-                    hidden_BTD,
-                    study.vocabulary_VD,
-                    teacher_BTD=teacher_BTD,
-                    teacher_VD=study.base_vocabulary_VD,
-                    weight_BT=weight_BT[part],
-                    how=self._recipe.divergence,
-                )
+            yield self_distillation(
+                study.hidden(student.cut(part)),
+                study.vocabulary_VD,
+                teacher_BTD=study.taught_hidden(teacher.cut(part)),
+                teacher_VD=study.base_vocabulary_VD,
+                weight_BT=weight_BT[part],
+                how=self._recipe.divergence,
+            )
 
-
-@torch.no_grad()
-def repair(
-    study: Study, taught: Sequence[Ids], *, written: Sequence[Written], recipe: NightRecipe
-) -> tuple[list[Ids], list[bool]]:
-    """The answers as the teacher would have them: up to the first error as they were, from there on its own most
-    probable tokens; and which answers were changed."""
-    errors: list[int | None] = []
-    for part in slices(len(written), recipe.microbatch):
-        rows = study.rows(taught[part], [one.token_ids for one in written[part]])
-        errors += _first_errors(study, rows, ratio=recipe.error_ratio)
-    wrong = [place for place, error in enumerate(errors) if error is not None]
-    prefixes = [(*taught[place], *written[place].token_ids[: errors[place]]) for place in wrong]
-    with study.teaching() as writer:
-        rest = writer.write(prefixes, seeds=[0] * len(wrong), max_tokens=recipe.answer_tokens, temperature=0)
-    answers = [one.token_ids for one in written]
-    for place, more in zip(wrong, rest, strict=True):
-        answers[place] = (*answers[place][: errors[place]], *more.token_ids)
-    return answers, [error is not None for error in errors]
-
-
-def _first_errors(study: Study, rows: Rows, *, ratio: float) -> list[int | None]:
-    """The first token of each completion that the teacher gives less than ``ratio`` times its most probable one."""
-    hidden_BTD = study.taught_hidden(rows)
-    found: list[int | None] = []
-    for row in range(len(rows)):  # a row at a time: the logits of all never exist
-        length = int(rows.mask_BT[row].sum())
-        logp_TV = torch.log_softmax(hidden_BTD[row, :length].float() @ study.vocabulary_VD.float().T, dim=1)
-        gap_T = logp_TV.max(dim=1).values - logp_TV.gather(1, rows.token_BT[row, :length, None])[:, 0]
-        bad = torch.nonzero(gap_T > -np.log(ratio))
-        found.append(int(bad[0, 0]) if len(bad) else None)
-    return found
+    def _refined(
+        self, study: Study, prompts: Sequence[Ids], taught: Sequence[Ids], *, answers: Sequence[Ids]
+    ) -> Iterator[tuple[Tensor, Stats]]:
+        refined = refine(
+            study, taught, answers=answers, error_ratio=self._recipe.error_ratio,
+            answer_tokens=self._recipe.answer_tokens,
+        )  # fmt: skip
+        student = study.rows(prompts, [one.token_ids for one in refined])
+        teacher_BTD, weight_BT = padded(refined), per_token(student.mask_BT)
+        changed_B = torch.tensor([one.changed for one in refined], device=study.device)
+        for part in slices(len(refined), self._recipe.microbatch):
+            yield trajectory_refined(
+                study.hidden(student.cut(part)),
+                study.vocabulary_VD,
+                teacher_BTD=teacher_BTD[part],
+                teacher_VD=study.base_vocabulary_VD,
+                weight_BT=weight_BT[part],
+                repaired_B=changed_B[part],
+            )
 
 
 class Likelihood:

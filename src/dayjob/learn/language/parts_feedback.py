@@ -11,6 +11,7 @@ from torch import Tensor
 
 from dayjob.learn.credit import F64, Bools, Integers, accept_reject, grpo
 from dayjob.learn.language.exercises import Exercise
+from dayjob.learn.language.forks import Forks
 from dayjob.learn.language.parts import deal
 from dayjob.learn.language.recipes import NightRecipe
 from dayjob.learn.language.study import Ids, Study, slices
@@ -129,16 +130,13 @@ class Pairs:
     def losses(self, study: Study, step: int) -> Iterator[tuple[Tensor, Stats]]:
         """Of :func:`dpo`."""
         drawn = deal(self._deck, self._recipe.lessons, step=step, seed=self._seed)
-        prompts = [one.prompt for one in drawn]
-        sides = (
-            study.rows(prompts, [one.target or () for one in drawn]),
-            study.rows(prompts, [one.lesson.answer_ids for one in drawn]),
-        )
+        right, served = [one.target or () for one in drawn], [one.lesson.answer_ids for one in drawn]
+        forks = Forks.of([one.prompt for one in drawn], first=right, second=served, device=study.device)
         weight_B = per_row(torch.ones(len(drawn), device=study.device))
         for part in slices(len(drawn), self._recipe.microbatch):
-            cut = [side.cut(part) for side in sides]
-            chosen_B, rejected_B = (sequence_logprob(study.logprobs(one), one.mask_BT) for one in cut)
-            chosen_base_B, rejected_base_B = (sequence_logprob(study.base_logprobs(one), one.mask_BT) for one in cut)
+            cut = forks.cut(part)
+            chosen_B, rejected_B = sequence_logprob(study.logprobs(cut), cut.mask_BT).chunk(2)
+            chosen_base_B, rejected_base_B = sequence_logprob(study.base_logprobs(cut), cut.mask_BT).chunk(2)
             yield dpo(
                 chosen_B,
                 rejected_B,

@@ -208,9 +208,9 @@ def asked_of(read: Read) -> Json:
     return {"question": generation.messages, "tools": generation.tools, "session": session or ""}
 
 
-def with_answer(lesson: Lesson, read: Read) -> tuple[Lesson, str]:
-    """A lesson with the answer that it speaks of, where that is one alone, and its text."""
+def with_answer(lesson: Lesson, read: Read) -> Lesson:
+    """A lesson with the answer that it speaks of, where that is one alone."""
     choices = read.generation.choices
     if len(choices) != 1 or choices[0].ending is Ending.ABORTED:
-        return lesson, ""
-    return replace(lesson, **served(choices[0], read.decision)), choices[0].text
+        return lesson
+    return replace(lesson, **served(choices[0], read.decision))

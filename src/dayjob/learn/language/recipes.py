@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
 from types import MappingProxyType
 from typing import Literal
 
+from dayjob.config import ANSWER_TOKENS, CONTEXT_TOKENS, NIGHT_SETTINGS, Recipe, night_fault
 from dayjob.endings import Invalid
 from dayjob.objectives.language.divergence import FORWARD, Divergence
 from dayjob.policies.language_train import LoraShape
+from dayjob.records import Json
 
 _SHAPE = LoraShape()
 Teacher = Literal["frozen", "ema"]
@@ -32,8 +34,8 @@ class NightRecipe:
     max_gradient: float = 1.0  # L2 norm
     lessons: int = 32  # a step
     microbatch: int = 32  # rows
-    answer_tokens: int = 64  # at most, of what is written at night
-    context_tokens: int = 2048  # of a prompt and its answer; lessons that are longer are left out, and said
+    answer_tokens: int = ANSWER_TOKENS  # at most, of what is written at night
+    context_tokens: int = CONTEXT_TOKENS  # of a prompt and its answer; lessons that are longer are left out, and said
 
     divergence: Divergence = FORWARD  # of self-distillation
     teacher: Teacher = "frozen"  # of self-distillation: the base; "ema": with the slow average of the adapter's BA
@@ -58,10 +60,14 @@ class NightRecipe:
     patience: int = 4  # looks without a better score after which the night ends
 
     def __post_init__(self) -> None:
-        if not self.learning_rates or min(self.learning_rates) <= 0:
-            message = f"learning_rates is {self.learning_rates}: give at least one number above 0"
-            raise Invalid(message, param="learning_rates")
-        for name in ("steps", "lessons", "microbatch", "answer_tokens", "question_tokens", "patience", "save_every"):
+        for name in NIGHT_SETTINGS:
+            fault = night_fault(name, getattr(self, name))
+            if fault:
+                raise Invalid(f"{name} is {getattr(self, name)}: {fault}", param=name)
+        if self.answer_tokens >= self.context_tokens:
+            message = f"answer_tokens is {self.answer_tokens}: less than context_tokens, {self.context_tokens}"
+            raise Invalid(message, param="answer_tokens")
+        for name in ("lessons", "microbatch", "question_tokens", "patience", "save_every"):
             if getattr(self, name) < 1:
                 raise Invalid(f"{name} is {getattr(self, name)}: at least 1", param=name)
         for name in (
@@ -97,3 +103,16 @@ RECIPES: Mapping[str, NightRecipe] = MappingProxyType(
         "published-grpo": replace(_PUBLISHED, method="published-grpo", learning_rates=(1e-3,)),
     }
 )
+
+
+def recipes_with(changes: Iterable[Recipe]) -> Mapping[str, NightRecipe]:
+    """`RECIPES` with the changes that a configuration makes."""
+    told = {one.name: replace(RECIPES[one.name], **dict(one.settings)) for one in changes}
+    return MappingProxyType({**RECIPES, **told})
+
+
+def changed(name: str, recipe: NightRecipe) -> Json:
+    """The settings in which a recipe is not the one that ships under its name: as much a part of what a version is as
+    its weights, for the exam goes by them too."""
+    shipped = asdict(RECIPES[name]) if name in RECIPES else {}
+    return {field: value for field, value in asdict(recipe).items() if field not in shipped or value != shipped[field]}

@@ -25,7 +25,8 @@ class Asking:
     teacher: str  # the id of the note or outcome behind it: what is unlearned where the lesson is
     decision: str | None  # None: nobody asked it so, it is the note's own wording
     notes: tuple[str, ...] = ()  # all that stood in its context: an answer without them speaks of each
-    wrong: str = ""  # the answer that was corrected: never a right one
+    wrong: frozenset[str] = frozenset()  # the answers that were corrected, shortened: never right ones
+    is_known: bool = False  # its teacher says itself what is right, to the one question that it speaks of
 
     @property
     def can_be_held_out(self) -> bool:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -59,19 +59,28 @@ class Rows:
         """All rows in order of length, and the same in groups: the rows of each, and how many tokens of them the model
         has to read. Within a group the longest is at most ``SPREAD`` times the shortest; a last token predicts nothing
         and is not read."""
-        need_B = torch.where(self.mask_BT, self.place_BT + 1, 1).amax(dim=1)
-        order = torch.argsort(need_B, stable=True)
-        lengths = need_B[order].tolist()
-        if lengths[-1] <= SPREAD * lengths[0]:
-            order = torch.arange(len(lengths), device=order.device)
-            return order, [(order, lengths[-1])]
-        starts = [0]
-        for place, length in enumerate(lengths):
-            if length > SPREAD * lengths[starts[-1]]:
-                starts.append(place)
-        ends = [*starts[1:], len(lengths)]
-        groups = [(order[start:end], lengths[end - 1]) for start, end in zip(starts, ends, strict=True)]
-        return order, groups
+        need = torch.where(self.mask_BT, self.place_BT + 1, 1).amax(dim=1).tolist()
+        order, groups = alike(need)
+        device = self.ids_BL.device
+        told = [(torch.tensor(places, device=device), max(need[place] for place in places)) for places in groups]
+        return torch.tensor(order, device=device), told
+
+    def states(self, body: Any) -> Tensor:
+        """(B, T, D): the last hidden state of ``body``, a model without its output matrix, that predicts each token of
+        the completions.
+
+        Rows of like lengths go through it together: a question behind notes is many times as long as a bare one, and
+        what would be padded up to it costs as much as what is read.
+        """
+        found = []
+        order, groups = self.by_length()
+        for places, length in groups:
+            hidden_CLD: Tensor = body(input_ids=self.ids_BL[places, :length], use_cache=False).last_hidden_state
+            place_CT = self.place_BT[places].clamp_max(length - 1)
+            found.append(hidden_CLD.gather(1, place_CT[:, :, None].expand(-1, -1, hidden_CLD.shape[2])))
+        if len(found) == 1:
+            return found[0]
+        return torch.cat(found)[torch.argsort(order)]
 
     def cut(self, part: slice) -> Rows:
         """Some of the rows."""
@@ -83,13 +92,34 @@ class Rows:
         )
 
 
+class Completions(Protocol):
+    """Rows as a model reads them, :class:`Rows` or ``forks.Forks``."""
+
+    @property
+    def token_BT(self) -> Tensor:
+        """Of the completions."""
+        ...
+
+    @property
+    def mask_BT(self) -> Tensor:
+        """Which of them count."""
+        ...
+
+    def states(self, body: Any) -> Tensor:
+        """(B, T, D): what predicts each of them."""
+        ...
+
+
 class Study:
     """One model from a folder, with its adapter in training."""
 
-    def __init__(self, folder: Path, recipe: NightRecipe, *, seed: int, device: str = "cpu") -> None:
-        """Raises Invalid when the folder holds no model that this engine serves exactly: what could not be served is
-        not trained."""
-        self.tokens = Tokens.open(folder)
+    def __init__(
+        self, folder: Path, recipe: NightRecipe, *, seed: int, device: str = "cpu",
+        template: Mapping[str, Any] | None = None,
+    ) -> None:  # fmt: skip
+        """``template``: what the chat template is told where the model is served. Raises Invalid when the folder holds
+        no model that this engine serves exactly: what could not be served is not trained."""
+        self.tokens = Tokens.open(folder, template=template)
         model: Any = load_model(folder, device=device)
         self.vocabulary_VD: Tensor = model.get_output_embeddings().weight
         if model.get_output_embeddings().bias is not None:
@@ -108,28 +138,11 @@ class Study:
         """:meth:`Rows.of` on this model's device."""
         return Rows.of(prompts, completions, device=self.device)
 
-    def hidden(self, rows: Rows) -> Tensor:
+    def hidden(self, rows: Completions) -> Tensor:
         """(B, T, D): the last hidden state that predicts each token of the completions."""
-        return self.gather(self._body, rows)
+        return rows.states(self._body)
 
-    @staticmethod
-    def gather(body: Any, rows: Rows) -> Tensor:
-        """:meth:`hidden` of a model without its output matrix.
-
-        Rows of like lengths go through it together: a question behind notes is many times as long as a bare one, and
-        what would be padded up to it costs as much as what is read.
-        """
-        found = []
-        order, groups = rows.by_length()
-        for places, length in groups:
-            hidden_CLD: Tensor = body(input_ids=rows.ids_BL[places, :length], use_cache=False).last_hidden_state
-            place_CT = rows.place_BT[places].clamp_max(length - 1)
-            found.append(hidden_CLD.gather(1, place_CT[:, :, None].expand(-1, -1, hidden_CLD.shape[2])))
-        if len(found) == 1:
-            return found[0]
-        return torch.cat(found)[torch.argsort(order)]
-
-    def logprobs(self, rows: Rows, *, temperature: float = 1.0) -> Tensor:
+    def logprobs(self, rows: Completions, *, temperature: float = 1.0) -> Tensor:
         """(B, T): of each token of the completions, 0 behind their ends."""
         return token_logprobs(
             self.hidden(rows),
@@ -140,16 +153,21 @@ class Study:
         )
 
     @torch.no_grad()
-    def base_hidden(self, rows: Rows) -> Tensor:
+    def base_hidden(self, rows: Completions) -> Tensor:
         """:meth:`hidden` of the model with its adapter off."""
         with self.lora.off():
             return self.hidden(rows)
 
     @torch.no_grad()
-    def base_logprobs(self, rows: Rows) -> Tensor:
+    def base_logprobs(self, rows: Completions) -> Tensor:
         """:meth:`logprobs` of the model with its adapter off."""
         with self.lora.off():
             return self.logprobs(rows)
+
+    def base_logits(self, hidden_ND: Tensor) -> Tensor:
+        """(N, V), FP32, of the base model's output matrix."""
+        logit_NV: Tensor = hidden_ND.float() @ self.base_vocabulary_VD.float().T
+        return logit_NV
 
     @contextmanager
     def teaching(self) -> Iterator[Writer]:
@@ -171,6 +189,19 @@ class Study:
         """The writer, with the adapter off: the teacher, or the base model itself."""
         with self.lora.off():
             yield self.writer
+
+
+def alike(lengths: Sequence[int]) -> tuple[list[int], list[list[int]]]:
+    """Rows in order of length, and the same cut into groups of like lengths; as they came where all are alike."""
+    order = sorted(range(len(lengths)), key=lengths.__getitem__)
+    if lengths[order[-1]] <= SPREAD * lengths[order[0]]:
+        return list(range(len(lengths))), [list(range(len(lengths)))]
+    groups: list[list[int]] = []
+    for place in order:
+        if not groups or lengths[place] > SPREAD * lengths[groups[-1][0]]:
+            groups.append([])
+        groups[-1].append(place)
+    return order, groups
 
 
 def slices(count: int, size: int) -> Iterator[slice]:

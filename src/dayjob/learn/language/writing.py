@@ -33,8 +33,8 @@ class Writer:
 
     def __init__(self, batch: Batch, *, end_ids: frozenset[int], slots: int, context_tokens: int) -> None:
         self._batch = batch
-        self._end_ids = end_ids
-        self._slots = slots
+        self.end_ids = end_ids
+        self.slots = slots  # answers at once
         self.context_tokens = context_tokens
         self.told: Callable[[int], None] = lambda _: None  # hears of each batch how many answers were written
 
@@ -56,8 +56,8 @@ class Writer:
             if not 0 < len(prompt) < self.context_tokens:
                 raise Invalid(f"a prompt of {len(prompt)} tokens: from 1 to {self.context_tokens - 1}", param="prompt")
         written: list[Written] = []
-        for first in range(0, len(prompts), self._slots):
-            part = slice(first, first + self._slots)
+        for first in range(0, len(prompts), self.slots):
+            part = slice(first, first + self.slots)
             written += self._some(prompts[part], seeds[part], max_tokens=max_tokens, temperature=temperature,
                                   adapter=adapter)  # fmt: skip
             self.told(len(prompts[part]))
@@ -98,7 +98,7 @@ class Writer:
                 tokens[row].append(token)
                 logprobs[row].append(logp)
                 thought[row].append(model_logp)
-                ended[row] = token in self._end_ids
+                ended[row] = token in self.end_ids
             open_rows = [
                 row
                 for row in open_rows

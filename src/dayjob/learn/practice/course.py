@@ -239,9 +239,12 @@ class Course:
             self._step.value.restore(named(saved, "value"))
 
 
-def mark_of(folder: Path, ground: Ground, *, recipe: PracticeRecipe, seed: int) -> str:
+def mark_of(
+    folder: Path, ground: Ground, *, recipe: PracticeRecipe, seed: int, template: Mapping[str, Any] | None = None
+) -> str:
     """SHA-256 of everything a course depends on: a checkpoint of anything else is not gone on from."""
-    digest = hashlib.sha256(json.dumps([asdict(recipe), seed, ground.mark], sort_keys=True, default=str).encode())
+    said = [asdict(recipe), seed, ground.mark, dict(template or {})]
+    digest = hashlib.sha256(json.dumps(said, sort_keys=True, default=str).encode())
     for path in sorted(folder.iterdir()):
         if path.is_file():
             with path.open("rb") as file:

@@ -60,7 +60,9 @@ def parts_beside(
         material.lessons, study.tokens, method=recipe.method, room=study.writer.context_tokens,
         answer_tokens=recipe.answer_tokens,
     )  # fmt: skip
-    anchors = make_anchors(study, material.rehearsals, exercises=exercises, recipe=recipe, seed=seed)
+    anchors = make_anchors(
+        study, material.rehearsals, exercises=exercises, recipe=recipe, seed=seed, held=material.held
+    )  # fmt: skip
     return parts_of(study, exercises, anchors=anchors, recipe=recipe, seed=seed)
 
 
@@ -122,14 +124,15 @@ class PracticeLearner(Learner):
         base = str(work.policy.spec["base"])
         folder, nightly = self.nights.find_base(base), self.nights.recipes[work.recipe]
         recipe = replace(self.plan.recipe, lora=night.shape)
-        student = Student(folder, recipe, seed=SEED, device=self.nights.devices.get(base, "cpu"))
+        student = Student(folder, recipe, seed=SEED, device=self.nights.devices.get(base, "cpu"),
+                          template=self.nights.templates.get(base))  # fmt: skip
         parts = parts_beside(student, found.material, recipe=nightly, seed=SEED)
         if night.state:
             student.weights.restore(night.state)
         ground = self.plan.ground(student)
         path = work.checkpoint.with_name(f"{work.job.id}.practice.safetensors")
         stages = Stages(
-            path=path, mark=mark_of(folder, ground, recipe=recipe, seed=SEED),
+            path=path, mark=mark_of(folder, ground, recipe=recipe, seed=SEED, template=student.tokens.template),
             report=lambda share: work.progress(NIGHT_BEFORE_DREAM + (NIGHT_SHARE - NIGHT_BEFORE_DREAM) * share),
         )  # fmt: skip
         try:
@@ -155,7 +158,7 @@ def practise_model(
     student = Student(folder, recipe, seed=seed)
     ground = plan.ground(student)
     parts = parts_beside(student, Material(lessons=()), recipe=recipe.night(), seed=seed) if recipe.anchor else []
-    mark = mark_of(folder, ground, recipe=recipe, seed=seed)
+    mark = mark_of(folder, ground, recipe=recipe, seed=seed, template=student.tokens.template)
     stages = Stages(path=checkpoint, mark=mark, report=progress)
     course = Course(student, ground, recipe=recipe, seed=seed, parts=parts, stages=stages)
     if engine is None:

@@ -80,6 +80,9 @@ class LocalEngine:
     async def drop(self, version: str) -> None:
         """Nothing is held of a version that was: nothing to do."""
 
+    async def forget(self, salt: str) -> None:
+        """Nothing is held of a prompt: nothing to do."""
+
     def versions(self) -> Mapping[str, str]:
         """See the protocol."""
         return {self._name: self._version, self._version: self._version}

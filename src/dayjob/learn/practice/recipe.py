@@ -82,6 +82,7 @@ class PracticeRecipe:
             method="consolidate", lora=self.lora, microbatch=self.slots, context_tokens=self.context_tokens,
             anchor=self.anchor, anchor_rows=max(1, self.anchor_rows), self_written=self.self_written,
             kl_budget=self.kl_budget, learning_rates=(self.learning_rate,),
+            answer_tokens=min(NightRecipe.answer_tokens, self.context_tokens - 1),
         )  # fmt: skip
 
 

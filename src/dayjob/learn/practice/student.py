@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from dayjob.endings import Invalid
-from dayjob.learn.language.study import Rows, Study
+from dayjob.learn.language.study import Completions, Study
 from dayjob.learn.language.writing import Writer
 from dayjob.learn.practice.recipe import PracticeRecipe
 from dayjob.objectives.language.logits import token_logprobs
@@ -74,9 +74,12 @@ class FullWeights:
 class Student(Study):
     """A model from a folder that writes attempts and learns from them."""
 
-    def __init__(self, folder: Path, recipe: PracticeRecipe, *, seed: int, device: str = "cpu") -> None:
-        """Raises Invalid when the folder holds no model that this engine serves exactly."""
-        super().__init__(folder, recipe.night(), seed=seed, device=device)
+    def __init__(
+        self, folder: Path, recipe: PracticeRecipe, *, seed: int, device: str = "cpu",
+        template: Mapping[str, Any] | None = None,
+    ) -> None:  # fmt: skip
+        """``template`` as of `Study`. Raises Invalid when the folder holds no model that this engine serves exactly."""
+        super().__init__(folder, recipe.night(), seed=seed, device=device, template=template)
         self.weights: Weights = self.lora
         self._still: Any = None
         if recipe.full:
@@ -93,14 +96,14 @@ class Student(Study):
             yield self.writer
 
     @torch.no_grad()
-    def base_hidden(self, rows: Rows) -> Tensor:
+    def base_hidden(self, rows: Completions) -> Tensor:
         """:meth:`hidden` of the base model."""
         if self._still is None:
             return super().base_hidden(rows)
-        return self.gather(self._still, rows)
+        return rows.states(self._still)
 
     @torch.no_grad()
-    def base_logprobs(self, rows: Rows) -> Tensor:
+    def base_logprobs(self, rows: Completions) -> Tensor:
         """:meth:`logprobs` of the base model."""
         return token_logprobs(
             self.base_hidden(rows), self.base_vocabulary_VD, token_BT=rows.token_BT, mask_BT=rows.mask_BT

@@ -29,10 +29,8 @@ async function read(address) {
 function position(report) {
   const share = report.feedback.share_at ?? [];
   if (!share.length) return plots.position.clear();
-  const { beta = [], beta_low: low = [], beta_high: high = [], predicted } = report.bias ?? {};
+  const { beta = [], beta_low: low = [], beta_high: high = [], predicted = [] } = report.bias ?? {};
   const upTo = (values) => share.map((_, at) => values[at] ?? null);
-  const model = predicted ?? beta;
-  const label = predicted ? "click model" : "pull of the position (β)";
   const bars = uPlot.paths.bars({ size: [0.62, 72], radius: 0.12 });
   const options = () => ({
     scales: { x: { ...x, range: [0.4, share.length + 0.6] }, y: { range: (u, min, max) => [-0.05 * Math.max(0.1, max), Math.max(0.1, max * 1.08)] } },
@@ -40,13 +38,14 @@ function position(report) {
     series: [
       { label: "position", value: (u, value, at, index) => (index === null ? "" : short(value)) },
       line("share of the clicks", "v1", { say: percent, idle: "", paths: bars, fill: `${colour("v1")}66`, width: 1 }),
-      ...(model.length ? [line(label, "accent", { say: percent, idle: "", points: { show: true, size: 7 } })] : []),
-      ...(low.length && !predicted ? [line("95 % from", "accent", { say: percent, idle: "", width: 0 }), line("to", "accent", { say: percent, idle: "", width: 0 })] : []),
+      ...(beta.length ? [line("pull of the position (β)", "accent", { say: percent, idle: "", points: { show: true, size: 7 } })] : []),
+      ...(low.length ? [line("95 % from", "accent", { say: percent, idle: "", width: 0 }), line("to", "accent", { say: percent, idle: "", width: 0 })] : []),
+      ...(predicted.length ? [line("foretold by the click model", "v2", { say: percent, idle: "", points: { show: true, size: 7 } })] : []),
     ],
-    bands: low.length && !predicted ? [{ series: [4, 3], fill: `${colour("accent")}2e` }] : [],
+    bands: beta.length && low.length ? [{ series: [4, 3], fill: `${colour("accent")}2e` }] : [],
   });
-  const rows = [share, ...(model.length ? [upTo(model)] : []), ...(low.length && !predicted ? [upTo(low), upTo(high)] : [])];
-  plots.position.draw(`${share.length} ${rows.length} ${label}`, options, [share.map((_, at) => at + 1), ...rows]);
+  const rows = [share, ...(beta.length ? [upTo(beta)] : []), ...(low.length ? [upTo(low), upTo(high)] : []), ...(predicted.length ? [upTo(predicted)] : [])];
+  plots.position.draw(`${share.length} ${beta.length} ${low.length} ${predicted.length}`, options, [share.map((_, at) => at + 1), ...rows]);
 }
 
 function shares(points) {

@@ -7,23 +7,29 @@ const replay = await (await fetch("/static/replay.json", { cache: "no-store" }))
 const plots = Object.fromEntries(["reward", "kl", "km", "share"].map((name) => [name, chart(name)]));
 const range = document.getElementById("at");
 const play = document.getElementById("play");
-const alarm = document.getElementById("alarm");
+const first = replay.alarm.indexOf(true);
+const events = [
+  { box: "alarm", at: first < 0 ? null : replay.steps[first], label: "alarm" },
+  { box: "rollback", at: replay.rollback_at, label: "withdrawn" },
+].map((event) => ({ ...event, box: document.getElementById(event.box) }));
 const end = replay.steps.at(-1);
 let timer = 0;
+
+const happened = (event, upTo) => event.at !== null && replay.steps[upTo] >= event.at;
 
 const span = (values, floor) => [Math.min(floor, ...values), Math.max(...values) + 0.1 * (Math.max(...values) - Math.min(floor, ...values) || 1)];
 
 function curve(name, rows, lines, { say = short, y, size = 56 }) {
   return (upTo) => {
     const seen = (values) => values.map((value, at) => (at <= upTo ? value : null));
-    const fired = replay.alarm_at !== null && replay.steps[upTo] >= replay.alarm_at;
+    const fired = events.filter((event) => happened(event, upTo));
     const options = () => ({
       scales: { x: { time: false, range: [0, end] }, y: { range: () => y } },
       axes: [along("interactions"), axis({ say, size })],
       series: [{ label: "at", value: (u, value, at, index) => short(index === null ? replay.steps[Number(range.value)] : value) }, ...lines()],
-      hooks: { draw: fired ? [mark(replay.alarm_at, "bad", "alarm")] : [] },
+      hooks: { draw: fired.map((event) => mark(event.at, "bad", event.label)) },
     });
-    plots[name].draw(`${fired}`, options, [replay.steps, ...rows.map(seen)]);
+    plots[name].draw(`${fired.length}`, options, [replay.steps, ...rows.map(seen)]);
   };
 }
 
@@ -51,10 +57,12 @@ function share(upTo) {
 function show() {
   const at = Number(range.value);
   draws.forEach((draw) => draw(at));
-  const fired = replay.alarm_at !== null && replay.steps[at] >= replay.alarm_at;
-  if (alarm.hidden === fired) alarm.hidden = !fired;
+  for (const event of events) {
+    const fired = happened(event, at);
+    if (event.box.hidden === fired) event.box.hidden = !fired;
+  }
   document.getElementById("now").textContent =
-    `${short(replay.steps[at])} interactions: reward ${short(replay.reward[at])}, KL ${short(replay.kl[at])}, ${Math.round(replay.km_served[at]).toLocaleString("en")} km`;
+    `${short(replay.steps[at])} interactions: reward ${short(replay.reward[at])}, KL ${short(replay.kl[at])}, ${Math.round(replay.km_served[at]).toLocaleString("en")} km; clicks ${replay.state[at].replace("_", " ")}`;
   range.setAttribute("aria-valuetext", `${short(replay.steps[at])} interactions`);
 }
 
