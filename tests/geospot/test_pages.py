@@ -2,6 +2,7 @@
 
 import re
 import xml.etree.ElementTree as ElementTree
+from dataclasses import fields
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -147,9 +148,8 @@ def policy(**changes: object) -> Policy:
 
 def report(state: FeedbackState = FeedbackState.TOO_FEW, **gate: object) -> Report:
     feedback = FeedbackReport(state=state, reason="900 clicks so far", share_at=(0.7, 0.3))
-    return Report(
-        feedback=feedback, gate=gate, **{n: {} for n in ("bias", "ceiling", "learning", "drift", "forgetting")}
-    )
+    rest = {one.name: {} for one in fields(Report) if one.name not in ("feedback", "gate", "made")}
+    return Report(feedback=feedback, gate=gate, **rest)
 
 
 def test_a_baseline_that_serves_is_said_to_serve() -> None:

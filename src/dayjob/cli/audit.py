@@ -2,7 +2,7 @@
 
 import math
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -79,7 +79,9 @@ def _run(path: Path, per_day: float) -> Audit:
 
 def as_plain(result: Audit) -> dict[str, Any]:
     """The audit as JSON can hold it: arrays as lists, what is unknown as null."""
-    plain: dict[str, Any] = _plain(asdict(result))
+    told = asdict(replace(result, bias=replace(result.bias, pooled=None)))
+    del told["bias"]["pooled"]  # the fitted models themselves
+    plain: dict[str, Any] = _plain(told)
     return plain
 
 
