@@ -13,7 +13,7 @@ from typing import Any
 
 from clerk.split import Side, side
 
-from dayjob.endings import Invalid
+from dayjob.practice.adapters.gym import package
 
 EASY: Mapping[str, Mapping[str, int]] = {
     "chain_sum": {"max_terms": 3, "max_digits": 2},
@@ -28,11 +28,7 @@ EASY_SHARE = 0.75
 @cache
 def dataset(name: str, *, default: bool) -> Any:
     """The package's own generator. Raises Invalid when it is not installed."""
-    try:
-        import reasoning_gym
-    except ImportError as error:
-        raise Invalid("clerk-pretrain needs reasoning-gym: pip install 'dayjob[gym]'", param="gym") from error
-    return reasoning_gym.create_dataset(name, seed=0, size=ITEMS, **({} if default else EASY[name]))
+    return package().create_dataset(name, seed=0, size=ITEMS, **({} if default else EASY[name]))
 
 
 def item(rng: Random, where: Side, *, name: str, default: bool | None = None) -> tuple[tuple[str, str], ...]:

@@ -15,6 +15,7 @@ import json
 import math
 import random
 import re
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
@@ -244,9 +245,9 @@ def _by_index(name: str, config: str) -> Any:
 
 def _create(name: str, config: str, *, seed: int) -> Any:
     try:
-        return _package().create_dataset(name, seed=seed, size=1, **json.loads(config))
+        return package().create_dataset(name, seed=seed, size=1, **json.loads(config))
     except (TypeError, ValueError, AssertionError, KeyError) as error:
-        known = ", ".join(one.name for one in fields(_package().factory.DATASETS[name][1]))
+        known = ", ".join(one.name for one in fields(package().factory.DATASETS[name][1]))
         message = f"{name} cannot be made so: {type(error).__name__}: {error}; its settings: {known}"
         raise Invalid(message, param="config") from None
 
@@ -278,7 +279,7 @@ def _limits(config: Any) -> list[tuple[int, int, str]]:
 
 
 def _check_dataset(name: str, config: Json) -> None:
-    known = _package().factory.DATASETS
+    known = package().factory.DATASETS
     if not isinstance(name, str) or name not in known or name == "composite":
         near = ", ".join(difflib.get_close_matches(str(name), known, n=5, cutoff=0.4)) or "chain_sum, spell_backward"
         message = f"reasoning-gym has no data set {name!r} for one task at a time; it has {len(known)}, such as: {near}"
@@ -303,9 +304,12 @@ def _own_randomness(seed: int) -> Iterator[None]:
 
 
 @cache
-def _package() -> Any:
+def package() -> Any:
+    """reasoning-gym. Raises Invalid where it is not installed."""
     try:
-        import reasoning_gym
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", SyntaxWarning)  # of what it needs, where that is compiled on its first use
+            import reasoning_gym
     except ImportError as error:
-        raise Invalid("this environment needs reasoning-gym: pip install 'dayjob[gym]'", param="env") from error
+        raise Invalid("tasks of this kind need reasoning-gym: pip install 'dayjob[gym]'", param="env") from error
     return reasoning_gym
