@@ -44,9 +44,8 @@ def refine(
 
 def padded(refined: Sequence[Refined]) -> Tensor:
     """(B, T, D): the teacher's states of all, 0 behind the ends of the answers."""
-    # Made here rather than where the model was run: what is made in inference mode cannot be part of a loss.
-    hidden = [one.hidden_TD.clone() for one in refined]
-    return torch.nn.utils.rnn.pad_sequence(hidden, batch_first=True)
+    # A copy, made outside of inference mode: what was made in it cannot be part of a loss.
+    return torch.nn.utils.rnn.pad_sequence([one.hidden_TD for one in refined], batch_first=True)
 
 
 @torch.inference_mode()
