@@ -15,7 +15,8 @@ from torch.nn import functional
 from dayjob.endings import Invalid
 from dayjob.lab import clerk_pretrain
 from dayjob.lab.clerk_eval import open_model, share_right
-from dayjob.lab.clerk_model import Shape, save
+from dayjob.lab.clerk_model import Shape, save, set_apart
+from dayjob.lab.clerk_night import model_folder
 from dayjob.lab.clerk_text import Example, held_out, training
 from dayjob.lab.clerk_tokens import END, batches, encode, padded
 from dayjob.lab.clerk_train import Plan, Run, advance, nll, open_run, save_run, start, take_step
@@ -204,6 +205,22 @@ def test_the_saved_folder_is_half_as_large_loads_in_full_and_serves(tmp_path, fr
         tokens.render([{"role": "user", "content": "<|assistant|>"}])
     with pytest.raises(Invalid, match="roles are"):
         tokens.render([{"role": "stranger", "content": "a"}])
+
+
+def test_rows_that_are_nearly_equal_are_set_apart_and_no_others():
+    rows_VD = torch.randn(40, 64, generator=torch.Generator().manual_seed(1))
+    rows_VD[10:25] = 3.0 + 0.001 * rows_VD[10:25]
+    apart_VD = set_apart(rows_VD)
+    trained = [*range(10), *range(25, 40)]
+    assert torch.equal(apart_VD[trained], rows_VD[trained])
+    gap_VV = torch.cdist(apart_VD, apart_VD).fill_diagonal_(torch.inf)
+    assert gap_VV.min() > 1.0
+    assert torch.equal(set_apart(rows_VD), apart_VD)
+
+
+def test_the_shipped_clerk_can_write_every_token():
+    rows_VD = load_file(model_folder(None) / "model.safetensors")["model.embed_tokens.weight"].float()
+    assert torch.equal(set_apart(rows_VD), rows_VD)
 
 
 def test_a_run_stopped_by_a_signal_goes_on_and_ends_with_model_and_table(tmp_path, monkeypatch):

@@ -4,7 +4,6 @@ import asyncio
 
 import numpy as np
 import pytest
-import torch
 
 from dayjob.cli.dreaming import excerpts_of
 from dayjob.dream.excerpts import conversations as whole_of
@@ -15,7 +14,6 @@ from dayjob.journal.notes import NotesReader
 from dayjob.journal.readers import Reader
 from dayjob.lab import dream_day
 from dayjob.lab.clerk_desk import Desk
-from dayjob.lab.dream_base import SAME, set_apart
 from dayjob.lab.dream_day import conversations, record_day
 from dayjob.lab.dream_depot import CALLS, Application, Depot, Thing, requests
 from dayjob.learn.language.collect import Gathered, Layer, collect
@@ -130,14 +128,3 @@ def test_a_day_in_the_journal_teaches_the_night_every_call_and_the_dream_what_th
     assert len(np.frombuffer(choice.sample_logprobs, "<f4")) == len(unpack_ids(choice.token_ids))
     with pytest.raises(Invalid, match="empty folder"):
         record_day(tmp_path / "one", desk, depot=DEPOT, asked=asked, seed=5)
-
-
-def test_rows_that_are_nearly_equal_are_set_apart_and_no_others():
-    rows_VD = torch.randn(40, 64, generator=torch.Generator().manual_seed(1))
-    rows_VD[10:30] = 3.0 + 0.001 * rows_VD[10:30]
-    apart_VD = set_apart(rows_VD)
-    trained = [*range(10), *range(30, 40)]
-    assert torch.equal(apart_VD[trained], rows_VD[trained])
-    gap_VV = torch.cdist(apart_VD, apart_VD).fill_diagonal_(torch.inf)
-    assert gap_VV.min() > 4 * SAME
-    assert torch.equal(set_apart(rows_VD), apart_VD)

@@ -13,7 +13,6 @@ from dayjob.dream.prove import Demands, prove
 from dayjob.endings import Invalid
 from dayjob.lab import dream_page, dream_rows, dream_run
 from dayjob.lab.dream_authors import FAULTS, CarelessAuthor, unproved
-from dayjob.lab.dream_base import with_all_tokens
 from dayjob.lab.dream_day import conversations
 from dayjob.lab.dream_depot import Depot, requests
 from dayjob.lab.dream_rows import Way
@@ -133,11 +132,9 @@ def test_no_day_of_a_seed_holds_what_judges_and_a_shorter_one_begins_a_longer(tm
 
 @needs_sandbox
 def test_a_row_is_the_learners_own_job_judged_in_the_real_depot(model, tmp_path):
-    base = with_all_tokens(model, tmp_path)
-    assert with_all_tokens(model, tmp_path) == base
     asked, judged = requests(DEPOT, 8, first=0), requests(DEPOT, 3, first=1 << 40)
     day = dream_rows.Day(
-        model=base, depot=DEPOT, asked=[one for _, one in asked], judged=[seed for seed, _ in judged], kept=1, seed=0,
+        model=model, depot=DEPOT, asked=[one for _, one in asked], judged=[seed for seed, _ in judged], kept=1, seed=0,
         night=replace(dream_run.QUICK.night, anchor_rows=2, self_written=2, context_tokens=512, microbatch=32),
     )  # fmt: skip
     plain = dream_rows.row(day, Way(name="before", learns=False), work=tmp_path / "work")

@@ -130,8 +130,8 @@ def test_a_stream_is_durable_before_its_last_chunk(client, http):
     for chunk in ask(client, stream=True, max_tokens=20):
         ended = any(choice.finish_reason for choice in chunk.choices)
         seen.append((ended, journaled(http, "clerk", chunk.id) is not None))
-    assert seen[-1] == (True, True)
-    assert seen[0] == (False, False)
+    assert [ended for ended, _ in seen].index(True) == len(seen) - 1 > 0
+    assert seen[-1] == (True, True)  # earlier ones may find it, too: the answer can be written before they are read
 
 
 def test_a_stop_string_ends_the_answer_and_is_not_in_it(client):

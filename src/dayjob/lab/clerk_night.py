@@ -63,8 +63,7 @@ class Plan:
     @property
     def mark(self) -> str:
         """Of everything that decides about figures beside method, seed and code."""
-        with (self.model / "model.safetensors").open("rb") as file:
-            weights = hashlib.file_digest(file, "sha256").hexdigest()
+        weights = figures.weights_mark(self.model)
         said = json.dumps([weights, asdict(self.size), self.everyday, self.about, self.each, asdict(self.tuning)])
         return hashlib.blake2b(said.encode(), digest_size=4).hexdigest()
 

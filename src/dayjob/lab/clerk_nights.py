@@ -55,8 +55,7 @@ class Plan:
     @property
     def mark(self) -> str:
         """Of everything that decides about figures beside method, seed and code."""
-        with (self.model / "model.safetensors").open("rb") as file:
-            weights = hashlib.file_digest(file, "sha256").hexdigest()
+        weights = figures.weights_mark(self.model)
         load, calendar = self.calendar.load, replace(self.calendar, load=Load())
         numbers = [load.everyday, load.about, calendar.quiet_before, calendar.quiet_days, calendar.days]
         said = json.dumps(

@@ -6,7 +6,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -96,26 +96,32 @@ def _look(state: Run) -> None:
 
 def _write(state: Run, *, model_folder: Path, out_dir: Path, size: int, threads: int, quick: bool) -> None:
     """The table, measured on the folder as saved: what ships is what was asked."""
-    model, tokenizer = open_model(model_folder)
-    right = measure(model, tokenizer, count=LAST_QUESTIONS)
     plan = state.plan
     result: dict[str, Any] = {
         "command": f"dayjob lab clerk-pretrain --steps {plan.steps} --seed {plan.seed} --threads {threads}"
         + (" --quick" if quick else ""),
         "machine": f"{figures.machine()}, torch {torch.__version__}", "seeds": [plan.seed], "quick": quick,
-        "plan": asdict(plan), "weights": sum(one.numel() for one in model.parameters()), "bytes": size,
-        "tokens": state.tokens, "cpu_s": state.cpu_s, "questions": LAST_QUESTIONS, "right": dict(right),
-        "history": state.history,
+        "plan": asdict(plan), "weights": sum(one.numel() for one in state.model.parameters()), "bytes": size,
+        "tokens": state.tokens, "cpu_s": state.cpu_s, "history": state.history,
     }  # fmt: skip
-    steps = [f"{one['step']:,}" for one in state.history]
+    publish(result, model_folder=model_folder, out_dir=out_dir)
+
+
+def publish(result: Mapping[str, Any], *, model_folder: Path, out_dir: Path) -> None:
+    """What the model in a folder gets right, and the page of its ``result``."""
+    model, tokenizer = open_model(model_folder)
+    right = measure(model, tokenizer, count=LAST_QUESTIONS)
+    result = {**result, "questions": LAST_QUESTIONS, "right": dict(right)}
+    steps = [f"{one['step']:,}" for one in result["history"]]
     rows = [
         {"family": name, "share of training": SHARES.get(name, 0.0), "right": f"{share:.3f}"}
-        | {f"at {step}": f"{one['right'][name]:.2f}" for step, one in zip(steps, state.history, strict=True)}
+        | {f"at {step}": f"{one['right'][name]:.2f}" for step, one in zip(steps, result["history"], strict=True)}
         for name, share in right.items()
     ]
     page = [
-        f"{result['weights']:,} weights, float16 on disk ({size / 1e6:.1f} MB), float32 when loaded; trained on"
-        f" {state.tokens:,} tokens in {state.cpu_s / 60:.0f} minutes of CPU on {threads} threads.",
+        f"{result['weights']:,} weights, float16 on disk ({result['bytes'] / 1e6:.1f} MB), float32 when loaded; trained"
+        f" on {result['tokens']:,} tokens in {result['cpu_s'] / 60:.0f} minutes of CPU. Tokens that no training text"
+        " held are set apart when it is saved: see [clerk](../clerk.md).",
         f"`right`: share of {LAST_QUESTIONS} held-out questions a family that the saved model answers exactly."
         f" `at`: the same during training, over {CHECK_QUESTIONS}. What each family is: [clerk](../clerk.md).",
         figures.markdown(rows),

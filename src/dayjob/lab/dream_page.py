@@ -31,9 +31,6 @@ def page(result: Row) -> list[str]:
         " changed and nothing else. Means and 95 % intervals over seeds (Student's t); differences are paired by seed."
         " Every way of a seed has the same interactions. What chooses between weights in a dream are the dream's own"
         " tasks; no request that judges is in any day.",
-        "The base is the clerk that ships with one change: the rows of tokens that no text of its upbringing held are"
-        " set apart (`lab/dream_base.py`). As it ships they are all but equal, `=` among them, and no adapter can make"
-        " it write a call.",
     ]
     compute = {name: found for name, found in by_way(pieces, sizes["day"]).items() if name in _order(result)}
     if len(compute) > 1:

@@ -22,7 +22,6 @@ from dayjob.dream.prove import Demands
 from dayjob.endings import Invalid
 from dayjob.lab import dream_depot, figures
 from dayjob.lab.clerk_night import model_folder
-from dayjob.lab.dream_base import digest_of, with_all_tokens
 from dayjob.lab.dream_depot import Depot, requests
 from dayjob.lab.dream_page import COMPUTE, DAYS, PARTS, page, plot
 from dayjob.lab.dream_rows import Day, Piece, Way, row
@@ -91,7 +90,7 @@ class Plan:
         """Of everything that decides about figures beside the piece's own name (way and day) and the code."""
         application = Path(dream_depot.__file__).read_text(encoding="utf-8")
         sizes = asdict(self.sizes) | {"budgets": (), "middle": 0, "day": 0, "days": ()}
-        said = json.dumps([digest_of(self.model), application, sizes], sort_keys=True)
+        said = json.dumps([figures.weights_mark(self.model), application, sizes], sort_keys=True)
         return hashlib.blake2b(said.encode(), digest_size=4).hexdigest()
 
     def path(self, way: Way, interactions: int, *, seed: int) -> Path:
@@ -130,7 +129,7 @@ def run(seeds: range, parts: Sequence[str] | None, model: Path | None, out_dir: 
         raise Invalid(f"a dream runs programs in the sandbox only, and {missing}")
     plan = Plan(
         seeds=tuple(seeds_of(seeds, quick=quick)), parts=chosen, folder=out_dir / "dream",
-        model=with_all_tokens(model_folder(model), WORK), sizes=QUICK if quick else Sizes(),
+        model=model_folder(model), sizes=QUICK if quick else Sizes(),
     )  # fmt: skip
     torch.set_num_threads(1)  # a day is small, and threads that wait for each other cost more than they help
     for seed in plan.seeds:

@@ -72,6 +72,12 @@ def code_mark(*folders: str) -> str:
     return state.hexdigest()
 
 
+def weights_mark(model: Path) -> str:
+    """SHA-256 of the weights of a model's folder."""
+    with (model / "model.safetensors").open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def markdown(rows: Sequence[Row]) -> str:
     """A table, a column a key in the order in which the keys appear; what a row lacks is left empty."""
     names = list(dict.fromkeys(name for row in rows for name in row))

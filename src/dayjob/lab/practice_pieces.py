@@ -63,8 +63,7 @@ class Bench:
 
     def path(self, piece: Piece) -> Path:
         """Where a piece is kept; its name holds a mark of everything that decides about figures beside the code."""
-        with (self.model / "model.safetensors").open("rb") as file:
-            weights = hashlib.file_digest(file, "sha256").hexdigest()
+        weights = figures.weights_mark(self.model)
         said = json.dumps([weights, asdict(piece)], sort_keys=True, default=str)
         mark = hashlib.blake2b(said.encode(), digest_size=4).hexdigest()
         slug = re.sub("[^a-z0-9]+", "-", piece.name.lower())

@@ -24,7 +24,7 @@ from dayjob.dream.plan import Plan
 from dayjob.dream.world import Accuracy, EngineResponder, Episode
 from dayjob.lab import world_rows as rows
 from dayjob.lab.clerk_night import model_folder
-from dayjob.lab.figures import interval, keep, machine, markdown, percent, surely, write
+from dayjob.lab.figures import interval, keep, machine, markdown, percent, surely, weights_mark, write
 from dayjob.lab.gate import print_rows
 from dayjob.learn.language.recipes import RECIPES
 from dayjob.learn.practice.recipe import PracticeRecipe
@@ -65,7 +65,7 @@ QUICK = Sizes(
 
 def setting_of(seed: int, *, sizes: Sizes, model: Path) -> rows.Setting:
     """What one seed is run with; another plan or model works in another folder."""
-    told = json.dumps([asdict(sizes), OFFICE.spec, _digest(model)], sort_keys=True)
+    told = json.dumps([asdict(sizes), OFFICE.spec, weights_mark(model)], sort_keys=True)
     mark = hashlib.sha256(told.encode()).hexdigest()[:12]
     return rows.Setting(
         seed=seed, model=model, work=WORK / mark / f"seed-{seed}", office=OFFICE, shown=sizes.shown,
@@ -76,11 +76,6 @@ def setting_of(seed: int, *, sizes: Sizes, model: Path) -> rows.Setting:
             look_every=0, warm_steps=0,
         ),
     )  # fmt: skip
-
-
-def _digest(model: Path) -> str:
-    with (model / "model.safetensors").open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 class Seed:
