@@ -56,6 +56,7 @@ class Receipt:
     status: int  # 201 recorded, 200 already had it, 202 held, else refused
     receipt: str | None = None  # the same as a word, see endings.Receipt
     error: Json | None = None  # OpenAI's error object, where it was refused
+    note: str | None = None  # "refused: " and why, where what was recorded will never be a note
 
     @property
     def ok(self) -> bool:
@@ -72,7 +73,8 @@ class Counts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Adapter:
-    """A person's own layer of a language policy. ``newest``: what was learned last; ``status``: what became of it."""
+    """A person's own layer of a language policy. ``newest``: what was learned last; ``status``: what became of it;
+    ``job``: the night or dream of theirs that is not over."""
 
     user: str
     champion: str  # the baseline where nothing was promoted for them alone
@@ -82,6 +84,7 @@ class Adapter:
     newest: str | None = None
     status: VersionStatus
     last_verdict: Json | None = None
+    job: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -95,8 +95,8 @@ class NoteList:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lesson:
-    """What a night made of one lesson. ``left_out``: why it was not learned. Words are None where the key may not read
-    them."""
+    """What a night made of one lesson. ``left_out``: why it was not learned; ``as_read``: ``wanted`` is what the model
+    with the note reads, and nobody knows whether that was meant. Words are None where the key may not read them."""
 
     id: str
     session: str | None
@@ -108,12 +108,14 @@ class Lesson:
     after: str | None
     wanted: str | None
     learned: bool
+    as_read: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Night:
     """One night: the version it made, what it learned, and what was found of it. ``counts``: of all its lessons and
-    questions, those included that the answer left out."""
+    questions, those included that the answer left out. ``verdict``: what was said of it last, by whomever;
+    ``gate_verdict``: what the gate itself said last."""
 
     version: str
     status: VersionStatus
@@ -125,6 +127,7 @@ class Night:
     stats: Json
     exam: Json | None
     verdict: Json | None
+    gate_verdict: Json | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

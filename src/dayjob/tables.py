@@ -218,7 +218,7 @@ def _tables(what: str, raw: Any) -> list[tuple[str, dict[str, Any]]]:
 def _with_path(
     record: type[Base] | type[Suite], what: str, name: str, table: dict[str, Any], directory: Path
 ) -> dict[str, Any]:
-    """The fields of a record, its path absolute; the id of a model on the hub stays what it is."""
+    """The fields of a record, its path absolute; the id of a model on the hub, or an address, stays what it is."""
     kinds: dict[str, Any] = {one.name: get_origin(one.type) or one.type for one in fields(record) if one.name != "name"}
     for key, value in table.items():
         if key not in kinds or type(value) is not kinds[key]:
@@ -227,7 +227,7 @@ def _with_path(
     path = table.get("path", "")
     place = directory / Path(path).expanduser()
     is_hub_id = record is Base and re.fullmatch(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", path) and not place.exists()
-    return {"name": name} | table | {"path": path if is_hub_id or not path else str(place)}
+    return {"name": name} | table | {"path": path if is_hub_id or "://" in path or not path else str(place)}
 
 
 def render_tables() -> list[str]:

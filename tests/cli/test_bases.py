@@ -12,7 +12,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from dayjob.cli.bases import open_bases
+from dayjob.cli.bases import open_bases, open_tokens
 from dayjob.config import Base
 from dayjob.endings import Invalid
 from dayjob.policies.engine_vllm import VllmEngine
@@ -63,6 +63,19 @@ def an_unknown_shape(folder: Path) -> None:
     (folder / "config.json").write_text(json.dumps(config | {"model_type": "abacus", "architectures": ["Abacus"]}))
 
 
+def a_model_that_writes_nothing(folder: Path) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"model_type": "vit", "architectures": ["ViTModel"]}))
+
+
+def no_weights(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+
+
+def template(text: str) -> Callable[[Path], object]:
+    return lambda folder: (folder / "chat_template.jinja").write_text(text)
+
+
 def no_tokenizer(folder: Path) -> None:
     for path in folder.glob("*token*"):
         path.unlink()
@@ -74,16 +87,50 @@ def no_tokenizer(folder: Path) -> None:
         (lose_a_tensor, "lacks model.layers.1.mlp.up_proj.weight"),
         (reshape_a_tensor, "save_pretrained"),
         (cut_the_weights, "save_pretrained"),
-        (only_a_pickle, "save_pretrained"),
-        (an_unknown_shape, "abacus"),
+        (only_a_pickle, "pytorch_model.bin), and pickles are not opened"),
+        (only_a_pickle, "convert it to safetensors"),
+        (no_weights, "holds no weights in safetensors"),
+        (an_unknown_shape, "type 'abacus', which transformers"),
+        (an_unknown_shape, "pip install -U transformers"),
+        (a_model_that_writes_nothing, "type 'vit', which writes no text"),
         (no_tokenizer, "tokenizer.save_pretrained"),
-        (lambda folder: (folder / "config.json").write_text("{"), "save_pretrained"),
+        (lambda folder: (folder / "config.json").write_text("{"), "config.json is broken"),
+        (lambda folder: (folder / "config.json").write_text("[]"), "no JSON object"),
+        (lambda folder: (folder / "chat_template.jinja").unlink(), "chat_template.jinja"),
+        (template("{% for"), "fails on a plain message"),
+        (template("{{ raise_exception('no') }}"), "repair chat_template.jinja"),
+        (template("{{ messages[0]['words'][3] }}"), "fails on a plain message"),
+        (template("{% if tools %}tools{% endif %}"), "writes nothing"),
         (lambda folder: (folder / "config.json").unlink(), "config.json"),
     ],
 )
 def test_a_broken_folder_does_not_open(folder: Path, damage: Callable[[Path], object], remedy: str) -> None:
     damage(folder)
     assert remedy in refused(Base(name="broken", path=str(folder)))
+
+
+def test_a_template_that_knows_no_system_and_no_tools_is_sound(folder: Path) -> None:
+    """It refuses them when they come, in its own words."""
+    template(
+        "{% if tools %}{{ raise_exception('no tools') }}{% endif %}{% for m in messages %}"
+        "{% if m['role'] == 'system' %}{{ raise_exception('no system') }}{% endif %}{{ m['content'] }}{% endfor %}"
+    )(folder)
+    tokens = open_tokens(Base(name="tiny", path=str(folder)))
+    assert tokens.render([{"role": "user", "content": "hello"}]) == tokens.encode("hello")
+    with pytest.raises(Invalid, match="no system"):
+        tokens.render([{"role": "system", "content": "be brief"}])
+
+
+def test_what_is_no_folder_and_no_id_of_the_hub_says_what_to_write(tmp_path: Path) -> None:
+    def told(path: str) -> str:
+        (base,) = bases_of({"clerk": {"path": path}}, tmp_path)
+        return refused(base)
+
+    for address in ("https://huggingface.co/OWNER/NAME", "https://hf.co/OWNER/NAME/tree/main"):
+        assert "write OWNER/NAME" in told(address)
+        assert address in told(address)
+    assert "OWNER/NAME of a model" in told("https://example.com/model.tar")
+    assert "owner, OWNER/qwen3" in told("qwen3")
 
 
 def test_a_folder_that_is_not_there_and_a_device_that_is_not_here_are_said(tmp_path: Path, folder: Path) -> None:

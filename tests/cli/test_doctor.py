@@ -19,6 +19,7 @@ from dayjob.journal import health
 from dayjob.journal.columns import SCHEMA_VERSION
 from dayjob.journal.control import Control
 from dayjob.practice import sandbox
+from dayjob.version import VERSION
 from tests.cli.conftest import Command
 from tests.cli.test_steer import KEY, add_version
 
@@ -75,6 +76,18 @@ def test_a_missing_extra_is_named_and_is_no_failure(
     extra = ("no_such_module", "no-such-thing", "flying", "pip install 'dayjob[flying]'")
     monkeypatch.setattr(cli_doctor, "OPTIONAL", (extra,))
     assert ill(dayjob, shop) == [("optional: no-such-thing (flying)", "not installed", "pip install 'dayjob[flying]'")]
+
+
+def test_what_language_policies_need_is_named_with_its_extra() -> None:
+    told = {name: (purpose, remedy) for _, name, purpose, remedy in cli_doctor.OPTIONAL}
+    assert told["transformers"] == ("language policies", "pip install 'dayjob[language]'")
+    assert "language policies" in told["torch"][0]
+    assert "dayjob[language]" in told["torch"][1]
+
+
+def test_the_version_is_said(dayjob: Command) -> None:
+    done = dayjob("--version")
+    assert (done.status, done.out) == (0, f"dayjob {VERSION}\n")
 
 
 def test_what_holds_programs_of_models_is_said(dayjob: Command, shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:

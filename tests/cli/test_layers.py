@@ -51,7 +51,7 @@ def test_a_persons_versions_are_listed_and_rolled_back_by_name(dayjob: Command, 
     assert [(row["version"], row["serves"]) for row in rows] == [(BASELINE, False), (own, True)]
     assert [row["version"] for row in dayjob("versions", "clerk", "--data", root, "--json").json] == [BASELINE, tenants]
     done = dayjob("rollback", "clerk", "--user", "ann", "--data", root)
-    assert f"{own} is withdrawn, the tenant's {tenants} answers this person" in done.out
+    assert f"clerk, adapter of ann: {own} is withdrawn, the tenant's {tenants} answers this person" in done.out
     control = Control(root)
     assert control.pointers(KEY[0], address).champion == BASELINE
     assert control.version(KEY[0], address, own).status is VersionStatus.ROLLED_BACK
@@ -64,9 +64,13 @@ def test_a_persons_versions_are_listed_and_rolled_back_by_name(dayjob: Command, 
 
 
 def test_a_persons_adapter_is_frozen_alone(dayjob: Command, office) -> None:
-    root, address = office[:2]
+    root, address, _, tenants = office
+    said = dayjob("freeze", "clerk", "--user", "ann", "--data", root).out
+    assert said == "clerk, adapter of ann: frozen, the champion serves\n"
+    said = dayjob("freeze", "clerk", "--user", "ann", "--serve", "baseline", "--data", root).out
+    assert said == f"clerk, adapter of ann: frozen, the tenant's {tenants} answers this person\n"
     done = dayjob("freeze", "clerk", "--user", "ann", "--serve", "baseline", "--data", root, "--json")
-    assert done.json == {"policy": "clerk", "frozen": True, "serves": "baseline"}
+    assert done.json == {"policy": "clerk", "user": "ann", "frozen": True, "serves": "baseline"}
     control = Control(root)
     assert (control.pointers(KEY[0], address).frozen, control.pointers(*KEY).frozen) == ("baseline", "")
     listed = dayjob("versions", "clerk", "--user", "ann", "--data", root)

@@ -1,30 +1,44 @@
 """A dream from a real journal to a challenger: collected, proposed, proved in the sandbox, rehearsed, examined."""
 
+import asyncio
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from statistics import fmean
 
 import numpy as np
 import pytest
 
 from dayjob.cli import dreaming, dreams
-from dayjob.cli.dreaming import excerpts_of, night_tokens
+from dayjob.cli.dream_apart import apart_of
+from dayjob.cli.dreaming import excerpts_of, night_tokens, step_tokens
 from dayjob.cli.dreams import Dreamer, ask_after_nights
 from dayjob.config import Config
-from dayjob.dream.propose import Allowance
+from dayjob.dream import prove as prove_module
+from dayjob.dream.apart import Apart, hold
+from dayjob.dream.author_offline import write_programs
+from dayjob.dream.dreaming import OfflineAuthor
+from dayjob.dream.excerpts import Excerpt
+from dayjob.dream.faithful import agreement
+from dayjob.dream.propose import Allowance, Proposed
 from dayjob.dream.prove import Demands
+from dayjob.dream.rehearse import NothingLeft
 from dayjob.endings import Invalid, JobState, OutcomeKind, PolicyKind, VersionStatus
 from dayjob.fakes import fake_generation
-from dayjob.journal import jobs
+from dayjob.journal import jobs, layers
 from dayjob.journal.layers import address_of
 from dayjob.journal.steering import taint
+from dayjob.learn.language.anchors import Anchors, Kept
+from dayjob.learn.language.exercises import Exercise
 from dayjob.learn.language.job import Nights
+from dayjob.learn.language.lessons import Lesson
 from dayjob.learn.language.recipes import RECIPES
 from dayjob.learn.loop import Learner
 from dayjob.memory.lessons import last_question
 from dayjob.policies.tokens import Tokens, pack_ids
+from dayjob.practice.environments import program as module
+from dayjob.practice.environments.program import Program, close_idle
+from dayjob.practice.same import begun
 from dayjob.practice.sandbox import available
 from dayjob.records import Decision, Job, Policy, Version
 from tests.learn.language.desk import BASE, TENANT, Desk
@@ -230,14 +244,98 @@ def test_a_night_and_a_dream_are_asked_for_beside_each_other(dream: Dream):
             jobs.dream_recipe(wrong)
 
 
-def test_a_budget_of_one_is_what_the_night_may_read(dream: Dream):
-    for question, answer in (("Who?", "a"), ("Whoever?", "b")):
-        dream.desk.correct(question, answer, kind=OutcomeKind.DEMONSTRATION)
-    found = dream.desk.gather(user="ann", method="sft-answers")
-    material = found.material
-    prompts = [one.question for one in material.lessons] + [one.question for one in material.rehearsals]
-    mean = fmean(len(dream.desk.tokens.render(one)) for one in prompts)
+def test_a_budget_of_one_is_what_the_night_reads_of_lessons_and_anchor(dream: Dream):
+    lesson = Lesson(id="1", question=({"role": "user", "content": "?"},), family="f")
+    served = replace(lesson, answer_ids=(1, 2, 3))
+    exercises = [
+        Exercise(lesson=lesson, prompt=(1,) * 10, taught=None, target=(1,) * 4),
+        Exercise(lesson=served, prompt=(1,) * 7, taught=(1,) * 99, target=None),
+        Exercise(lesson=lesson, prompt=(1,) * 8, taught=(1,) * 99, target=None),
+    ]  # read: 14, 10, and 8 with an answer that is written at night, of 8 at most
+    rows = tuple(Kept(question=(), prompt=(1,) * 5, answer=(1,) * 2, self_written=True) for _ in range(9))
+    anchors = Anchors(rows=rows, conflicts=(), unfit=0)
     recipe = replace(FEW, steps=10, lessons=3, anchor_rows=2)
-    assert night_tokens(found, dream.desk.tokens, recipe) == pytest.approx(mean * 10 * (3 + 2))
+    assert step_tokens(exercises, anchors, recipe=recipe) == pytest.approx(3 * (14 + 10 + 16) / 3 + 2 * 7)
+    # A step deals out no more than there is.
+    assert step_tokens(exercises[:1], anchors, recipe=recipe) == pytest.approx(14 + 2 * 7)
+    found = dream.desk.gather(user="ann", method="sft-answers")
+    assert night_tokens(found, dream.desk.tokens, recipe=recipe, beside=54.0) == 10 * 54.0
     twice = replace(recipe, learning_rates=(1e-3, 2e-3))
-    assert night_tokens(found, dream.desk.tokens, twice) == pytest.approx(mean * 2 * 10 * (3 + 2))
+    assert night_tokens(found, dream.desk.tokens, recipe=twice, beside=54.0) == 2 * 10 * 54.0
+    # Nothing is taught, and nothing kept: what would be read of what was asked.
+    question = {"role": "user", "content": "Who?"}
+    dream.desk.chat("Who?")
+    found = dream.desk.gather(user="ann", method="sft-answers")
+    length = len(dream.desk.tokens.render([question]))
+    assert night_tokens(found, dream.desk.tokens, recipe=recipe, beside=0.0) == 10 * (3 + 2) * length
+
+
+def test_programs_written_of_this_record_set_nothing_that_the_exam_asks(dream: Dream):
+    lived(dream)
+    found = dream.desk.gather(user="ann", method="sft-answers")
+    excerpts = list(excerpts_of(found))
+    apart = apart_of(found, excerpts)
+    asked = [one.question for one in (*found.split.exam_traffic, *found.split.stop_traffic)]
+    asked += [one.lesson.question for one in (*found.split.exam, *found.split.stop)]
+    assert asked
+    assert all(apart.asked([{"role": "user", "content": last_question(one)}]) for one in asked)
+    assert apart_of(found, excerpts).key == apart.key != apart_of(found, excerpts[1:]).key
+
+    async def set_by(program: Program, by: Apart) -> list[bool]:
+        held = await hold(program, count=3, apart=by)
+        return [apart.asked((await begun(program, seed))[0]) for seed in held.seeds]
+
+    written = [Program(source=one.source) for one in write_programs(excerpts)[:2]]
+    assert any(any(asyncio.run(set_by(one, Apart()))) for one in written)  # they would
+    assert not any(any(asyncio.run(set_by(one, apart))) for one in written)
+    close_idle()
+
+
+def test_a_killed_dream_goes_on_with_what_authors_and_proofs_came_to(dream: Dream, monkeypatch: pytest.MonkeyPatch):
+    lived(dream)
+    asked: list[str] = []
+
+    class Paid(OfflineAuthor):
+        async def propose(self, excerpts: Sequence[Excerpt], *, allowance: Allowance) -> Proposed:
+            asked.append("author")
+            return replace(await super().propose(excerpts, allowance=allowance), calls=3)
+
+    async def counted(*args: object, **more: object) -> object:
+        asked.append("proof")
+        return await agreement(*args, **more)  # type: ignore[arg-type]
+
+    def killed(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    def nothing(*_: object, **__: object) -> None:
+        raise NothingLeft("every environment was dropped")
+
+    monkeypatch.setattr(dreaming, "authors", lambda _: [Paid()])
+    monkeypatch.setattr(prove_module, "agreement", counted)
+    monkeypatch.setattr(dreaming.Course, "run", killed)
+    with pytest.raises(KeyboardInterrupt):
+        dream(budget=0.01)
+    [kept] = (dream.desk.root / "work").glob("*.dreamt.safetensors")
+    assert asked == ["author", "proof"]
+    assert not module._ROOMS  # the sandboxes go with the dream, however that ends
+    beside = kept.with_name("another.dreamt.safetensors")
+    beside.write_bytes(kept.read_bytes())
+    kept.rename(kept.with_name("safe"))
+    layers.withdraw(dream.control, dream.control.root, TENANT, "bob")  # whose words are in it, nobody knows
+    assert not beside.exists()
+    kept.with_name("safe").rename(kept)
+    # Where every environment is dropped then, the night stands.
+    monkeypatch.setattr(dreaming.Course, "run", nothing)
+    monkeypatch.setattr(dreaming.DreamGround, "lost", lambda self: {self.programs[0].digest: "dropped: it failed"})
+    assert dream.learner().step(watch_counts=False)
+    [point] = dream.control.series(TENANT, dream.address(), "dreams")
+    [environment] = point["environments"]
+    assert (environment["admitted"], environment["dropped"], environment["after"]) == (True, True, None)
+    assert environment["reason"] == "dropped: it failed"
+    assert point["author"]["calls"] == 3
+    assert asked == ["author", "proof"]
+    assert not kept.exists()
+    done = jobs.get_job(dream.control, TENANT, point["job"])
+    assert (done.state, done.error) == (JobState.SUCCEEDED, None)
+    assert done.result is not None
+    assert done.result["challenger"] is not None

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from dayjob.dream.prove import PROOF_SEED, Demands, PassRate, tokens_of
-from dayjob.dream.rehearse import LOOK_SEED, Rehearsal, Spent, steps_within
+from dayjob.dream.prove import PassRate, tokens_of
+from dayjob.dream.rehearse import Rehearsal, Spent, steps_within
 from dayjob.endings import EpisodeEnding, Invalid
 from dayjob.practice.environments.program import Program
 from dayjob.records import Trajectory, Turn
@@ -24,18 +24,19 @@ def test_compute_is_what_a_learner_reads_of_every_turn():
 
 
 @pytest.mark.parametrize(
-    ("tokens", "per_attempt", "steps"),
-    [(96_000.0, 150.0, 10), (95_999.0, 150.0, 9), (1.0, 150.0, 1), (4 * 96_000.0, 150.0, 40), (1e18, 1.0, 100_000)],
+    ("tokens", "per_step", "steps"),
+    [
+        (96_000.0, 9_600.0, 10),
+        (95_999.0, 9_600.0, 9),
+        (1.0, 150.0, 1),
+        (4 * 96_000.0, 9_600.0, 40),
+        (1e18, 1.0, 100_000),
+    ],
 )
-def test_a_budget_buys_whole_steps_and_one_at_least(tokens: float, per_attempt: float, steps: int):
-    assert steps_within(tokens, per_attempt=per_attempt, attempts=64) == steps
+def test_a_budget_buys_whole_steps_and_one_at_least(tokens: float, per_step: float, steps: int):
+    assert steps_within(tokens, per_step=per_step) == steps
     with pytest.raises(Invalid):
-        steps_within(tokens, per_attempt=0.0, attempts=64)
-
-
-def test_tasks_that_judge_choose_and_teach_are_apart():
-    # The curriculum draws seeds of 62 bits at random; those of proofs and looks are a handful each.
-    assert PROOF_SEED + Demands().seeds < LOOK_SEED
+        steps_within(tokens, per_step=0.0)
 
 
 def test_a_rehearsal_of_nothing_is_refused_and_one_of_something_goes_on_where_it_was():
@@ -52,8 +53,9 @@ def test_a_rehearsal_of_nothing_is_refused_and_one_of_something_goes_on_where_it
         [(spec, seed)] = one.curriculum.next(1)
         one.curriculum.tell(spec, seed, rewards=[0.0, 1.0])
     one.spent = one.spent.after([ATTEMPT])
+    one.dropped["what"] = "why"
     other.restore(one.state())
-    assert other.spent == one.spent
+    assert (other.spent, other.dropped) == (one.spent, one.dropped)
     assert other.curriculum.next(5) == one.curriculum.next(5)
 
 

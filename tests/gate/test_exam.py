@@ -8,14 +8,13 @@ import pytest
 
 from dayjob.endings import Invalid, VerdictKind
 from dayjob.gate.elond import Elond
+from dayjob.gate.exact import by_luck, commoner_by_luck
 from dayjob.gate.exam import (
     LEVEL,
     Count,
     Exam,
     Phrase,
     Suite,
-    by_luck,
-    commoner_by_luck,
     evidence,
     harms,
     rule_personal,
@@ -72,6 +71,41 @@ def test_much_terser_and_much_wordier_answers_are_harm(terser, wordier, found):
     reasons = harms(exam(lengths={"asked": 40, "terser": terser, "wordier": wordier}))
     assert len(reasons) == bool(found)
     assert all(found in one for one in reasons)
+
+
+def test_of_few_answers_no_length_is_harm_and_it_is_said_what_to_do_next():
+    assert harms(exam(lengths={"asked": 19, "terser": 19, "wordier": 0})) == ()
+    (reason,) = harms(exam(lengths={"asked": 20, "terser": 20, "wordier": 0}))
+    assert "promote it by hand; else unlearn the lesson that did it" in reason
+
+
+def test_a_suite_of_which_nothing_was_right_before_is_said_to_say_nothing():
+    blind = {"name": "basics", "asked": 40, "right_before": 0, "right_after": 0, "lost": 0, "won": 0}
+    ruled = rule_personal(exam(suites=[blind]), champion=BASELINE)
+    assert ruled.kind is VerdictKind.PROMOTE
+    assert "No suite tells what it forgot" in ruled.reason
+    assert "'basics' says nothing about this model, which had 0 of its 40 questions right before" in ruled.reason
+    assert exam(suites=[blind]).to_report()["suites"][0]["says_nothing"] is True
+    # Four lost of four are luck in 1 of 16 cases, five in 1 of 32: from there on a loss can be shown.
+    for right, says_nothing in ((4, True), (5, False)):
+        told = exam(suites=[blind | {"right_before": right}]).to_report()["suites"][0]["says_nothing"]
+        assert told is says_nothing
+    with pytest.raises(Invalid, match="parts of 40"):
+        exam(suites=[blind | {"right_before": 41}])
+
+
+def test_a_persons_own_words_that_come_out_wrong_weigh_against_their_version():
+    """Three of five right, by what a teacher makes of other wordings; the demonstration, asked as taught, is not."""
+    one = {"asked": 1, "right_before": 0, "right_after": 0}
+    taught = {"asked": 5, "right_before": 0, "right_after": 3}
+    assert rule_personal(exam(taught=taught), champion=BASELINE).kind is VerdictKind.PROMOTE
+    ruled = rule_personal(exam(taught=taught | {"as_taught": one}), champion=BASELINE)
+    assert ruled.kind is VerdictKind.HOLD
+    assert "of 1 asked as they were taught 0 are right without notes" in ruled.reason
+    half = {"asked": 2, "right_before": 0, "right_after": 1}
+    ruled = rule_personal(exam(taught=taught | {"as_taught": half, "as_read": half}), champion=BASELINE)
+    assert ruled.kind is VerdictKind.PROMOTE, "what is not learned stays as a note"
+    assert "3 of 5 askings are right without notes, 1 of them as the model with the note reads it" in ruled.reason
 
 
 def test_lengths_that_cannot_be_are_refused():
@@ -337,6 +371,6 @@ def test_what_is_no_exam_is_refused_with_the_remedy(damage):
 def test_the_report_of_an_exam():
     told = exam(won=3, lost=1).to_report()
     assert (told["families"], told["asked"], told["gain"]) == (4, 4, 0.5)
-    assert told["suites"] == [{"name": "skills", "asked": 200, "lost": 0, "won": 0}]
+    assert told["suites"] == [{"name": "skills", "asked": 200, "lost": 0, "won": 0, "says_nothing": False}]
     assert (told["kl"], told["kl_budget"], told["prompts"]) == (0.004, 0.05, 50)
     assert exam(traffic={"prompts": 0, "kl": 0.0, "kl_budget": 0.05}).forgetting()["kl"] is None

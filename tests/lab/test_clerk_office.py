@@ -11,11 +11,11 @@ from clerk.staff import AGREE, OPENINGS, Ask, Load, asks_of, office, words_on
 
 from dayjob.endings import OutcomeKind
 from dayjob.lab.clerk_board import FRESH, Board, Said
+from dayjob.lab.clerk_course import training
 from dayjob.lab.clerk_desk import Desk, Diary, new_board, play_day
 from dayjob.lab.clerk_exam import AS_ASKED, LEAKED, TAUGHT, UNKNOWN, check_apart, exam, fold, gone, own
 from dayjob.lab.clerk_material import material
 from dayjob.lab.clerk_model import Shape, new_model, save
-from dayjob.lab.clerk_text import training
 from dayjob.lab.clerk_tokens import train_tokenizer
 
 SMALL = Size(answer=2, rule=1, hint=1, late=2, personal=1, days=2)

@@ -14,17 +14,18 @@ from torch.nn import functional
 
 from dayjob.endings import Invalid
 from dayjob.lab import clerk_pretrain
+from dayjob.lab.clerk_course import held_out, training
 from dayjob.lab.clerk_eval import open_model, share_right
 from dayjob.lab.clerk_model import Shape, save, set_apart
 from dayjob.lab.clerk_night import model_folder
-from dayjob.lab.clerk_text import Example, held_out, training
+from dayjob.lab.clerk_text import Example
 from dayjob.lab.clerk_tokens import END, batches, encode, padded
 from dayjob.lab.clerk_train import Plan, Run, advance, nll, open_run, save_run, start, take_step
 from dayjob.policies.engine_transformers import load_model
 from dayjob.policies.tokens import Tokens
 
 pytest.importorskip("reasoning_gym", reason="pip install 'dayjob[gym]' (needs a C compiler)")
-TINY = Plan(steps=6, examples=8, warmup=2, shape=Shape(width=64, layers=2, inner=64, vocabulary=400))
+TINY = Plan(steps=4, school=2, examples=8, warmup=2, shape=Shape(width=64, layers=2, inner=64, vocabulary=400))
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -98,11 +99,14 @@ def test_steps_lower_the_loss():
 
 
 def test_the_rate_warms_up_and_falls_to_a_fiftieth():
-    plan = Plan(steps=1000, warmup=100, rate=1.0)
+    plan = Plan(steps=1000, school=500, warmup=100, rate=1.0, school_rate=0.5)
     assert plan.rate_at(0) == pytest.approx(0.01)
     assert plan.rate_at(99) == pytest.approx(1.0)
     assert plan.rate_at(550) == pytest.approx(0.02 + 0.98 / 2)
-    assert plan.rate_at(1000) == pytest.approx(0.02)
+    assert plan.rate_at(999) == pytest.approx(0.02, abs=1e-5)
+    assert plan.rate_at(1000) == pytest.approx(0.5 / 25)
+    assert plan.rate_at(1024) == pytest.approx(0.5)
+    assert plan.rate_at(1500) == pytest.approx(0.01)
 
 
 def test_conversations_are_tokenised_as_the_folders_template_has_them(fresh):

@@ -10,18 +10,20 @@ from clerk.lessons import Lesson, contradiction, draw
 from clerk.split import Side, of_side, side
 from clerk.wordings import FRAMES
 
+from dayjob.lab.clerk_course import ASKED, EVERY, SCHOOL_SHARES, SHARES, held_out, schooling, training
 from dayjob.lab.clerk_gym import EASY
-from dayjob.lab.clerk_text import ASKED, FAMILIES, SHARES, Example, held_out, training
+from dayjob.lab.clerk_school import MOST_NOTES
+from dayjob.lab.clerk_text import FAMILIES, Example
 from dayjob.memory.render import HEAD
 
 reasoning_gym = pytest.importorskip("reasoning_gym", reason="pip install 'dayjob[gym]' (needs a C compiler)")
 STEPS = 30
-IN_CONTEXT = ("rules", "usual", "table", "session", "beside")
+IN_CONTEXT = ("rules", "usual", "table", "session", "beside", "crowd", "besides")
 
 
 @pytest.fixture(scope="module")
 def examples() -> list[Example]:
-    return [one for step in range(STEPS) for one in training(0, step, count=128)]
+    return [one for draw in (training, schooling) for step in range(STEPS) for one in draw(0, step, count=128)]
 
 
 @pytest.fixture(scope="module")
@@ -39,10 +41,30 @@ def test_equal_steps_are_equal_and_others_are_not():
 
 
 def test_every_family_has_a_share_and_is_trained_and_asked():
-    assert set(SHARES) == set(FAMILIES) < set(ASKED)
-    assert sum(SHARES.values()) == pytest.approx(1)
-    drawn = {one.family for step in range(STEPS) for one in training(0, step, count=64)}
-    assert drawn == set(SHARES)
+    assert set(SHARES) == set(FAMILIES) < set(SCHOOL_SHARES) == set(EVERY) < set(ASKED)
+    for shares, drawn in ((SHARES, training), (SCHOOL_SHARES, schooling)):
+        assert sum(shares.values()) == pytest.approx(1)
+        assert {one.family for step in range(STEPS) for one in drawn(0, step, count=64)} == set(shares)
+
+
+def test_what_is_copied_stands_in_a_note_of_many():
+    for one in held_out("copied", count=60):
+        assert one.messages[-1][1].casefold() in one.messages[0][1].casefold()
+    for one in held_out("corrected", count=60):
+        assert one.messages[-1][1].casefold() in one.messages[2][1].casefold()
+    many = [one.messages[0][1].count("\n- ") for one in held_out("crowd", count=60)]
+    assert (min(many), max(many)) == (4, MOST_NOTES + 2)
+
+
+def test_what_is_asked_beside_notes_is_answered_as_without_them():
+    known = 0
+    for one in held_out("besides", count=300):
+        _, question, answer = (text for _, text in (one.messages[0], *one.messages[-2:]))
+        for relation in relations():
+            named = [s for s in relation.facts if any(ask.format(s=s) in question for ask in relation.ask)]
+            known += bool(named)
+            assert not named or answer == relation.facts[named[0]]
+    assert known > 60
 
 
 @pytest.mark.parametrize("family", sorted(set(ASKED) - set(IN_CONTEXT)))

@@ -21,8 +21,9 @@ from dayjob.journal.control import Control
 from dayjob.journal.readers import Reader
 from dayjob.journal.steering import override, rebuild, roll_back
 from dayjob.learn import loop
+from dayjob.learn.deaths import DEATHS, check_deaths
 from dayjob.learn.fit import Fitted
-from dayjob.learn.loop import DEATHS, Learner
+from dayjob.learn.loop import Learner
 from dayjob.records import Version
 from dayjob.serve.app import create_app
 
@@ -269,7 +270,7 @@ def test_a_job_over_which_learners_die_is_given_up_and_says_why(control: Control
     job = learner(control).ask("geo")
     for _ in range(DEATHS):  # each begins, and is not heard of again
         jobs.start_job(control, job, newest_seq=1)
-        learner(control)._check_deaths(job)
+        check_deaths(control, job)
     assert learner(control).step(watch_counts=False)
     failed = jobs.get_job(control, "default", job.id)
     assert failed.state is JobState.FAILED
@@ -281,6 +282,6 @@ def test_restarts_of_everything_are_no_deaths_over_a_job(control: Control, monke
     job = learner(control).ask("geo")
     for number in range(5):
         monkeypatch.setattr(os, "getppid", lambda number=number: 10_000 + number)
-        learner(control)._check_deaths(job)
+        check_deaths(control, job)
     assert learner(control).step(watch_counts=False)
     assert jobs.get_job(control, "default", job.id).state is JobState.SUCCEEDED

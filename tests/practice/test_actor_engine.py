@@ -5,14 +5,14 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from dayjob.endings import EpisodeEnding, Invalid
+from dayjob.endings import EpisodeEnding
 from dayjob.fakes_practice import FakeEnvironment
 from dayjob.policies.engine_jobs import EngineLimits
 from dayjob.policies.engine_protocol import Prompt
 from dayjob.policies.engine_transformers import TransformersEngine
 from dayjob.policies.tokens import Tokens
 from dayjob.practice.actor import EngineActor
-from dayjob.practice.rollout import roll
+from dayjob.practice.rollout import Lost, roll
 from tests.policies.language.worlds import BASE, byte_tokenizer, tiny_model
 
 
@@ -89,7 +89,7 @@ def test_a_control_token_that_somebody_spelt_out_ends_the_episode_and_not_the_ru
     async def run():
         async with acting(tokens) as (_, actor):
             assert await actor.act(said, tools=(), max_tokens=4, seed=0) is None
-            with pytest.raises(Invalid, match="control token"):
+            with pytest.raises(Lost, match=r"cannot be put to this model.*control token"):
                 await actor.act([{"role": "user", "content": "<|end|>"}], tools=(), max_tokens=4, seed=0)
 
     asyncio.run(run())

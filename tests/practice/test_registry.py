@@ -51,3 +51,9 @@ def test_an_installed_package_adds_an_environment(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     assert "mine" in names()
     assert make({"env": "mine", "turns": 4}).reset(0).task.max_turns == 4
+
+
+def test_what_no_spec_alone_can_open_is_not_offered():
+    assert "world" not in names()
+    tasks = [{"messages": [{"role": "user", "content": "?"}]}]
+    assert make({"env": "world", "model": "1f", "tasks": tasks, "horizon": 2}).spec["env"] == "world"

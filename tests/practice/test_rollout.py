@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import time
 from collections import Counter
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
@@ -12,7 +13,7 @@ from dayjob.endings import Ending, EpisodeEnding, Invalid
 from dayjob.fakes_practice import FakeActor, FakeEnvironment
 from dayjob.practice.protocol import Reward, Step
 from dayjob.practice.registry import group_of
-from dayjob.practice.rollout import Acted, draw_seed, roll
+from dayjob.practice.rollout import Acted, Lost, draw_seed, roll
 
 
 @dataclass
@@ -243,3 +244,45 @@ def test_cancelling_the_consumer_closes_what_is_open():
 def test_numbers_that_make_no_sense_are_refused_at_once(settings):
     with pytest.raises(Invalid, match="at least 1"):
         roll(FakeEnvironment(), [0], actor=Perfect(), **settings)
+
+
+class Slow:
+    """Answers after 10 ms each turn."""
+
+    spec = FakeEnvironment(turns=3).spec
+
+    def reset(self, seed):
+        return SlowEpisode(FakeEnvironment(turns=3).reset(seed))
+
+
+class SlowEpisode:
+    def __init__(self, inner):
+        self.inner, self.task, self.close = inner, inner.task, inner.close
+
+    async def step(self, action):
+        await asyncio.sleep(0.01)
+        return await self.inner.step(action)
+
+
+def test_the_time_in_which_a_model_writes_is_not_the_environments():
+    """Eight actors that hold the event loop for 30 ms each: far more together than the limit of a step."""
+
+    class Holding(Perfect):
+        async def act(self, messages, **settings):
+            time.sleep(0.03)
+            return await super().act(messages, **settings)
+
+    found = take(Slow(), range(8), actor=Holding(), parallel=8, step_timeout_s=0.1)
+    assert [one.ending for one in found] == [EpisodeEnding.DONE] * 8
+
+
+def test_a_task_that_cannot_be_put_to_an_actor_fails_alone():
+    class Choosy(Perfect):
+        async def act(self, messages, *, seed, **settings):
+            if seed == draw_seed(0, 2, 0, 0):
+                raise Lost(EpisodeEnding.FAILED, "it holds what nobody may say")
+            return await super().act(messages, seed=seed, **settings)
+
+    found = sorted(take(FakeEnvironment(turns=3), range(4), actor=Choosy()), key=lambda one: one.seed)
+    assert [one.reward for one in found] == [1.0, 1.0, 0.0, 1.0]
+    assert (found[2].ending, found[2].error) == (EpisodeEnding.FAILED, "it holds what nobody may say")

@@ -30,8 +30,9 @@ RANKER = {
 }  # fmt: skip
 # Those of language policies need a model: their own tests hold them to what is published.
 ELSEWHERE = (
-    "/v1/policies/{name}/dream", "/v1/chat/completions", "/v1/notes/{id}", "/v1/policies/{name}/nights",
-    "/v1/policies/{name}/dreams", "/v1/policies/{name}/conversations", "/v1/lessons/{id}", "/v1/decisions/{id}/compare",
+    "/v1/policies/{name}/dream", "/v1/chat/completions", "/v1/models/{model}", "/v1/notes/{id}",
+    "/v1/policies/{name}/nights", "/v1/policies/{name}/dreams", "/v1/policies/{name}/conversations",
+    "/v1/lessons/{id}", "/v1/decisions/{id}/compare",
 )  # fmt: skip
 ANSWERING = [route for route in ROUTES if route.answer is not None and route.path not in ELSEWHERE]
 

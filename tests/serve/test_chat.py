@@ -11,7 +11,7 @@ import openai
 import pytest
 
 from dayjob.lab.server import Server
-from dayjob.serve.chat_wire import ChatAnswer, ModelList
+from dayjob.serve.chat_wire import ChatAnswer, ModelList, ModelView
 from tests.policies.language.worlds import byte_tokenizer
 from tests.serve.asking import error_of
 from tests.serve.chatting import HELLO, LANGUAGE, chatting, journaled, openai_client, plain_logprobs, wait_for
@@ -88,6 +88,8 @@ def test_what_is_answered_fits_what_is_published(http):
     for changes in ({}, {"logprobs": True, "top_logprobs": 3, "n": 2}):
         told = post(http, **changes)
         assert ChatAnswer.model_validate_json(told.content).model_dump(mode="json") == told.json()
+    told = http.get("/v1/models/clerk")
+    ModelView.model_validate_json(told.content)
     told = http.get("/v1/models")
     assert ModelList.model_validate_json(told.content).model_dump(mode="json") == told.json()
 
@@ -172,6 +174,12 @@ def test_models_names_policies_and_their_versions(client):
     named = {model.id: model for model in client.models.list()}
     assert {"clerk", "clerk@v0-baseline"} <= set(named)
     assert named["clerk"].owned_by == "dayjob"
+    for model in ("clerk", "clerk@v0-baseline"):
+        assert client.models.retrieve(model) == named[model]
+    for model in ("clerk@champion", "nobody", "nobody@v0-baseline", "clerk@", "clerk@v9-00000000"):  # none of the list
+        with pytest.raises(openai.NotFoundError) as refused:
+            client.models.retrieve(model)
+        assert refused.value.code == "model_not_found"
     for model in ("clerk@champion", "clerk@baseline", "clerk@v0-baseline"):
         assert ask(client, model=model).model == "clerk@v0-baseline"
 

@@ -23,7 +23,7 @@ from tests.serve.test_nights_http import KEYS, Office
 ENVIRONMENT = {
     "name": "see: recorded", "author": "offline", "digest": "ab" * 32, "admitted": True, "reason": "", "shown": 1,
     "checks": [{"name": "loads", "holds": True, "reason": "", "figures": {}}], "faithful": {"share": 1.0},
-    "before": 0.25, "after": 0.75,
+    "before": 0.25, "after": 0.75, "dropped": False,
 }  # fmt: skip
 REJECTED = ENVIRONMENT | {
     "name": "p",

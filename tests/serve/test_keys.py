@@ -46,6 +46,7 @@ CALLS = [
     ("GET", "/v1/jobs/none", None, "learn"),
     ("POST", "/v1/chat/completions", {"model": "none", "messages": [{"role": "user", "content": "x"}]}, "infer"),
     ("GET", "/v1/models", None, "infer"),
+    ("GET", "/v1/models/nobody", None, "infer"),
     ("POST", "/v1/rank", {"policy": "geo", "context": {"features": [1, 0]}, "candidates": TWO}, "infer"),
     ("POST", "/v1/feedback", {"decision": str(uuid.uuid4()), "kind": "none"}, "feedback"),
     ("GET", "/v1/export?policy=geo", None, "admin"),
@@ -128,7 +129,7 @@ def test_every_published_route_is_among_the_calls_of_this_test():
         for method in methods
         if (method.upper(), path) not in OPEN
     }
-    names = {"geo": "{name}", "none": "{job}", "bob": "{user}", "nothing": "{id}"}
+    names = {"geo": "{name}", "none": "{job}", "bob": "{user}", "nothing": "{id}", "nobody": "{model}"}
     called = {
         (method, "/".join(names.get(part, part) for part in path.partition("?")[0].split("/")))
         for method, path, _, _ in CALLS

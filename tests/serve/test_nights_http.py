@@ -105,7 +105,7 @@ def office(tmp_path: Path) -> Iterator[Office]:
 
 def lesson(name: str, family: str = "f1", **changes: Any) -> dict[str, Any]:
     return {"id": name, "session": "s1", "decision": "d1", "family": family, "left_out": "", "asked": "q",
-            "before": "old", "after": "new", "wanted": "new", "learned": True} | changes  # fmt: skip
+            "before": "old", "after": "new", "wanted": "new", "learned": True, "as_read": False} | changes  # fmt: skip
 
 
 def nights(office: Office, key: str, **query: str) -> list[dict[str, Any]]:

@@ -9,8 +9,8 @@ import httpx2
 import pytest
 
 from dayjob.endings import VerdictKind, VersionStatus
-from dayjob.journal.control import Control, add_point, add_verdict, put_state
-from dayjob.journal.layers import open_layer
+from dayjob.journal.control import Control, add_point, add_verdict, put_state, put_status
+from dayjob.journal.layers import address_of, open_layer
 from dayjob.lab.server import running
 from dayjob.records import Verdict, Version
 from tests.serve.eyes import NASTY, browser_test, inked
@@ -208,6 +208,31 @@ class TestBrowser:
             page.locator("#confirm-do").click()
             newest.get_by_text("Forgotten. The next night unlearns it.").wait_for()
             assert served.http.get("/v1/notes", params={"user": "ann"}).json()["notes"] == []
+
+    def test_a_night_says_why_it_was_held_and_who_promoted_it_all_the_same(self, served, eyes):
+        version = night(served, "ivy", 1, [lesson("x")])
+        control = Control(served.data)
+        address = address_of(control, "default", "page", "ivy")
+        with control.write() as db:
+            put_status(db, "default", address, name=version, status=VersionStatus.HELD)
+            add_verdict(db, Verdict(tenant="default", policy=address, challenger=version, champion="v0-baseline",
+                                    kind=VerdictKind.HOLD, reason=f"It has not learned. Of {NASTY} 0 are right.",
+                                    evidence={}, at_ms=1_700_000_000_001, by="gate"))  # fmt: skip
+        with eyes.open(f"{served.url}/policies/page/mornings?user=ivy") as page:
+            said, chip = page.locator(".verdict"), page.locator('[data-slot="status"]')
+            said.wait_for()
+            assert said.inner_text().split("\n")[0] == "Held: it has not learned"
+            assert f"Of {NASTY} 0 are right." in said.inner_text()
+            assert chip.inner_text() == "not promoted"
+            body = {"version": version, "reason": f"I know better {NASTY}", "user": "ivy"}
+            served.http.post("/v1/policies/page/promote", json=body).raise_for_status()
+            page.get_by_text("Promoted by hand, over the gate").wait_for()
+            assert f"I know better {NASTY}" in said.inner_text()
+            assert f"The gate itself said: Held: it has not learned. Of {NASTY} 0 are right." in said.inner_text()
+            assert chip.inner_text() == "champion"
+            served.http.post("/v1/policies/page/rollback", json={"user": "ivy"}).raise_for_status()
+            page.get_by_text("Rolled back by hand").wait_for()
+            assert "The gate itself said: Held: it has not learned." in said.inner_text()
 
     def test_conversations_show_versions_roles_notes_and_outcomes_of_whom_was_asked_for(self, served, eyes):
         first = served.say("When is tea?", user="ida", metadata={"session": "monday"})

@@ -14,7 +14,7 @@ from dayjob.journal.jobs import get_job, update_job
 from dayjob.journal.layers import address_of
 from dayjob.lab.server import running
 from dayjob.records import Verdict, Version
-from tests.serve.eyes import NASTY, browser_test
+from tests.serve.eyes import LOOK, NASTY, browser_test
 from tests.serve.markup import SAYS, save_markup
 from tests.serve.talking import ask, be, text
 from tests.serve.timetable import THINGS, Timetable
@@ -278,6 +278,30 @@ def test_sleep_asks_for_this_persons_night_and_says_what_became_of_it(world, eye
         page.get_by_role("link", name="The morning report").click()
         page.locator(".night", has_text=version).wait_for()
         assert page.locator("#whose-title").inner_text() == "Nights of eve"
+
+
+def test_a_night_that_runs_is_shown_to_whoever_looks_and_told_once(world, eyes):
+    """Nothing of it is in this browser: it was begun elsewhere."""
+    control = Control(world.data)
+    begun = world.http.post("/v1/policies/clerk/learn", json={"user": "ann"}).raise_for_status().json()["job"]
+    job = get_job(control, "default", begun)
+    update_job(control, job, state=JobState.RUNNING, progress=0.4)
+    with eyes.open(f"{world.url}/talk/clerk") as page:
+        page.locator("#night-share", has_text="40 %").wait_for()
+        assert page.locator("#night-now").inner_text() == "Learning."
+        assert page.get_by_role("button", name="Sleep").is_disabled()
+        page.get_by_role("button", name="bob", exact=True).click()
+        assert not page.locator("#night").is_visible()
+        page.get_by_role("button", name="ann", exact=True).click()
+        update_job(control, job, state=JobState.SUCCEEDED, progress=1.0, result={"reason": "nothing was taught"})
+        page.get_by_text("Nothing was learned: nothing was taught").wait_for()
+        page.evaluate(LOOK)
+        assert page.get_by_text("Nothing was learned: nothing was taught").is_visible()
+        again = world.http.post("/v1/policies/clerk/learn", json={"user": "ann"}).raise_for_status().json()["job"]
+        page.get_by_text("Waiting for the learner").wait_for()
+        job = get_job(control, "default", again)
+        update_job(control, job, state=JobState.SUCCEEDED, progress=1.0, result={"reason": "still nothing"})
+        page.get_by_text("Nothing was learned: still nothing").wait_for()
 
 
 def jobs_of(control: Control) -> list:

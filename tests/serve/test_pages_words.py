@@ -311,6 +311,15 @@ def test_a_verdict_says_whose_it_is_and_calls_only_a_proof_a_proof():
     assert "<p>rolled back by hand</p>" not in card(kind="rollback", by="hand", reason="rolled back by hand")
 
 
+def test_what_is_held_says_why_in_its_title():
+    held = card(kind="hold", reason="It was never examined: nothing shows that it does no harm. The next night does.")
+    assert "<h3>v2-0123abcd: Held: it was never examined: nothing shows that it does no harm</h3>" in held
+    assert "<p>The next night does.</p>" in held
+    short = card(kind="hold", reason="It can no longer reach the minimum effect of 0.01: +0.001.")
+    assert "<h3>v2-0123abcd: Held: it can no longer reach the minimum effect of 0.01: +0.001</h3>" in short
+    assert "<p></p>" not in short
+
+
 def test_what_a_position_draws_is_not_said_where_it_is_not_known(keyed):
     said = {"state": "informative", "reason": "r", "share_at": [1.0]}
     gate = {"judged_through": 3, "lag": 0, "trial": None, "estimates": {}}

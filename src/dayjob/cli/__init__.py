@@ -6,6 +6,7 @@ and what to do.
 
 import errno
 import sys
+from typing import Annotated
 
 import apsw
 import typer
@@ -14,6 +15,7 @@ from rich.markup import escape
 
 from dayjob.cli.commands import Commands
 from dayjob.endings import DayjobError
+from dayjob.version import VERSION
 
 app = typer.Typer(
     name="dayjob",
@@ -25,8 +27,18 @@ app = typer.Typer(
 )
 
 
+def _say_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"dayjob {VERSION}")
+        raise typer.Exit
+
+
 @app.callback()
-def _dayjob() -> None:
+def _dayjob(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Say which version this is.")
+    ] = False,
+) -> None:
     """Its help is the application's."""
 
 

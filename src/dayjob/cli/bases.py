@@ -9,6 +9,7 @@ import logging
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from dayjob.config import Base
 from dayjob.endings import Invalid
@@ -24,6 +25,7 @@ NEEDS_LANGUAGE = "a language policy needs {missing}, which is not installed: pip
 # What a model is made of; never a pickle, never a program.
 FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "tekken.json")
+HUBS = ("huggingface.co", "hf.co")
 log = logging.getLogger("dayjob.serve")
 
 
@@ -108,18 +110,28 @@ def _tokens(base: Base, folder: Path) -> "Tokens":
 
     if not any((folder / name).exists() for name in TOKENIZERS):  # else an empty one would be made up
         raise Invalid(f"{folder} holds no tokenizer: save it there with tokenizer.save_pretrained")
-    return Tokens.open(folder, template=base.template)
+    tokens = Tokens.open(folder, template=base.template)
+    fault = tokens.template_fault()
+    if fault:
+        raise Invalid(f"{fault} (the model is in {folder})")
+    return tokens
 
 
 def _folder(base: Base) -> Path:
     """Where the model lies. Raises Invalid where it cannot be had."""
     if Path(base.path).is_absolute():
+        if not Path(base.path).exists():
+            raise Invalid(
+                f"there is no folder {base.path}: check the path (save_pretrained writes one); a model on the Hugging "
+                f"Face hub is named with its owner, OWNER/{Path(base.path).name}"
+            )
         if not (Path(base.path) / "config.json").is_file():
             raise Invalid(
                 f"{base.path} is no model's folder (it has no config.json): name one that save_pretrained wrote, or "
                 "OWNER/NAME of a model on the hub"
             )
         return Path(base.path)
+    _check_id(base.path)
     import httpx
     from huggingface_hub import snapshot_download
 
@@ -132,6 +144,17 @@ def _folder(base: Base) -> Path:
             f"({reason[0] if reason else type(error).__name__}): check the name and the network (HF_TOKEN for a gated "
             "model), or download it elsewhere with `hf download` and name its folder"
         ) from error
+
+
+def _check_id(path: str) -> None:
+    """Raises Invalid for an address, before the hub is asked for a model of that name."""
+    address = urlsplit(path)
+    if not address.netloc:
+        return
+    parts = [part for part in address.path.split("/") if part][:2]
+    of_hub = address.netloc.removeprefix("www.") in HUBS and len(parts) == 2
+    wanted = "/".join(parts) if of_hub else "OWNER/NAME of a model on the Hugging Face hub, or the path of a folder"
+    raise Invalid(f"path is the address {path}, and addresses are not followed: write {wanted}")
 
 
 def find_adapter(root: Path, tenant: str, policy: str, version: str, digest: str) -> VersionRef:

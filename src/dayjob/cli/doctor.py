@@ -54,11 +54,11 @@ class Finding:
 
 # (import name, distribution, what it is for, how to get it)
 OPTIONAL = (
-    ("torch", "torch", "learning", "pip install 'dayjob[learn]'"),
+    ("torch", "torch", "learning, and language policies", "pip install 'dayjob[learn]', for both 'dayjob[language]'"),
+    ("transformers", "transformers", "language policies", "pip install 'dayjob[language]'"),
     ("matplotlib", "matplotlib", "plots of the lab", "pip install 'dayjob[lab]'"),
     ("sklearn", "scikit-learn", "lab ope on digits", "pip install 'dayjob[lab]'"),
     ("geoclip", "geoclip", "Geospot", "pip install --no-deps geoclip"),
-    ("transformers", "transformers", "Geospot's photo encoder", "pip install 'dayjob[geospot]'"),
     ("vowpalwabbit", "vowpalwabbit", "the side-by-side of lab speed", "pip install vowpalwabbit"),
 )
 

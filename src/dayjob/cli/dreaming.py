@@ -8,28 +8,35 @@ an ordinary challenger. What chooses between its weights are tasks of the dream;
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import json
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+import numpy as np
+
+from dayjob.cli.dream_apart import apart_of, held_keys
 from dayjob.config import Config
+from dayjob.dream.apart import Apart
 from dayjob.dream.author_model import ModelAuthor
 from dayjob.dream.dreaming import Dreamt, OfflineAuthor, Prover, dream
 from dayjob.dream.excerpts import Excerpt
+from dayjob.dream.kept import Kept
 from dayjob.dream.propose import Allowance, Author
 from dayjob.dream.prove import Demands, fault_of, prove
-from dayjob.dream.rehearse import Rehearsal, Spent, steps_within
+from dayjob.dream.rehearse import NothingLeft, Rehearsal, Spent, steps_within
 from dayjob.dream.store import programs, rates_after, record
 from dayjob.endings import Ending, Invalid, OutcomeKind
 from dayjob.journal.control import Control, add_point
 from dayjob.journal.jobs import budget_of
 from dayjob.journal.readers import Reader
-from dayjob.learn.language.anchors import make_anchors
+from dayjob.learn.language.anchors import Anchors, make_anchors
 from dayjob.learn.language.collect import Gathered
-from dayjob.learn.language.exercises import encode
+from dayjob.learn.language.exercises import Exercise, encode
 from dayjob.learn.language.job import NIGHT_BEFORE_DREAM, NIGHT_SHARE, Nights, Rehearsed, learn_layer
 from dayjob.learn.language.mixture import parts_of
 from dayjob.learn.language.night import Night
@@ -49,6 +56,7 @@ from dayjob.policies.engine_protocol import Engine
 from dayjob.policies.tokens import Tokens
 from dayjob.practice.actor import EngineActor
 from dayjob.practice.calls import read_calls
+from dayjob.practice.environments.program import close_idle
 from dayjob.records import Json, Outcome, Trajectory
 
 DEMANDS = Demands()
@@ -98,6 +106,18 @@ class _Rehearsing:
 
     def done(self) -> Rehearsed:
         """Propose, prove, rehearse; where nothing was admitted, the night stays as it was."""
+        kept = self.work.checkpoint.with_name(f"{self.work.job.id}.dreamt.safetensors")
+        try:
+            rehearsed = self._done(kept)
+        except Exception:
+            kept.unlink(missing_ok=True)
+            raise
+        finally:
+            close_idle()
+        kept.unlink(missing_ok=True)  # people's words: only who is killed leaves them, to go on with
+        return rehearsed
+
+    def _done(self, kept: Path) -> Rehearsed:
         shape = self.night.shape
         practice = PracticeRecipe(lora=shape, context_tokens=self.recipe.context_tokens, slots=self.recipe.microbatch)
         student = Student(self.folder, practice, seed=SEED, device=self.device, template=self.template)
@@ -108,12 +128,8 @@ class _Rehearsing:
             context_tokens=student.writer.context_tokens, salt="dream",
         )  # fmt: skip
         excerpts = list(excerpts_of(self.found))
-        dreamt = asyncio.run(
-            dream(
-                excerpts, authors=self.by, actor=actor, allowance=allowance(self.settings), demands=DEMANDS,
-                progress=lambda share: self._say(0.3 * share), prover=self.prover,
-            )
-        )  # fmt: skip
+        apart = apart_of(self.found, excerpts)
+        dreamt = self._dreamt(excerpts, actor=actor, apart=apart, kept=kept)
         budget = budget_of(self.work.recipe)
         assert budget is not None, "it is a dream"
         if not dreamt.admitted:
@@ -121,34 +137,73 @@ class _Rehearsing:
             return self._rehearsed(self.night, dreamt, told)
         ground = DreamGround(
             tuple(one.program for one in dreamt.admitted if one.program is not None), _render(student.tokens),
-            student.writer.context_tokens, group=practice.attempts,
+            student.writer.context_tokens, group=practice.attempts, held=tuple(one.held for one in dreamt.admitted),
+            apart=apart,
         )  # fmt: skip
+        exercises, anchors = self._beside(student)
+        beside = step_tokens(exercises, anchors, recipe=self.recipe)
         steps = steps_within(
-            budget * night_tokens(self.found, student.tokens, self.recipe), per_attempt=_per_attempt(dreamt),
-            attempts=practice.groups * practice.attempts,
+            budget * night_tokens(self.found, student.tokens, recipe=self.recipe, beside=beside),
+            per_step=practice.groups * practice.attempts * _per_attempt(dreamt) + beside,
         )  # fmt: skip
         practice = replace(practice, steps=steps, look_every=max(1, steps // LOOKS))
-        practised = self._practise(student, ground, practice)
-        student.weights.restore(practised.best)
-        after = asyncio.run(rates_after(dreamt, actor=actor, demands=DEMANDS))
-        told = record(dreamt, budget=budget, spent=ground.spent, after=after, steps=practised.best_step)
-        if not practised.best_step:
+        parts = parts_of(student, exercises, anchors=anchors, recipe=self.recipe, seed=SEED)
+        practised = self._practise(student, ground, recipe=practice, parts=parts)
+        better = practised is not None and practised.better
+        after = {}
+        if practised is not None:
+            student.weights.restore(practised.best)
+            after = asyncio.run(rates_after(dreamt, actor=actor, demands=DEMANDS))
+        told = record(
+            dreamt, budget=budget, spent=ground.spent, after=after, dropped=ground.lost(),
+            steps=practised.best_step if practised is not None else 0,
+            beside=beside * len(practised.curve) if practised is not None else 0.0,
+        )  # fmt: skip
+        if practised is None or not better:
             why = self.night.why if self.night.state else NOT_BETTER
             return self._rehearsed(replace(self.night, why=why), dreamt, told)
         return self._rehearsed(replace(self.night, state=practised.best, why=""), dreamt, told)
 
-    def _practise(self, student: Student, ground: DreamGround, recipe: PracticeRecipe) -> Practised:
+    def _dreamt(self, excerpts: Sequence[Excerpt], *, actor: EngineActor, apart: Apart, kept: Path) -> Dreamt:
+        """What authors and proofs came to; of a dream that was killed, as far as it is known already."""
+        inputs = [[asdict(one) for one in excerpts], apart.mark, asdict(DEMANDS), asdict(allowance(self.settings))]
+        told = [inputs, self.settings.dream_author, self.settings.dream_author_url, asdict(self.recipe)]
+        mark = hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode())
+        for name, one in sorted(self.night.state.items()):
+            mark.update(name.encode() + one.numpy().tobytes())
+        stages = Stages(path=kept, mark=mark.hexdigest())
+        saved = stages.load()
+        if not saved:
+            kept.unlink(missing_ok=True)  # of other inputs: somebody may have been erased since
+        known = Kept.of(
+            saved["dreamt"].tobytes() if saved else b"",
+            lambda data: stages.save({"dreamt": np.frombuffer(data, np.uint8)}),
+        )
+        return asyncio.run(
+            dream(
+                excerpts, authors=known.authors(self.by), actor=actor, allowance=allowance(self.settings),
+                demands=DEMANDS, progress=lambda share: self._say(0.3 * share), prover=known.prover(self.prover),
+                apart=apart,
+            )
+        )  # fmt: skip
+
+    def _practise(
+        self, student: Student, ground: DreamGround, *, recipe: PracticeRecipe, parts: Sequence[Part]
+    ) -> Practised | None:
+        """None where every environment turned out to be none."""
         path = self.work.checkpoint.with_name(f"{self.work.job.id}.dream.safetensors")
         mark = mark_of(self.folder, ground, recipe=recipe, seed=SEED, template=student.tokens.template)
         stages = Stages(path=path, mark=mark, report=lambda share: self._say(0.3 + 0.7 * share))
-        parts = self._parts(student)
         try:
             return Course(student, ground, recipe=recipe, seed=SEED, parts=parts, stages=stages).run()
+        except NothingLeft:
+            path.unlink(missing_ok=True)
+            return None
         except Exception:
             path.unlink(missing_ok=True)  # it may hold what somebody said who was erased meanwhile
             raise
 
-    def _parts(self, student: Student) -> list[Part]:
+    def _beside(self, student: Student) -> tuple[list[Exercise], Anchors]:
         """The night's own lessons and anchor, which the rehearsal must not cost."""
         material, recipe = self.found.material, self.recipe
         exercises, _ = encode(
@@ -158,7 +213,7 @@ class _Rehearsing:
         anchors = make_anchors(
             student, material.rehearsals, exercises=exercises, recipe=recipe, seed=SEED, held=material.held
         )  # fmt: skip
-        return parts_of(student, exercises, anchors=anchors, recipe=recipe, seed=SEED)
+        return exercises, anchors
 
     def _rehearsed(self, night: Night, dreamt: Dreamt, told: Json) -> Rehearsed:
         return Rehearsed(night=night, told=told, state={"job": self.work.job.id, "programs": programs(dreamt)})
@@ -177,7 +232,7 @@ class DreamGround(Rehearsal):
     async def look(self, engine: Engine, version: str) -> Look:
         """The mean over the environments."""
         rates = await self.rates(engine, version)
-        return Look(score=fmean(rates.values()), rates=rates)
+        return Look(score=fmean(rates.values()) if rates else 0.0, rates=rates)
 
     def curated(self) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
         """None: the references are the author's, not the job's."""
@@ -207,9 +262,7 @@ def allowance(settings: Config) -> Allowance:
 def excerpts_of(found: Gathered) -> Iterable[Excerpt]:
     """What a dream may be made of: the decisions that may teach this layer, but for conversations that hold a question
     which the exam asks or early stopping reads."""
-    split = found.split
-    held = {key_of(one.lesson.question) for one in (*split.exam, *split.stop)}
-    held |= {key_of(one.question) for one in (*split.exam_traffic, *split.stop_traffic)}
+    held = held_keys(found)
     for read in found.recent.reads:
         messages = read.messages
         asked = (messages[: at + 1] for at, one in enumerate(messages) if one["role"] != "assistant")
@@ -240,19 +293,30 @@ def _right(taught: Outcome) -> str:
     return text if taught.kind is OutcomeKind.DEMONSTRATION or is_call else ""
 
 
-def night_tokens(found: Gathered, tokens: Tokens, recipe: NightRecipe) -> float:
-    """Tokens that the night without the dream may read in its steps: what a budget of ×1 is."""
-    material = found.material
-    questions = [one.question for one in material.lessons] + [one.question for one in material.rehearsals]
-    questions = questions or [read.messages for read in found.recent.reads]
-    lengths = []
-    for one in questions:
-        try:
-            lengths.append(len(tokens.render(one)))
-        except Invalid:
-            continue
-    mean = fmean(lengths) if lengths else 1.0
-    return mean * recipe.steps * len(recipe.learning_rates) * (recipe.lessons + recipe.anchor_rows)
+def step_tokens(exercises: Sequence[Exercise], anchors: Anchors, *, recipe: NightRecipe) -> float:
+    """Tokens of the lessons and of the anchor that a step reads, of a night as of a rehearsal: each row's prompt, and
+    what is said behind it. What a teacher reads beside is on neither side of the account."""
+    taught = [len(one.prompt) + (len(one.target or one.lesson.answer_ids) or recipe.answer_tokens) for one in exercises]
+    kept = [len(one.prompt) + len(one.answer) for one in anchors.rows]
+    return sum(
+        fmean(lengths) * min(count, len(lengths))
+        for lengths, count in ((taught, recipe.lessons), (kept, recipe.anchor_rows))
+        if lengths
+    )
+
+
+def night_tokens(found: Gathered, tokens: Tokens, *, recipe: NightRecipe, beside: float) -> float:
+    """Tokens that the night without the dream reads in its steps: what a budget of ×1 is. ``beside``: of one step. Of a
+    night that has nothing to learn, as many as it would read of what was asked."""
+    if not beside:
+        lengths = []
+        for one in found.recent.reads:
+            try:
+                lengths.append(len(tokens.render(one.messages)))
+            except Invalid:
+                continue
+        beside = (fmean(lengths) if lengths else 1.0) * (recipe.lessons + recipe.anchor_rows)
+    return beside * recipe.steps * len(recipe.learning_rates)
 
 
 def _render(tokens: Tokens) -> Callable[..., tuple[int, ...]]:

@@ -13,6 +13,7 @@ from dayjob.journal.jobs import budget_of, dream_recipe, request_job
 from dayjob.journal.layers import layers
 from dayjob.journal.readers import Reader
 from dayjob.practice.sandbox import available
+from dayjob.records import Policy
 
 if TYPE_CHECKING:
     from dayjob.learn.language.job import Nights
@@ -28,6 +29,11 @@ class Dreamer:
     reader: Reader
     nights: Nights | None
 
+    def lacks(self, policy: Policy) -> str:
+        """Why nobody can dream of a policy here, in words; "" where they can."""
+        missing = None if policy.kind is PolicyKind.RANKER else available()
+        return "" if missing is None else f"a dream runs programs in the sandbox only, and {missing}"
+
     def __call__(self, work: Work) -> Made:
         """One dream, by the policy's kind. Raises Invalid where the sandbox or the base is missing."""
         # What each kind needs is heavy, and this module is read by every learner.
@@ -35,9 +41,9 @@ class Dreamer:
             from dayjob.cli.dream_rankers import dream_of_ranker
 
             return dream_of_ranker(work, control=self.control, reader=self.reader)
-        missing = available()
-        if missing is not None:
-            raise Invalid(f"a dream runs programs in the sandbox only, and {missing}")
+        missing = self.lacks(work.policy)
+        if missing:
+            raise Invalid(missing)
         if self.nights is None:
             raise Invalid("this learner knows no base model: add [bases.NAME] to the dayjob.toml that it reads")
         from dayjob.cli.dreaming import dream_layer

@@ -118,7 +118,7 @@ def ope(
 
 @lab_app.command()
 def clerk_pretrain(
-    steps: Annotated[int, typer.Option(help="Steps of 128 conversations.", min=1)] = 2000,
+    steps: Annotated[int, typer.Option(help="Steps of 128 conversations, of the first schooling.", min=1)] = 2000,
     seed: Annotated[int, typer.Option(help="The seed of weights and text.")] = 0,
     folder: Annotated[Path, typer.Option(help="Where checkpoints are; a run goes on from its last one.")] = Path(
         "runs/clerk"
@@ -265,6 +265,19 @@ def environments(
     from dayjob.lab.practice_speed import run
 
     run(out_dir(out, quick=quick), rounds=rounds, quick=quick)
+
+
+@lab_app.command()
+def episode(
+    rounds: Annotated[int, typer.Option(help="Days of the office, each measured at every length.", min=2)] = 4,
+    model: ModelOption = None,
+    out: OutOption = None,
+    quick: QuickOption = False,
+) -> None:
+    """What an episode costs by its length in each part, carried on to a million tokens."""
+    from dayjob.lab.practice_episode import run
+
+    run(model, out_dir(out, quick=quick), rounds=rounds, quick=quick)
 
 
 @lab_app.command()

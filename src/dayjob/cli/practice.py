@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 
 NEEDS_LANGUAGE = "practice needs {missing}, which is not installed: pip install 'dayjob[language]'"
 REPORT = "practice.json"
+IMAGINED = (
+    "environment {env!r} is an application as a learned model imagines it: it needs that model in force, in a program "
+    "that trained and opened it (`dayjob lab world` does); name an environment that stands on its own"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +39,10 @@ class Running:
 
     seed: int = 0  # of everything that is drawn; a policy's course has the seed of its nights
     apart: bool = False  # actors in a thread and with a model of their own, at once with the learner
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.seed < 1 << 63:
+            raise Invalid(f"seed is {self.seed}: give a whole number from 0 to 2**63 - 1", param="seed")
 
 
 def practice(
@@ -63,7 +71,7 @@ def practice(
 
 def read_spec(env: str) -> Json:
     """``office`` or ``{"env": "office", "turns": 20}`` as a spec. Raises Invalid where there is no such environment."""
-    from dayjob.practice.registry import make
+    from dayjob.practice.registry import ASSEMBLED, make
 
     spec: Any = {"env": env}
     if env.lstrip().startswith("{"):
@@ -71,6 +79,8 @@ def read_spec(env: str) -> Json:
             spec = json.loads(env)
         except ValueError as error:
             raise Invalid(f"the environment's spec is no JSON ({error})", param="env") from None
+    if spec.get("env") in ASSEMBLED:
+        raise Invalid(IMAGINED.format(env=spec["env"]), param="env")
     return make(spec).spec
 
 
@@ -135,8 +145,8 @@ def _for_model(model: Path, plan: "Plan", running: Running, *, out: Path) -> Non
     say = partial(Console(soft_wrap=True).print, highlight=False, markup=False)
     for line in _lines([dict(one) for one in practised.looks]):
         say(line)
-    if not practised.best_step:
-        say("no weights did better on the tasks that choose: nothing was written")
+    if not practised.better:
+        say("no weights did better on the tasks that choose than those it began with: nothing was written")
         return
     out.mkdir(parents=True, exist_ok=True)
     if plan.recipe.full:
@@ -144,7 +154,8 @@ def _for_model(model: Path, plan: "Plan", running: Running, *, out: Path) -> Non
     else:
         write_adapter(out, practised.best, shape=plan.recipe.lora, base=str(model))
     (out / REPORT).write_text(json.dumps(_report(practised, told_of(practised)), indent=1) + "\n", encoding="utf-8")
-    say(f"{out} holds {'the model' if plan.recipe.full else 'its adapter'}, as after step {practised.best_step}")
+    kept = _when(dict(practised.looks[practised.best_look]))
+    say(f"{out} holds {'the model' if plan.recipe.full else 'its adapter'}, as after {kept}")
 
 
 def _engine(model: Path, plan: "Plan") -> Any:
@@ -161,8 +172,21 @@ def _engine(model: Path, plan: "Plan") -> Any:
 
 def _lines(looks: list[Json]) -> list[str]:
     """Pass rates at held-out tasks."""
-    return [f"step {one['step']}: {one['judge']:.3f} of held-out tasks solved (choosing: {one['score']:.3f})"
-            for one in looks]  # fmt: skip
+    told = []
+    for one in looks:
+        lost = one.get("failed", 0)
+        why = f"; {lost:.0f} could not be attempted and count as not solved: see the log" if lost else ""
+        greedy = f"{one['greedy']:.3f} by the most probable answers"
+        told.append(
+            f"{_when(one)}: {one['judge']:.3f} of attempts at held-out tasks solve them, {greedy}"
+            f" (choosing: {one['score']:.3f}{why})"
+        )
+    return told
+
+
+def _when(look: Json) -> str:
+    is_warm = look["warmed"] and not look["step"]
+    return f"step {look['step']}" + (", the warm start" if is_warm else "")
 
 
 def _report(practised: "Practised", told: Json) -> Json:

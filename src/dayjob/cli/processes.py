@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from dayjob.learn.language.job import Nights
     from dayjob.learn.loop import Learner
 
+STAYS = "the job was asked for before and stays queued, for a learner that can do it: {lack}"
 NEEDS_TORCH = "learning needs {missing}, which is not installed: pip install 'dayjob[learn]'"
 MOST_COUNTED = 1_000_000
 FollowOption = Annotated[bool, typer.Option("--follow", help="Go on until stopped.")]
@@ -185,13 +186,19 @@ def learn(
 
 
 def follow_job(learner: "Learner", asked: Job, *, stop: threading.Event, every_s: float, words: str) -> Job:
-    """Do jobs until this one is done, by this learner or by another that took it first; how it stands then."""
+    """Do this job and no other, or wait while another learner that took it first does; how it stands then.
+
+    Raises Invalid where somebody asked for it before and this learner cannot do it: it stays queued.
+    """
     control = learner.control
     with Progress(console=Console(stderr=True)) as progress:
         bar = progress.add_task(words, total=1.0)
         learner.told = lambda share: progress.update(bar, completed=share)
         while not stop.is_set() and _waits(control, asked):
-            if not learner.step(watch_counts=False):
+            if not learner.step(watch_counts=False, only=asked):
+                waits = get_job(control, asked.tenant, asked.id).state is JobState.QUEUED
+                if waits and (lack := learner.lacks(asked)) and not learner.frozen(asked.tenant, asked.policy):
+                    raise Invalid(STAYS.format(lack=lack))
                 progress.update(bar, completed=get_job(control, asked.tenant, asked.id).progress)
                 stop.wait(every_s)
         progress.update(bar, completed=1.0)
@@ -206,10 +213,13 @@ def make_learner(settings: Config, control: Control) -> "Learner":
     except ModuleNotFoundError as error:
         raise Invalid(NEEDS_TORCH.format(missing=error.name)) from None
     reader, nights = Reader(settings.data), make_nights(settings, control)
-    return Learner(
+    dreamer = Dreamer(settings=settings, control=control, reader=reader, nights=nights)
+    learner = Learner(
         settings.data, control, reader, threads=settings.learner_threads, holder=f"learner-{uuid.uuid4()}",
-        nights=nights, dream=Dreamer(settings=settings, control=control, reader=reader, nights=nights),
+        nights=nights, dream=dreamer,
     )  # fmt: skip
+    learner.lacks_for_dreams = dreamer.lacks
+    return learner
 
 
 def make_nights(settings: Config, control: Control) -> "Nights | None":

@@ -95,9 +95,8 @@ def rollback(
     if not moved:
         console.print(f"{target} serves already")
         return
-    answers = everyones(control, tenant, layer)
-    now = f"{target} serves" if answers is None else f"the tenant's {answers} answers this person"
-    console.print(f"{policy}: {pointers.champion} is withdrawn, {now}", highlight=False)
+    now = _answering(control, tenant, layer) or f"{target} serves"
+    console.print(f"{_whose(policy, user)}: {pointers.champion} is withdrawn, {now}", highlight=False, markup=False)
     if untold is not None:
         console.print(untold, highlight=False, markup=False)
 
@@ -120,13 +119,25 @@ def freeze(
     control.move(tenant, layer, change={"frozen": "" if off else serve})
     frozen = frozen_of(control, tenant, layer)
     if as_json:
-        print_json({"policy": policy, "frozen": bool(frozen), "serves": frozen or "champion"})
+        told = {} if user is None else {"user": user}
+        print_json({"policy": policy, **told, "frozen": bool(frozen), "serves": frozen or "champion"})
         return
-    console = Console(soft_wrap=True)
+    console, whose = Console(soft_wrap=True), _whose(policy, user)
     if off and frozen:
         path = control.root / "freeze"
         whole = again(f"freeze {policy} --off", control.root, tenant=tenant)
         by = f"the file {path}: remove it" if control.freeze_file() else f"the policy's own freeze: {whole}"
-        console.print(f"{policy}: still frozen, by {by} to learn again", highlight=False)
+        console.print(f"{whose}: still frozen, by {by} to learn again", highlight=False, markup=False)
         return
-    console.print(f"{policy}: " + ("learns again" if off else f"frozen, the {serve} serves"), highlight=False)
+    now = _answering(control, tenant, layer) or f"the {serve} serves"
+    console.print(f"{whose}: " + ("learns again" if off else f"frozen, {now}"), highlight=False, markup=False)
+
+
+def _whose(policy: str, user: str | None) -> str:
+    return policy if user is None else f"{policy}, adapter of {user}"
+
+
+def _answering(control: Control, tenant: str, layer: str) -> str:
+    """Who answers a person whose layer has nothing that serves; "" where something of its own does."""
+    answers = everyones(control, tenant, layer)
+    return "" if answers is None else f"the tenant's {answers} answers this person"

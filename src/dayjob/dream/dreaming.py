@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from dayjob.dream.apart import Apart
 from dayjob.dream.author_offline import write_programs
 from dayjob.dream.excerpts import Excerpt, Transition, conversations, hold_out, transitions
 from dayjob.dream.propose import Allowance, Author, Proposal, Proposed
@@ -20,8 +21,9 @@ class Prover(Protocol):
     """Decides what is rehearsed in: `prove`, unless somebody measures what rehearsing without a proof costs."""
 
     async def __call__(
-        self, proposal: Proposal, *, held_out: Sequence[Transition], actor: Actor | None, demands: Demands | None = None
-    ) -> Proof: ...
+        self, proposal: Proposal, *, held_out: Sequence[Transition], actor: Actor | None,
+        demands: Demands | None = None, record: Sequence[Transition] = (), apart: Apart | None = None,
+    ) -> Proof: ...  # fmt: skip
 
 
 class OfflineAuthor:
@@ -57,6 +59,7 @@ class Dreamt:
 async def dream(
     excerpts: Sequence[Excerpt], *, authors: Sequence[Author], actor: Actor | None, allowance: Allowance | None = None,
     demands: Demands | None = None, progress: Callable[[float], None] = lambda _: None, prover: Prover = prove,
+    apart: Apart | None = None,
 ) -> Dreamt:  # fmt: skip
     """Ask every author, prove what they hand in. ``progress`` is told a share in [0, 1]; what it raises ends the dream.
 
@@ -64,6 +67,7 @@ async def dream(
     """
     read, kept = hold_out(conversations(excerpts))
     held_out: list[Transition] = [found for one in kept for found in transitions(one)]
+    record = [found for one in read for found in transitions(one)] + held_out
     proposed = []
     for place, author in enumerate(authors):
         proposed.append(await author.propose(read, allowance=allowance or Allowance()))
@@ -74,7 +78,11 @@ async def dream(
             unique.setdefault(proposal.digest, proposal)
     proofs = []
     for place, proposal in enumerate(unique.values()):
-        proofs.append(await prover(proposal, held_out=held_out, actor=actor, demands=demands))
+        proofs.append(
+            await prover(
+                proposal, held_out=held_out, actor=actor, demands=demands, record=record, apart=apart
+            )
+        )  # fmt: skip
         progress(0.5 + 0.5 * (place + 1) / len(unique))
     return Dreamt(proposed=tuple(proposed), proofs=tuple(proofs), read=len(read), kept=len(kept))
 

@@ -70,10 +70,11 @@ def conversations(excerpts: Iterable[Excerpt]) -> list[Excerpt]:
     """Whole conversations, in the order in which they ended: what goes on in a longer one is left out, except where
     somebody said what would have been right."""
     found = [replace(one, messages=plain(one.messages)) for one in excerpts]
-    went_on = {_key(one.messages[:size]) for one in found for size in range(1, len(one.messages))}
-    whole: dict[str, Excerpt] = {}
-    for one in found:
-        key = _key(one.messages)
+    keys = [_keys(one.messages) for one in found]
+    went_on = {key for some in keys for key in some[:-1]}
+    whole: dict[bytes, Excerpt] = {}
+    for one, some in zip(found, keys, strict=True):
+        key = some[-1] if some else b""
         if one.right or key not in went_on:
             whole.pop(key, None)  # the same once more: what was said of it last counts
             whole[key] = one
@@ -120,5 +121,10 @@ def _place(text: str) -> float:
     return int.from_bytes(digest[:6], "big") / (1 << 48)
 
 
-def _key(messages: Sequence[Json]) -> str:
-    return json.dumps([[one["role"], one["content"]] for one in messages])
+def _keys(messages: Sequence[Json]) -> list[bytes]:
+    """Of the first message, the first two, and so on: each is read once, however long the conversation."""
+    state, found = hashlib.sha256(), []
+    for one in messages:
+        state.update(json.dumps([one["role"], one["content"]]).encode() + b"\n")
+        found.append(state.digest())
+    return found

@@ -3,14 +3,21 @@
 The program is put into the state after a recorded conversation, hears the recorded call, and its answer is compared
 word for word, spaces and case apart. Where it says that it does not know, it claims nothing; a program that claims too
 little is not shown to be faithful.
+
+That is how it answers behind a recorded conversation; how it answers in its own tasks, which are what is rehearsed, is
+another question. So its own solutions are played, and where an answer is to a call that the record knows, behind the
+same calls, it has to be one that the record has.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 
 from dayjob.dream.excerpts import Transition
+from dayjob.practice.calls import Call, read_calls
 from dayjob.practice.environments.program import Program, ProgramEpisode
 from dayjob.practice.environments.program_wire import ProgramFault
 from dayjob.practice.protocol import Action
@@ -20,9 +27,13 @@ from dayjob.signals.intervals import wilson
 MOST_ASKED = 200
 
 
+_Said = tuple[str, ...]  # the calls of a conversation so far, in its order
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Agreement:
-    """Of ``asked`` real transitions the program claimed to know ``claimed``, and ``agreed`` of those were right."""
+    """Of ``asked`` real transitions the program claimed to know ``claimed``, and ``agreed`` of those were right. Of its
+    own tasks ``asked`` are its answers to the calls of its solutions, and ``claimed`` those that the record knows."""
 
     asked: int
     claimed: int
@@ -52,6 +63,47 @@ async def agreement(program: Program, held_out: Sequence[Transition]) -> Agreeme
         claimed += said is not None
         agreed += said is not None and _plain(said) == _plain(one.answer)
     return Agreement(asked=len(asked), claimed=claimed, agreed=agreed)
+
+
+async def own_agreement(program: Program, seeds: Sequence[int], *, record: Iterable[Transition]) -> Agreement:
+    """Play its own solutions of these tasks as they are rehearsed, against every answer that the record has to the same
+    call behind the same calls. Raises ProgramFault where the program fails."""
+    known: defaultdict[_Said, set[str]] = defaultdict(set)
+    for one in record:
+        before = [str(each["content"]) for each in one.before if each["role"] == "assistant"]
+        known[_calls(before)].add(_plain(one.answer))
+    asked = claimed = agreed = 0
+    for seed in seeds:
+        said: list[str] = []
+        episode = program.reset(seed)
+        try:
+            for action in program.reference(seed):
+                said.append(action.text)
+                step = await episode.step(action)
+                answers = [str(each["content"]) for each in step.messages if each["role"] == "tool"]
+                if answers and read_calls(action.text):
+                    real = known.get(_calls(said), set())
+                    asked, claimed = asked + 1, claimed + bool(real)
+                    agreed += _plain("\n".join(answers)) in real
+                if step.ending is not None:
+                    break
+        finally:
+            await episode.close()
+    return Agreement(asked=asked, claimed=claimed, agreed=agreed)
+
+
+def _calls(said: Iterable[str]) -> _Said:
+    """Whichever way they were written."""
+    return tuple(_key(call) for text in said for call in read_calls(text))
+
+
+def _key(call: Call) -> str:
+    told = sorted((str(name), _plain(_text(value))) for name, value in call.arguments.items())
+    return json.dumps([call.name, told])
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value, sort_keys=True)
 
 
 async def _answer(program: Program, one: Transition) -> str | None:

@@ -4,10 +4,14 @@ reason why the environment is rejected.
 1. *loads*: it sets a task for every seed that is tried, in time;
 2. *deterministic*: in two sandboxes, in another order and side by side, the same seeds and actions say the same bytes;
 3. *reference*: its reference solution earns the reward 1;
-4. *trivial*: silence, an echo of the request and words at random earn it for no seed;
-5. *faithful*: its answers agree with real transitions that its author never saw (`dream.faithful`);
+4. *trivial*: silence, an echo of the request and words at random, to the end of the episode, earn it for no seed, and
+   hardly anything on average;
+5. *faithful*: its answers agree with real transitions that its author never saw, and its answers in its own tasks with
+   the record where that knows the call (`dream.faithful`);
 6. *useful*: the policy as it stands solves it sometimes and not always. Where it never does, the task begins with part
-   of the solution shown, as little as it takes.
+   of the solution shown, as little as it takes, and is trivial neither then.
+
+The time of a proof is the program's own: how long the policy takes over its attempts decides nothing.
 """
 
 from __future__ import annotations
@@ -15,23 +19,27 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import math
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from random import Random
+from typing import Any
 
+from dayjob.dream.apart import Apart, Held, check_held, hold
 from dayjob.dream.excerpts import Transition
-from dayjob.dream.faithful import agreement
+from dayjob.dream.faithful import Agreement, agreement, own_agreement
 from dayjob.dream.propose import Proposal
+from dayjob.dream.trivial import paid
 from dayjob.endings import EpisodeEnding, Invalid
-from dayjob.practice.environments.program import Program, close_idle
+from dayjob.practice.environments.program import Program, answering_within, close_idle
 from dayjob.practice.environments.program_wire import ProgramFault
 from dayjob.practice.protocol import Action, Episode, Step
 from dayjob.practice.rollout import Actor, roll
 from dayjob.records import Json, Trajectory
 from dayjob.signals.intervals import wilson
 
-PROOF_SEED = 1 << 40  # tasks from here on are for proofs; rehearsal has those below
-TRIVIAL_TURNS = 4
+# The sandbox holds a program to its own time. What else an answer waits for is the policy, or the turn of others.
+STEP_S = 3_600.0
+UNSOUND = (EpisodeEnding.FAILED, EpisodeEnding.TIMEOUT)
 _Try = Callable[[], Awaitable[Json]]
 
 
@@ -44,7 +52,7 @@ class Demands:
     agree: float = 0.8  # share of the claimed transitions
     claims: int = 5  # at least, that it was compared on
     most_shown: int = 8  # actions of the reference
-    seconds: float = 300.0  # for all of it
+    seconds: float = 300.0  # of the program's own, for all of its answers
 
     def __post_init__(self) -> None:
         for name in ("seeds", "attempts", "claims", "seconds"):
@@ -67,11 +75,12 @@ class Check:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proof:
     """What was found of a proposal, check by check, to the first that does not hold. ``program``: as it is to be
-    rehearsed in, with what has to be shown; None unless all hold."""
+    rehearsed in, with what has to be shown; None unless all hold. ``held``: the tasks that nobody rehearses."""
 
     proposal: Proposal
     checks: tuple[Check, ...]
     program: Program | None = None
+    held: Held = field(default_factory=Held)
 
     @property
     def reason(self) -> str:
@@ -92,45 +101,49 @@ class Proof:
 class _Fails(Exception):
     """A check does not hold."""
 
-    def __init__(self, reason: str, **figures: float) -> None:
+    def __init__(self, reason: str, **figures: Any) -> None:
         super().__init__(reason)
         self.figures = figures
 
 
 async def prove(
-    proposal: Proposal, *, held_out: Sequence[Transition], actor: Actor | None, demands: Demands | None = None
-) -> Proof:
-    """All the checks. ``actor``: the policy as it stands; None leaves *useful* out. Never raises for what a program
-    does."""
+    proposal: Proposal, *, held_out: Sequence[Transition], actor: Actor | None, demands: Demands | None = None,
+    record: Sequence[Transition] = (), apart: Apart | None = None,
+) -> Proof:  # fmt: skip
+    """All the checks. ``held_out``: transitions that its author never saw; ``record``: all there are. ``actor``: the
+    policy as it stands; None leaves *useful* out. Never raises for what a program does."""
     demands = demands or Demands()
-    proving = _Proving(proposal, held_out, actor, demands)
-    steps = [*proving.of_itself(), ("faithful", proving.faithful)] + ([("useful", proving.useful)] if actor else [])
-    checks = await _checked_all(steps, seconds=demands.seconds)
+    proving = _Proving(proposal, actor=actor, demands=demands, apart=apart or Apart())
+
+    async def faithful() -> Json:
+        return await proving.faithful(held_out, record)
+
+    steps = [*proving.of_itself(), ("faithful", faithful)] + ([("useful", proving.useful)] if actor else [])
+    checks = await _checked_all(proposal, steps, seconds=demands.seconds)
     sound = all(one.holds for one in checks)
-    return Proof(proposal=proposal, checks=checks, program=proving.program if sound else None)
+    return Proof(proposal=proposal, checks=checks, program=proving.program if sound else None, held=proving.held)
 
 
 async def fault_of(proposal: Proposal, *, demands: Demands | None = None) -> str:
     """What is wrong with a program by itself (the first four checks), "" where nothing is: for an author who may try
     again."""
     demands = demands or Demands()
-    steps = _Proving(proposal, (), None, demands).of_itself()
-    checks = await _checked_all(steps, seconds=demands.seconds)
+    steps = _Proving(proposal, actor=None, demands=demands, apart=Apart()).of_itself()
+    checks = await _checked_all(proposal, steps, seconds=demands.seconds)
     return Proof(proposal=proposal, checks=checks).reason
 
 
-async def _checked_all(steps: Sequence[tuple[str, _Try]], *, seconds: float) -> tuple[Check, ...]:
+async def _checked_all(
+    proposal: Proposal, steps: Sequence[tuple[str, _Try]], *, seconds: float
+) -> tuple[Check, ...]:  # fmt: skip
     """To the first that does not hold."""
     checks: list[Check] = []
     try:
-        async with asyncio.timeout(seconds):
+        with answering_within(proposal.source, seconds):
             for name, check in steps:
                 checks.append(await _checked(name, check))
                 if not checks[-1].holds:
                     break
-    except TimeoutError:
-        late = steps[len(checks)][0]
-        checks.append(Check(name=late, holds=False, reason=f"the proof's {seconds:g} seconds were spent"))
     finally:
         close_idle()
     return tuple(checks)
@@ -148,12 +161,15 @@ async def _checked(name: str, check: _Try) -> Check:
 class _Proving:
     """One proof."""
 
-    def __init__(
-        self, proposal: Proposal, held_out: Sequence[Transition], actor: Actor | None, demands: Demands
-    ) -> None:
-        self._proposal, self._held_out, self._actor, self._demands = proposal, held_out, actor, demands
-        self._seeds = range(PROOF_SEED, PROOF_SEED + demands.seeds)
+    def __init__(self, proposal: Proposal, *, actor: Actor | None, demands: Demands, apart: Apart) -> None:
+        self._proposal, self._actor, self._demands, self._apart = proposal, actor, demands, apart
         self._program: Program | None = None
+        self.held = Held()
+
+    @property
+    def _seeds(self) -> tuple[int, ...]:
+        """Of different tasks, what is rehearsed among them: a check teaches nobody anything."""
+        return self.held.seeds[: self._demands.seeds]
 
     @property
     def program(self) -> Program:
@@ -168,13 +184,10 @@ class _Proving:
         ]  # fmt: skip
 
     async def loads(self) -> Json:
-        self._program = Program(source=self._proposal.source, name=self._proposal.name)
-        openings = set()
-        for seed in self._seeds:
-            episode = self._program.reset(seed)
-            openings.add(json.dumps(episode.task.messages))
-            await episode.close()
-        return {"tasks": len(openings)}
+        self._program = Program(source=self._proposal.source, name=self._proposal.name, key=self._apart.key)
+        self.held = await hold(self._program, count=self._demands.seeds, apart=self._apart)
+        check_held(self.held)
+        return {"tasks": len(self.held.seeds), "kept": 2 * self.held.each, "asked": self.held.asked}
 
     async def deterministic(self) -> Json:
         said = {seed: await self._transcript(seed) for seed in self._seeds}
@@ -209,59 +222,53 @@ class _Proving:
         return {"turns": sum(lengths) / len(lengths)}
 
     async def trivial(self) -> Json:
-        best = 0.0
-        for seed in self._seeds:
-            for name, actions in (await self._idle(seed)).items():
-                reward = _reward(await _play(self.program.reset(seed), actions))
-                best = max(best, reward)
-                if reward == 1.0:
-                    raise _Fails(f"{name} solves seed {seed}", best=best)
+        fault, best = await paid(self.program, self._seeds)
+        if fault:
+            raise _Fails(fault, best=best)
         return {"best": best}
 
-    async def _idle(self, seed: int) -> dict[str, list[str]]:
-        """What nobody should be paid for, by name."""
-        episode = self.program.reset(seed)
-        await episode.close()
-        asked = " ".join(str(one["content"]) for one in episode.task.messages if one["role"] == "user")
-        known = asked.split() or ["yes"]
-        rng = Random(f"idle {seed}")
-        noise = [" ".join(rng.choices(known, k=rng.randrange(1, 6))) for _ in range(TRIVIAL_TURNS)]
-        return {
-            "silence": [""] * TRIVIAL_TURNS, "an echo of the request": [asked] * TRIVIAL_TURNS,
-            "saying yes": ["yes"] * TRIVIAL_TURNS, "noise": noise, "a single word of the request": [known[-1]],
-        }  # fmt: skip
-
-    async def faithful(self) -> Json:
-        found = await agreement(self.program, self._held_out)
-        figures = found.told()
-        low, high = found.interval
+    async def faithful(self, held_out: Sequence[Transition], record: Sequence[Transition]) -> Json:
+        found = await agreement(self.program, held_out)
+        own = await own_agreement(self.program, self.held.seeds, record=record)
+        figures = found.told() | {"own": own.told()}
         if found.claimed < self._demands.claims:
             raise _Fails(
                 f"it can be compared with {found.claimed} of {found.asked} real answers kept from its author, and "
                 f"{self._demands.claims} are needed", **figures,
             )  # fmt: skip
-        if found.share < self._demands.agree:
-            raise _Fails(
-                f"{found.agreed} of {found.claimed} answers agree with the real ones ({found.share:.0%}, from "
-                f"{low:.0%} to {high:.0%}), and {self._demands.agree:.0%} are needed", **figures,
-            )  # fmt: skip
+        for one, which in ((found, "answers"), (own, "answers in its own tasks")):
+            if one.claimed >= self._demands.claims and one.share < self._demands.agree:
+                raise _Fails(_disagrees(one, which, agree=self._demands.agree), **figures)
         return figures
 
     async def useful(self) -> Json:
         assert self._actor is not None, "who asks for this check says who acts"
+        tasks, demands = self.held.proof, self._demands
+        attempts = attempts_each(tasks, demands)
         longest = max(len(self.program.reference(seed)) for seed in self._seeds)
-        for shown in range(min(longest, self._demands.most_shown + 1)):
+        for shown in range(min(longest, demands.most_shown + 1)):
             program = replace(self.program, shown=shown)
-            found = await pass_rate(program, self._seeds, actor=self._actor, attempts=self._demands.attempts)
+            found = await pass_rate(program, tasks, actor=self._actor, attempts=attempts)
             figures = found.told() | {"shown": shown}
             if found.rate == 1.0:
                 if shown:
                     break
                 raise _Fails("the policy solves it always: there is nothing to learn", **figures)
             if found.rate > 0.0:
+                fault, _ = await paid(program, self._seeds) if shown else ("", 0.0)
+                if fault:
+                    raise _Fails(f"with {shown} of its actions shown, {fault}", **figures)
                 self._program = program
                 return figures
         raise _Fails("the policy solves it never, or always once enough of the solution is shown", **figures)
+
+
+def _disagrees(found: Agreement, which: str, *, agree: float) -> str:
+    low, high = found.interval
+    return (
+        f"{found.agreed} of {found.claimed} {which} agree with the real ones ({found.share:.0%}, from {low:.0%} to "
+        f"{high:.0%}), and {agree:.0%} are needed"
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -286,17 +293,23 @@ class PassRate:
         }  # fmt: skip
 
 
+def attempts_each(tasks: Sequence[int], demands: Demands) -> int:
+    """How often each task of a proof is attempted: where there are few, the more often."""
+    return math.ceil(demands.seeds * demands.attempts / len(tasks))
+
+
 def tokens_of(attempt: Trajectory) -> int:
     """What a learner reads of it: of every turn the prompt and what was said."""
     return sum(len(turn.prompt_ids) + len(turn.token_ids) for turn in attempt.turns)
 
 
 async def pass_rate(program: Program, seeds: Sequence[int], *, actor: Actor, attempts: int) -> PassRate:
-    """Let the policy try. Raises ProgramFault where the program's own code fails."""
+    """Let the policy try. Raises ProgramFault where the program's own code fails, or sets what the policy cannot
+    read."""
     solved = count = tokens = 0
-    async for one in roll(program, seeds, actor=actor, attempts=attempts):
-        if one.ending in (EpisodeEnding.FAILED, EpisodeEnding.TIMEOUT):
-            raise ProgramFault("it failed while the policy tried")
+    async for one in roll(program, seeds, actor=actor, attempts=attempts, step_timeout_s=STEP_S):
+        if one.ending in UNSOUND:
+            raise ProgramFault("it failed while the policy tried, or its task cannot be put to this model")
         solved += one.reward == 1.0
         count += 1
         tokens += tokens_of(one)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from dayjob.dream.dreaming import Dreamt, costs
-from dayjob.dream.prove import PROOF_SEED, Demands, Proof, pass_rate
+from dayjob.dream.prove import Demands, Proof, attempts_each, pass_rate
 from dayjob.dream.rehearse import Spent
 from dayjob.practice.environments.program_wire import ProgramFault
 from dayjob.practice.rollout import Actor
@@ -22,31 +22,42 @@ async def rates_after(dreamt: Dreamt, *, actor: Actor, demands: Demands | None =
     """The pass rates of admitted environments on the tasks of their proofs, which nobody rehearsed, by digest. One
     whose own code fails now has none."""
     demands = demands or Demands()
-    tasks = range(PROOF_SEED, PROOF_SEED + demands.seeds)
     out = {}
     for one in dreamt.admitted:
         assert one.program is not None, "an admitted one has a program"
+        if not one.held.proof:
+            continue
         try:
-            found = await pass_rate(one.program, tasks, actor=actor, attempts=demands.attempts)
+            found = await pass_rate(
+                one.program, one.held.proof, actor=actor, attempts=attempts_each(one.held.proof, demands)
+            )  # fmt: skip
         except ProgramFault:
             continue
         out[one.proposal.digest] = found.rate
     return out
 
 
-def record(dreamt: Dreamt, *, budget: float, spent: Spent, after: Mapping[str, float], steps: int) -> Json:
-    """One dream. ``after``: `rates_after` the rehearsal, {} where there was none."""
+def record(
+    dreamt: Dreamt, *, budget: float, spent: Spent, after: Mapping[str, float], steps: int,
+    beside: float = 0.0, dropped: Mapping[str, str] | None = None,
+) -> Json:  # fmt: skip
+    """One dream. ``after``: `rates_after` the rehearsal, {} where there was none. ``beside``: tokens of lessons and
+    anchor that were read with the attempts'; ``dropped``: why environments were left in the rehearsal, by digest."""
     return {
         "budget": budget, "read": dreamt.read, "kept": dreamt.kept, "faults": list(dreamt.faults),
         "author": costs(dreamt), "steps": steps, "episodes": spent.episodes, "turns": spent.turns,
-        "tokens": spent.tokens, "environments": [_told(one, after) for one in dreamt.proofs],
+        "tokens": spent.tokens, "beside": round(beside),
+        "environments": [_told(one, after, dropped or {}) for one in dreamt.proofs],
     }  # fmt: skip
 
 
-def _told(proof: Proof, after: Mapping[str, float]) -> Json:
+def _told(proof: Proof, after: Mapping[str, float], dropped: Mapping[str, str]) -> Json:
     figures = {one.name: one.figures for one in proof.checks}
     faithful = figures.get("faithful") or None
-    return proof.told() | {
+    told = proof.told()
+    left = dropped.get(proof.proposal.digest, "")
+    return told | {
+        "reason": told["reason"] or left, "dropped": bool(left),
         "faithful": faithful, "before": figures.get("useful", {}).get("pass_rate"),
         "after": after.get(proof.proposal.digest),
     }  # fmt: skip

@@ -13,6 +13,8 @@ a version without that harm is refused with probability at most ``LEVEL`` a kind
 * Where nothing was taught its answers are much terser or much wordier (``gate.lengths``).
 * A canary phrase became likelier by more than ``PHRASE_NATS`` a token.
 * What was taught is answered rightly less often than before, by the same exact test.
+* A suite of which so few questions were right before that losing all of them could be luck shows no harm, and that is
+  said (``Suite.is_blind``).
 * A completer that learns from accept and reject games its reward (``gate.suggestions``): becoming silent where people
   reject is no harm, so its silence is no plain rate.
 
@@ -41,6 +43,7 @@ import numpy as np
 from dayjob.endings import Invalid, VerdictKind
 from dayjob.gate import confidence
 from dayjob.gate.confidence import Evidence
+from dayjob.gate.exact import by_luck, commoner_by_luck
 from dayjob.gate.lengths import Lengths
 from dayjob.gate.suggestions import Suggested
 from dayjob.records import Json
@@ -54,12 +57,19 @@ ONE_SIDED = 1.64  # of a normal law, at .05
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Suite:
-    """Questions that must not be forgotten. ``lost``: right before and wrong after; ``won``: the other way round."""
+    """Questions that must not be forgotten. ``lost``: right before and wrong after; ``won``: the other way round;
+    ``right``: all that were right before, None where nobody told."""
 
     name: str
     asked: int
     lost: int
     won: int
+    right: int | None = None
+
+    @property
+    def is_blind(self) -> bool:
+        """Whether so few were right before that losing every one of them could be luck: it guards nothing."""
+        return self.right is not None and by_luck(self.right, 0) > LEVEL
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,6 +108,10 @@ class Exam:
     unlearned: int = 0  # lessons of the champion that were taken back, and that this version was made without
     lengths: Lengths | None = None  # None: not measured
     suggested: Suggested | None = None  # of a version that learned from accept and reject
+    as_read: Count | None = (
+        None  # of ``taught``: right as the teacher reads a correction in whose words it does not stand
+    )
+    as_taught: Count | None = None  # of ``taught``: asked as they were taught, and somebody said what is right
 
     @classmethod
     def from_json(cls, body: Json) -> "Exam":
@@ -108,8 +122,9 @@ class Exam:
                 against=str(body["against"]),
                 gain_F=_gains(body["questions"]),
                 asked=len(body["questions"]),
-                taught=_count({"name": "taught", "asked": taught["asked"], "before": taught["right_before"],
-                               "after": taught["right_after"]}),
+                taught=_taught("taught", taught),
+                as_read=_taught("as_read", taught["as_read"]) if taught.get("as_read") else None,
+                as_taught=_taught("as_taught", taught["as_taught"]) if taught.get("as_taught") else None,
                 suites=tuple(_suite(one) for one in body["suites"]),
                 rates=tuple(_count(one) for one in body["rates"]),
                 phrases=tuple(
@@ -136,6 +151,7 @@ class Exam:
             "e_value": math.exp(min(found.log_e_up, 700.0)),
             "taught": {
                 "asked": self.taught.asked, "right_before": self.taught.before, "right_after": self.taught.after,
+                "as_read": 0 if self.as_read is None else self.as_read.after,
             },
             "harms": list(harms(self)),
             "suggestions": None if self.suggested is None else asdict(self.suggested),
@@ -143,7 +159,10 @@ class Exam:
 
     def forgetting(self) -> Json:
         """What it cost elsewhere: retained suites, and KL to the base on so many prompts of recent traffic."""
-        suites = [{"name": one.name, "asked": one.asked, "lost": one.lost, "won": one.won} for one in self.suites]
+        suites = [
+            {"name": one.name, "asked": one.asked, "lost": one.lost, "won": one.won, "says_nothing": one.is_blind}
+            for one in self.suites
+        ]
         kl = self.kl if self.prompts else None
         return {"suites": suites, "kl": kl, "kl_budget": self.kl_budget, "prompts": self.prompts}
 
@@ -165,35 +184,6 @@ def harms(exam: Exam) -> tuple[str, ...]:
         *(() if exam.suggested is None else exam.suggested.harms(level=LEVEL)),
     ]
     return tuple(reason for reason in reasons if reason)
-
-
-def by_luck(lost: int, won: int) -> float:
-    """The chance of at least ``lost`` heads in lost + won throws of a fair coin: the one-sided sign test.
-
-    >>> by_luck(10, 0)
-    0.0009765625
-    """
-    throws = lost + won
-    return float(sum(math.comb(throws, heads) for heads in range(lost, throws + 1)) / 2**throws)
-
-
-def commoner_by_luck(before: int, after: int, *, asked: int) -> float:
-    """Fisher's exact test, one-sided: how likely ``after`` or more of the before + after stand on this side of two
-    equal halves of ``asked``.
-
-    >>> round(commoner_by_luck(0, 3, asked=3), 6)
-    0.05
-    """
-    whole = _log_choose(2 * asked, before + after)
-    terms = (
-        math.exp(_log_choose(asked, count) + _log_choose(asked, before + after - count) - whole)
-        for count in range(after, min(asked, before + after) + 1)
-    )
-    return min(1.0, sum(terms))
-
-
-def _log_choose(n: int, k: int) -> float:
-    return math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1) if 0 <= k <= n else -math.inf
 
 
 def _forgotten(suite: Suite, level: float) -> str:
@@ -269,10 +259,18 @@ def _gains(questions: Sequence[Mapping[str, Any]]) -> tuple[float, ...]:
 
 
 def _suite(one: Mapping[str, Any]) -> Suite:
-    suite = Suite(name=str(one["name"]), asked=int(one["asked"]), lost=int(one["lost"]), won=int(one["won"]))
-    if min(suite.lost, suite.won) < 0 or suite.lost + suite.won > suite.asked:
-        raise ValueError(f"suite {suite.name!r}: lost and won are parts of {suite.asked}")
+    told = one.get("right_before")
+    right = None if told is None else int(told)
+    suite = Suite(
+        name=str(one["name"]), asked=int(one["asked"]), lost=int(one["lost"]), won=int(one["won"]), right=right
+    )  # fmt: skip
+    if min(suite.lost, suite.won, right or 0) < 0 or max(suite.lost + suite.won, right or 0) > suite.asked:
+        raise ValueError(f"suite {suite.name!r}: right, lost and won are parts of {suite.asked}")
     return suite
+
+
+def _taught(name: str, one: Mapping[str, Any]) -> Count:
+    return _count({"name": name, "asked": one["asked"], "before": one["right_before"], "after": one["right_after"]})
 
 
 def _count(one: Mapping[str, Any]) -> Count:
@@ -303,7 +301,7 @@ def rule_personal(exam: Exam, *, champion: str) -> Ruling:
         return ruled(kind=VerdictKind.HOLD, reason=reason, void=True)
     if refused:
         return ruled(kind=VerdictKind.REJECT, reason=" ".join(refused))
-    held = f"Of what its owner taught {taught.after} of {taught.asked} askings are right without notes"
+    held = f"Of what its owner taught {taught.after} of {taught.asked} askings are right without notes{_as_read(exam)}"
     if exam.unlearned:
         return ruled(kind=VerdictKind.PROMOTE, reason=f"{_took_back(exam, champion)} {held}. {_cost(exam)} {_ALONE}")
     if taught.asked == 0:
@@ -311,6 +309,10 @@ def rule_personal(exam: Exam, *, champion: str) -> Ruling:
         return ruled(kind=VerdictKind.PROMOTE, reason=reason)
     if taught.after == 0:
         return ruled(kind=VerdictKind.HOLD, reason=f"It has not learned. {held}.")
+    own = exam.as_taught
+    if own is not None and 2 * own.after < own.asked:
+        more = f"of {own.asked} asked as they were taught {own.after} are right without notes"
+        return ruled(kind=VerdictKind.HOLD, reason=f"More of what its owner said comes out wrong than right: {more}.")
     if taught.after < taught.before:
         return ruled(kind=VerdictKind.HOLD, reason=f"It knows less than {champion}. {held}, before {taught.before}.")
     return ruled(kind=VerdictKind.PROMOTE, reason=f"{held}, before {taught.before}. {_cost(exam)} {_ALONE}")
@@ -346,6 +348,12 @@ def rule_tenant(exam: Exam, *, champion: str, read: bool, level: float, alpha: f
     return ruled(kind=VerdictKind.CANNOT_TELL, reason=f"Its exam leaves it open: {told}.", found=found)
 
 
+def _as_read(exam: Exam) -> str:
+    """Said of answers that are right only as the model reads a note."""
+    read = exam.as_read
+    return f", {read.after} of them as the model with the note reads it" if read is not None and read.after else ""
+
+
 _OTHER = "Its exam was against {against}, and {champion} serves by now."
 _AGAIN = " So it says nothing of harm or gain: a new night is compared with what serves."
 _ALONE = "It answers its owner alone, and has nothing to prove to anybody else."
@@ -357,13 +365,21 @@ def _took_back(exam: Exam, champion: str) -> str:
 
 def _cost(exam: Exam) -> str:
     """What else changed, for whoever reads a promotion."""
-    lost, asked = sum(one.lost - one.won for one in exam.suites), sum(one.asked for one in exam.suites)
-    kept = (
-        f"Of {asked} questions that must not be forgotten it lost {lost} on balance" if asked else "No suite was asked"
-    )
+    seeing = [one for one in exam.suites if not one.is_blind]
+    lost, asked = sum(one.lost - one.won for one in seeing), sum(one.asked for one in seeing)
+    kept = f"Of {asked} questions that must not be forgotten it lost {lost} on balance"
+    if not asked:
+        kept = "No suite tells what it forgot" if exam.suites else "No suite was asked"
     moved = f"{exam.kl:.3g} nats a token from the base model (budget {exam.kl_budget:.3g})"
     seen = f"{kept}; recent traffic: {moved if exam.prompts else 'none to ask'}."
-    return f"{seen} {_unasked(exam)}" if exam.prompts < FEW else seen
+    blind = [_BLIND.format(name=one.name, right=one.right, asked=one.asked) for one in exam.suites if one.is_blind]
+    return " ".join([seen, *blind, *([_unasked(exam)] if exam.prompts < FEW else [])])
+
+
+_BLIND = (
+    "The suite {name!r} says nothing about this model, which had {right} of its {asked} questions right before: name a "
+    "suite of what it does know ([suites.NAME] in dayjob.toml)."
+)
 
 
 def _unasked(exam: Exam) -> str:

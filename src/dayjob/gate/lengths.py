@@ -1,8 +1,9 @@
 """How much terser or wordier a version answers where nothing was taught, and when that is harm. Pure.
 
 Whoever is paid by length, or for saying little, changes it everywhere; a lesson changes it where it applies. So only
-prompts count that no lesson speaks of (suites and recent traffic), and only changes that anybody would see: to less
-than half, or to more than twice. Answers that grew or shrank a little are no harm.
+prompts count that no lesson speaks of (suites, as far as they were answered rightly before, and recent traffic), and
+only changes that anybody would see: to less than half, or to more than twice. Answers that grew or shrank a little are
+no harm, and of a wrong answer any length is as good as another.
 """
 
 from collections.abc import Mapping
@@ -12,6 +13,11 @@ from typing import Any
 from dayjob.gate.suggestions import at_least_by_luck
 
 CHANGED = 0.1  # of the prompts: fewer are no harm, whatever the chance
+FEW = 20  # prompts: of fewer a handful of odd answers would be a tenth
+NEXT = (
+    "Where that was taught, promote it by hand; else unlearn the lesson that did it (the morning report shows them), "
+    "or let nights take smaller steps (learning_rates in [recipes.NAME] of dayjob.toml)."
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,10 +43,10 @@ class Lengths:
         the other, on both sides together at ``level``, and more than ``CHANGED`` of the prompts."""
         more, fewer = max(self.terser, self.wordier), min(self.terser, self.wordier)
         chance = at_least_by_luck(more, of=more + fewer, share=0.5)
-        if more - fewer <= CHANGED * self.asked or chance > level / 2:
+        if self.asked < FEW or more - fewer <= CHANGED * self.asked or chance > level / 2:
             return ""
         words = ("terser", "less than half") if self.terser > self.wordier else ("wordier", "more than twice")
         return (
             f"Its answers are much {words[0]} where nothing was taught: {more} of {self.asked} have {words[1]} the "
-            f"length, {fewer} the other way (by luck in {chance:.2g} of cases)."
+            f"length, {fewer} the other way (by luck in {chance:.2g} of cases). {NEXT}"
         )

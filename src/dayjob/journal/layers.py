@@ -118,11 +118,12 @@ def layers(control: Control, tenant: str, policy: str) -> list[str]:
 
 
 def request_nights(control: Control, tenant: str, policy: str, *, recipe: str) -> Job:
-    """A job of the tenant's layer, and then one for each person's whose owner may be learned from; the tenant's."""
+    """A job of the tenant's layer, and then one for each person's whose owner may be learned from, those that are
+    frozen left out; the tenant's."""
     job = request_job(control, tenant, policy, recipe=recipe)
     for address in layers(control, tenant, policy):
         owner = owner_of(control, tenant, address)
-        if owner is not None and control.learns(tenant, owner):
+        if owner is not None and control.learns(tenant, owner) and not frozen_of(control, tenant, address):
             request_job(control, tenant, address, recipe=recipe)
     return job
 
@@ -142,6 +143,8 @@ def withdraw(control: Control, root: Path, tenant: str, user: str) -> list[tuple
     withdraws again. What is deleted is overwritten, but stays in the log file until that is emptied (`Control.forget`).
     """
     policies = [policy.name for policy in control.policies(tenant) if policy.kind is PolicyKind.LANGUAGE]
+    for path in (root / _WORK).glob("*.dreamt.*"):  # programs made of everybody's words: a dream can write them again
+        path.unlink(missing_ok=True)
     return _withdraw(control, root, tenant, [address_of(control, tenant, policy, user) for policy in policies])
 
 

@@ -13,7 +13,8 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedTokenizerFast, Qwen3ForCausalLM
 
-from dayjob.lab.clerk_text import ASKED, Example, held_out
+from dayjob.lab.clerk_course import ASKED, held_out
+from dayjob.lab.clerk_text import Example
 from dayjob.lab.clerk_tokens import batches, encode, padded
 
 

@@ -18,8 +18,8 @@ from clerk.office import HOWS, Convention, Office, ask_of, fact_probe
 from clerk.split import Side
 from clerk.wordings import question
 
+from dayjob.lab.clerk_course import ASKED, held_out
 from dayjob.lab.clerk_desk import CONTEXT, WORK, chat
-from dayjob.lab.clerk_text import ASKED, held_out
 from dayjob.learn.language.anchors import make_anchors
 from dayjob.learn.language.recipes import NightRecipe
 from dayjob.learn.language.study import Study

@@ -13,10 +13,9 @@ from dayjob.learn.language.recipes import RECIPES, NightRecipe
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tuning:
-    """What every method is given: the rates among which the stop split chooses, and at most so many steps of each."""
+    """What every method is given; its rate of learning is the one that ships with its recipe."""
 
-    rates: tuple[float, ...] = (1e-3, 2e-3)
-    steps: int = 100
+    steps: int = 80  # at most; the stop split may end a night sooner
     self_written: int = 512
     anchor_rows: int = 64
     lessons: int = 32
@@ -24,7 +23,7 @@ class Tuning:
     @staticmethod
     def quick() -> Tuning:
         """To see that it runs."""
-        return Tuning(rates=(2e-3,), steps=6, self_written=24, anchor_rows=8, lessons=8)
+        return Tuning(steps=6, self_written=24, anchor_rows=8, lessons=8)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +44,6 @@ class Method:
         )  # fmt: skip
         if self.recipe_name.startswith("published"):
             return here
-        here = replace(here, learning_rates=tuning.rates)
         if not self.anchor:
             return replace(here, anchor=0.0, self_written=0)
         return replace(here, anchor_rows=tuning.anchor_rows, self_written=tuning.self_written)

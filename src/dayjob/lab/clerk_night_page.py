@@ -43,9 +43,9 @@ def page(result: dict[str, Any]) -> list[str]:
     out = [
         f"An office of {sum(size[how] for how in HOWS)} conventions that contradict what the clerk knows or that it"
         f" cannot know, {size['days']} days of simulated staff, one night. Every row of a seed has the same week; rows"
-        " with an anchor have the same anchor, and one tuning: at most"
-        f" {tuning['steps']} steps, learning rates {tuning['rates']} chosen by the stop split. Published rows are as"
-        " published: their own rate, no anchor, no looking. Shares answered exactly, in per cent, means and 95 %"
+        " with an anchor have the same anchor. Each learns at the rate that ships with its recipe, for at most"
+        f" {tuning['steps']} steps; the stop split chooses among them. Published rows are as published: no anchor, no"
+        " looking. Shares answered exactly, in per cent, means and 95 %"
         " intervals over seeds (Student's t), greedy and without notes unless said otherwise.",
         "## What was taught, asked as nobody asked by day",
         markdown(_rows(result, LEARNED)),

@@ -50,7 +50,7 @@ class Plan:
     calendar: Calendar = field(default_factory=lambda: Calendar(load=Load(everyday=4, about=4, work=work_probe)))
     personal_every: int = 5
     each: int = 2
-    tuning: Tuning = field(default_factory=lambda: Tuning(rates=(2e-3,)))
+    tuning: Tuning = field(default_factory=Tuning)
 
     @property
     def mark(self) -> str:

@@ -15,12 +15,12 @@ from typing import Any
 import torch
 
 from dayjob.lab import figures
+from dayjob.lab.clerk_course import SCHOOL_SHARES, SHARES
 from dayjob.lab.clerk_eval import measure, open_model
 from dayjob.lab.clerk_model import Shape, save
-from dayjob.lab.clerk_text import SHARES
 from dayjob.lab.clerk_train import Plan, Run, advance, open_run, save_run
 
-QUICK = Plan(steps=40, examples=32, warmup=5, shape=Shape(width=96, layers=2, inner=192, vocabulary=1024))
+QUICK = Plan(steps=30, school=10, examples=32, warmup=5, shape=Shape(width=96, layers=2, inner=192, vocabulary=1024))
 CHECK_EVERY = 500  # steps between two looks at what it can do
 CHECK_QUESTIONS, LAST_QUESTIONS = 100, 400  # a family
 SAVE_EVERY_S = 120.0
@@ -34,20 +34,20 @@ def run(
     torch.set_num_threads(threads)
     state = open_run(plan, folder)
     if state.step:
-        print(f"going on at step {state.step:,} of {plan.steps:,}", file=sys.stderr, flush=True)
+        print(f"going on at step {state.step:,} of {plan.last:,}", file=sys.stderr, flush=True)
     with _asked_to_stop() as asked:
         deadline = time.monotonic() + 60 * minutes if minutes is not None else float("inf")
         watch = _Watch(state, folder)
-        while state.step < plan.steps and not asked.is_set() and time.monotonic() < deadline:
+        while state.step < plan.last and not asked.is_set() and time.monotonic() < deadline:
             until = state.step + CHECK_EVERY - state.step % CHECK_EVERY
             advance(state, until=until, stop=lambda: asked.is_set() or time.monotonic() > deadline, tell=watch)
-            if state.step % CHECK_EVERY == 0 or state.step == plan.steps:
+            if state.step % CHECK_EVERY == 0 or state.step == plan.last:
                 _look(state)
             save_run(state, folder)
-    if state.step < plan.steps:
+    if state.step < plan.last:
         save_run(state, folder)
         print(
-            f"stopped at step {state.step:,} of {plan.steps:,}: the same command goes on from there",
+            f"stopped at step {state.step:,} of {plan.last:,}: the same command goes on from there",
             file=sys.stderr,
             flush=True,
         )
@@ -71,10 +71,10 @@ class _Watch:
         self._losses.append(loss)
         now = time.monotonic()
         if now - self._told >= TELL_EVERY_S:
-            left_s = (now - self._began) / (state.step - self._from) * (state.plan.steps - state.step)
+            left_s = (now - self._began) / (state.step - self._from) * (state.plan.last - state.step)
             mean = sum(self._losses) / len(self._losses)
             print(
-                f"step {state.step:,}/{state.plan.steps:,}  loss {mean:.3f}  {left_s / 60:.0f} min left",
+                f"step {state.step:,}/{state.plan.last:,}  loss {mean:.3f}  {left_s / 60:.0f} min left",
                 file=sys.stderr,
                 flush=True,
             )
@@ -112,12 +112,13 @@ def publish(result: Mapping[str, Any], *, model_folder: Path, out_dir: Path) -> 
     model, tokenizer = open_model(model_folder)
     right = measure(model, tokenizer, count=LAST_QUESTIONS)
     result = {**result, "questions": LAST_QUESTIONS, "right": dict(right)}
-    steps = [f"{one['step']:,}" for one in result["history"]]
+    looks = {f"at {one['step']:,}": one["right"] for one in result["history"]}
     rows = [
-        {"family": name, "share of training": SHARES.get(name, 0.0), "right": f"{share:.3f}"}
-        | {f"at {step}": f"{one['right'][name]:.2f}" for step, one in zip(steps, result["history"], strict=True)}
+        {"family": name, "share at first": SHARES.get(name, 0.0), "in the second": SCHOOL_SHARES.get(name, 0.0),
+         "right": f"{share:.3f}"}
+        | {at: f"{one[name]:.2f}" if name in one else "" for at, one in looks.items()}
         for name, share in right.items()
-    ]
+    ]  # fmt: skip
     page = [
         f"{result['weights']:,} weights, float16 on disk ({result['bytes'] / 1e6:.1f} MB), float32 when loaded; trained"
         f" on {result['tokens']:,} tokens in {result['cpu_s'] / 60:.0f} minutes of CPU. Tokens that no training text"

@@ -109,7 +109,7 @@ def notes(rng: Random, where: Side, *, kind: str = "answer") -> tuple[Message, .
     if where is Side.TRAIN and rng.random() < 0.8:
         asked += [(probe.question, probe.answer) for probe in (one.ask(rng, where) for one in others[:2])]
         if rng.random() < 0.3:
-            probe = _another([lesson, *others], rng, where).ask(rng, where)
+            probe = another([lesson, *others], rng, where=where).ask(rng, where)
             asked.append((probe.question, probe.before))
         rng.shuffle(asked)
     turns = (turn for question_text, answer in asked for turn in chat(question_text, answer))
@@ -234,11 +234,11 @@ def _around(lesson: Lesson, rng: Random, where: Side, *, least: int = 0) -> list
     """Up to five lessons that say nothing about this one, nor about each other."""
     kept: list[Lesson] = []
     for _ in range(max(least, rng.choice((0, 0, 1, 1, 2, 5)))):
-        kept.append(_another([lesson, *kept], rng, where))
+        kept.append(another([lesson, *kept], rng, where=where))
     return kept
 
 
-def _another(lessons: Sequence[Lesson], rng: Random, where: Side) -> Lesson:
+def another(lessons: Sequence[Lesson], rng: Random, *, where: Side) -> Lesson:
     """A lesson that has nothing to do with these."""
     other = draw(rng, where)
     while any(_clash(one, other) for one in lessons):
@@ -257,23 +257,3 @@ FAMILIES: Mapping[str, Family] = {
     "usual": usual, "hints": hints,
     "beside": beside, "session": session, "table": table, "arithmetic": arithmetic, **gym_families(),
 }  # fmt: skip
-# Shares of a step, in examples. What is asked but never trained on has none.
-SHARES: Mapping[str, float] = {
-    "facts": 0.20, "check": 0.04, "both": 0.04, "unknown": 0.03, "notes": 0.15, "rules": 0.11, "usual": 0.01,
-    "hints": 0.05, "beside": 0.05, "session": 0.07, "table": 0.05, "arithmetic": 0.06, "chain_sum": 0.04,
-    "spell_backward": 0.06, "letter_counting": 0.02, "number_sorting": 0.02,
-}  # fmt: skip
-ASKED: Mapping[str, Family] = {**FAMILIES, "unseen_wording": unseen_wording, **gym_families(default=True)}
-
-
-def training(seed: int, step: int, *, count: int) -> list[Example]:
-    """The examples of one step: a pure function of seed and step, so that a resumed run sees the same ones."""
-    rng = Random(f"clerk {seed} {step}")
-    names = rng.choices(list(SHARES), weights=list(SHARES.values()), k=count)
-    return [Example(family=name, messages=FAMILIES[name](rng, Side.TRAIN)) for name in names]
-
-
-def held_out(family: str, *, count: int, seed: int = 0) -> list[Example]:
-    """Test questions of one family, the same in every run."""
-    rng = Random(f"asked {seed} {family}")
-    return [Example(family=family, messages=ASKED[family](rng, Side.TEST)) for _ in range(count)]

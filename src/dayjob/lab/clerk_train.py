@@ -22,8 +22,9 @@ from torch.nn import functional
 from transformers import PreTrainedTokenizerFast, Qwen3ForCausalLM
 
 from dayjob.endings import Invalid
+from dayjob.lab.clerk_course import schooling, training
 from dayjob.lab.clerk_model import Shape, new_model
-from dayjob.lab.clerk_text import training
+from dayjob.lab.clerk_text import Example
 from dayjob.lab.clerk_tokens import Encoded, batches, encode, padded, train_tokenizer
 
 TOKENIZER_STEPS = 160  # steps' worth of text that the tokenizer is made from
@@ -35,22 +36,40 @@ class Plan:
     """Everything that decides about the weights. Saved with them; a checkpoint of another plan is refused."""
 
     seed: int = 0
-    steps: int = 2000
+    steps: int = 2000  # of the first schooling
+    school: int = 600  # of the second
     examples: int = 128  # a step
     rate: float = 5e-3
-    warmup: int = 200  # steps
+    school_rate: float = 2.5e-3
+    warmup: int = 200  # steps; of the second schooling a quarter
     decay: float = 0.05  # of matrices
     batch_tokens: int = 1024  # padded, at once: more falls out of the processor's cache
     prompt_share: float = 0.15  # of the tokens of prompts count, at random
     prompt_weight: float = 0.3
     shape: Shape = field(default_factory=Shape)
 
+    @property
+    def last(self) -> int:
+        """Steps of both."""
+        return self.steps + self.school
+
     def rate_at(self, step: int) -> float:
-        """Linear warm-up, then a cosine down to a fiftieth."""
-        if step < self.warmup:
-            return self.rate * (step + 1) / self.warmup
-        done = (step - self.warmup) / max(1, self.steps - self.warmup)
-        return self.rate * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * done)))
+        """Linear warm-up, then a cosine down to a fiftieth; of either schooling."""
+        if step < self.steps:
+            return _rate(step, rate=self.rate, warmup=self.warmup, steps=self.steps)
+        return _rate(step - self.steps, rate=self.school_rate, warmup=self.warmup // 4, steps=self.school)
+
+    def text(self, step: int) -> list[Example]:
+        """The examples of a step."""
+        draw = training if step < self.steps else schooling
+        return draw(self.seed, step, count=self.examples)
+
+
+def _rate(step: int, *, rate: float, warmup: int, steps: int) -> float:
+    if step < warmup:
+        return rate * (step + 1) / warmup
+    done = (step - warmup) / max(1, steps - warmup)
+    return rate * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * done)))
 
 
 @dataclass(slots=True, kw_only=True)
@@ -69,12 +88,7 @@ class Run:
 
 def start(plan: Plan) -> Run:
     """A run at step 0."""
-    texts = (
-        text
-        for step in range(TOKENIZER_STEPS)
-        for example in training(plan.seed, step, count=plan.examples)
-        for _, text in example.messages
-    )
+    texts = (text for step in range(TOKENIZER_STEPS) for example in plan.text(step) for _, text in example.messages)
     tokenizer = train_tokenizer(texts, vocabulary=plan.shape.vocabulary)
     model = new_model(plan.shape, seed=plan.seed)
     return Run(plan=plan, tokenizer=tokenizer, model=model, optimizers=_optimizers(model, plan))
@@ -132,17 +146,17 @@ def save_run(run: Run, folder: Path) -> None:
 
 
 def text_mark(run: Run) -> str:
-    """A digest of the tokens of two steps: a run never goes on with other text than it began with."""
+    """A digest of the tokens of two steps of either schooling: a run never goes on with other text."""
     state = hashlib.blake2b(digest_size=8)
-    for step in (0, 1):
-        for row in encode(run.tokenizer, training(run.plan.seed, step, count=run.plan.examples)):
+    for step in (0, 1, run.plan.steps, run.plan.steps + 1):
+        for row in encode(run.tokenizer, run.plan.text(step)):
             state.update(repr(row.ids).encode())
     return state.hexdigest()
 
 
 def advance(run: Run, *, until: int, stop: Callable[[], bool], tell: Callable[[Run, float], None]) -> None:
     """Steps up to ``until``, or until ``stop()`` says so between two of them. ``tell`` hears each step's loss."""
-    while run.step < min(until, run.plan.steps) and not stop():
+    while run.step < min(until, run.plan.last) and not stop():
         began = time.process_time()
         loss = take_step(run)
         run.step += 1
@@ -153,7 +167,7 @@ def advance(run: Run, *, until: int, stop: Callable[[], bool], tell: Callable[[R
 def take_step(run: Run) -> float:
     """One update; the mean loss a counted token, in nats."""
     plan = run.plan
-    rows = encode(run.tokenizer, training(plan.seed, run.step, count=plan.examples))
+    rows = encode(run.tokenizer, plan.text(run.step))
     draw = torch.Generator().manual_seed(plan.seed * 1_000_003 + run.step)
     parts = [_counted(group, run, draw) for group in batches(rows, tokens=plan.batch_tokens)]
     total = sum(float(weight_BT.sum()) for _, weight_BT in parts)

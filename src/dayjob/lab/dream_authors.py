@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from dayjob.dream.apart import Apart, hold
 from dayjob.dream.author_offline import write_programs
 from dayjob.dream.excerpts import Excerpt, Transition
 from dayjob.dream.propose import Allowance, Proposal, Proposed
-from dayjob.dream.prove import PROOF_SEED, Check, Demands, Proof, pass_rate
+from dayjob.dream.prove import Check, Demands, Proof, attempts_each, pass_rate
 from dayjob.practice.environments.program import Program, close_idle
 from dayjob.practice.environments.program_wire import ProgramFault
 from dayjob.practice.rollout import Actor
@@ -67,19 +68,29 @@ class CarelessAuthor:
 
 
 async def unproved(
-    proposal: Proposal, *, held_out: Sequence[Transition], actor: Actor | None, demands: Demands | None = None
-) -> Proof:
+    proposal: Proposal, *, held_out: Sequence[Transition], actor: Actor | None, demands: Demands | None = None,
+    record: Sequence[Transition] = (), apart: Apart | None = None,
+) -> Proof:  # fmt: skip
     """No check but that it can be attempted: the record is not asked, and what attempts cost is measured, as a budget
-    needs that."""
-    del held_out
+    needs that. Tasks are kept for this and to choose between weights, as of what is proved; of too few none are, and
+    nothing is chosen by them."""
+    del held_out, record
     assert actor is not None, "whoever rehearses has somebody who acts"
-    demands = demands or Demands()
-    tasks = range(PROOF_SEED, PROOF_SEED + demands.seeds)
+    demands, apart = demands or Demands(), apart or Apart()
     try:
-        program = Program(source=proposal.source, name=proposal.name)
-        found = await pass_rate(program, tasks, actor=actor, attempts=demands.attempts)
+        program = Program(source=proposal.source, name=proposal.name, key=apart.key)
+        held = await hold(program, count=demands.seeds, apart=apart)
+        tasks = held.proof or held.seeds
+        if not tasks:
+            return _rejected(proposal, "it has no task that no exam asks")
+        found = await pass_rate(program, tasks, actor=actor, attempts=attempts_each(tasks, demands))
     except ProgramFault as fault:
-        return Proof(proposal=proposal, checks=(Check(name="useful", holds=False, reason=str(fault)),))
+        return _rejected(proposal, str(fault))
     finally:
         close_idle()
-    return Proof(proposal=proposal, checks=(Check(name="useful", holds=True, figures=found.told()),), program=program)
+    useful = Check(name="useful", holds=True, figures=found.told())
+    return Proof(proposal=proposal, checks=(useful,), program=program, held=held)
+
+
+def _rejected(proposal: Proposal, reason: str) -> Proof:
+    return Proof(proposal=proposal, checks=(Check(name="useful", holds=False, reason=reason),))

@@ -31,9 +31,9 @@ from dayjob.journal.jobs import dream_recipe, get_job
 from dayjob.journal.notes import NotesReader
 from dayjob.journal.readers import Reader
 from dayjob.journal.versions import find_files
+from dayjob.lab.clerk_course import held_out
 from dayjob.lab.clerk_desk import ANSWER, Desk
 from dayjob.lab.clerk_exam import kept_suites
-from dayjob.lab.clerk_text import held_out
 from dayjob.lab.dream_authors import CarelessAuthor, unproved
 from dayjob.lab.dream_day import POLICY, RECIPE, TENANT, USER, record_day
 from dayjob.lab.dream_depot import Depot, Request

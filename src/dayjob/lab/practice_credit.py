@@ -27,7 +27,7 @@ NAMES = {
 RECIPE = PracticeRecipe(
     groups=4, attempts=8, look_every=15, context_tokens=384, warm_steps=200, row_tokens=4096, self_written=64
 )  # fmt: skip
-TASKS = Tasks(stop=32, judge=100, curated=64)
+TASKS = Tasks(stop=32, judge=100, tries=1, curated=64)
 MEMORY = PracticeRecipe(
     steps=2, groups=2, attempts=4, look_every=0, context_tokens=384, warm_steps=1, row_tokens=4096, anchor=0.0,
     self_written=0, learning_rate=1e-5,
@@ -60,7 +60,13 @@ def run(seeds: range, model: Path | None, out_dir: Path, *, steps: int, trained:
             rows.setdefault(str(at), {})[credit] = [bench.run(replace(piece, seed=seed)) for seed in seeds]
     peaks = {
         str(at): bench.run(
-            Piece(name=f"memory-{at}", spec=office(at), recipe=memory, tasks=Tasks(stop=1, judge=1, curated=2), seed=0),
+            Piece(
+                name=f"memory-{at}",
+                spec=office(at),
+                recipe=memory,
+                tasks=Tasks(stop=1, judge=1, tries=1, curated=2),
+                seed=0,
+            ),
             alone=True,
         )
         for at in turns

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from statistics import fmean
 
 from dayjob.endings import Invalid
@@ -18,29 +19,39 @@ from dayjob.learn.practice.buffer import UNLEARNED
 from dayjob.learn.practice.credit import FULL
 from dayjob.learn.practice.ground import Ids, Look
 from dayjob.learn.practice.prompts import render_within
-from dayjob.learn.practice.recipe import PracticeRecipe
+from dayjob.learn.practice.recipe import PracticeRecipe, check_whole
 from dayjob.policies.engine_protocol import Engine
 from dayjob.policies.tokens import Tokens
 from dayjob.practice.actor import EngineActor
 from dayjob.practice.curriculum import Curriculum, Plan
+from dayjob.practice.mutate import tasks_in
 from dayjob.practice.protocol import Environment
 from dayjob.practice.registry import make
-from dayjob.practice.rollout import roll
+from dayjob.practice.rollout import Lost, bounded, roll
+from dayjob.practice.same import task_of
 from dayjob.records import Json, Trajectory
 
 JUDGE, STOP, PRACTICE, CURATED, LOOK = 1, 2, 3, 4, 5  # roles of seeds
 TRIES = 50  # at a task that is not held out
 ANSWER_TOKENS = 64  # of the context, left for the answer
+SOLUTION_S = 10.0  # for an environment to say how a task begins, or is solved
+log = logging.getLogger("dayjob.practice")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tasks:
-    """How many tasks a course looks at, with how many reference solutions it begins, whether tasks are mutated."""
+    """How many tasks a course looks at, how often each is tried at a look, with how many reference solutions it begins,
+    whether tasks are mutated."""
 
     stop: int = 32
     judge: int = 64
+    tries: int = 2
     curated: int = 0
     curriculum: bool = False
+
+    def __post_init__(self) -> None:
+        # Every course looks at the weights it was given and at others: without tasks nothing could choose between them.
+        check_whole(self, {"stop": 1, "judge": 1, "tries": 1, "curated": 0})
 
 
 @dataclass(slots=True, kw_only=True)
@@ -62,7 +73,7 @@ class PracticeGround:
     @property
     def mark(self) -> str:
         """See the protocol."""
-        told = [self.spec, self.tasks.stop, self.tasks.judge, self.tasks.curated, self.tasks.curriculum, self.seed]
+        told = [self.spec, asdict(self.tasks), self.seed]
         return hashlib.blake2b(json.dumps(told, sort_keys=True).encode(), digest_size=8).hexdigest()
 
     async def attempts(self, engine: Engine, version: str, *, ticket: int) -> list[Trajectory]:
@@ -81,19 +92,46 @@ class PracticeGround:
         return done
 
     async def look(self, engine: Engine, version: str) -> Look:
-        """The most probable answers to the held-out tasks: the mean reward of those that choose, and pass rates."""
-        chosen, judged = [await self.rewards(engine, version, seeds=self.held[role]) for role in (STOP, JUDGE)]
-        rates = {"stop": passed(chosen), "judge": passed(judged), "judge_reward": fmean(judged) if judged else 0.0}
-        return Look(score=fmean(chosen) if chosen else 0.0, rates=rates)
+        """Held-out tasks as they are practised, ``tries`` attempts each: the mean reward of those that choose, and pass
+        rates; ``greedy`` of the most probable answers to those that judge."""
+        done = {
+            role: await self._looked(engine, version, seeds=self.held[role], sampled=True) for role in (STOP, JUDGE)
+        }
+        chosen, judged = ([one.reward for one in done[role]] for role in (STOP, JUDGE))
+        greedy = await self.rewards(engine, version, seeds=self.held[JUDGE])
+        failed = [one for each in done.values() for one in each if one.ending in UNLEARNED]
+        if failed:
+            log.warning("%d held-out tasks count as not solved; one of them: %s", len(failed), failed[0].error)
+        rates = {"stop": passed(chosen), "judge": passed(judged), "judge_reward": fmean(judged)}
+        return Look(score=fmean(chosen), rates=rates | {"greedy": passed(greedy), "failed": float(len(failed))})
 
     async def rewards(
         self, engine: Engine, version: str, *, seeds: Sequence[int], spec: Json | None = None
     ) -> list[float]:  # fmt: skip
         """Of the most probable answers to tasks, in the order in which they ended; of ``spec`` in place of our own."""
-        if not seeds:
-            return []
-        actor, seed = self._actor(engine, version, 0.0), seed_of(self.seed, LOOK, 0)
-        return [one.reward async for one in roll(self._environment(spec or self.spec), seeds, actor=actor, seed=seed)]
+        return [one.reward for one in await self._looked(engine, version, seeds=seeds, spec=spec)]
+
+    async def _looked(
+        self, engine: Engine, version: str, *, seeds: Sequence[int], spec: Json | None = None, sampled: bool = False
+    ) -> list[Trajectory]:  # fmt: skip
+        actor = self._actor(engine, version, self.recipe.temperature if sampled else 0.0)
+        found = roll(
+            self._environment(spec or self.spec), seeds, actor=actor, seed=seed_of(self.seed, LOOK, 0),
+            attempts=self.tasks.tries if sampled else 1,
+        )  # fmt: skip
+        return [one async for one in found]
+
+    async def solution(self, attempt: Trajectory) -> Sequence[str]:
+        """See `learn.practice.ground.KnowsSolutions`."""
+        environment = self._environment(attempt.spec)
+
+        async def known() -> list[str]:
+            return [one.text for one in environment.reference(attempt.seed)]
+
+        try:
+            return await bounded(known(), SOLUTION_S)
+        except Lost:
+            return ()  # the environment's own code failed over it
 
     def curated(self) -> Sequence[tuple[Ids, Ids]]:
         """See the protocol."""
@@ -115,12 +153,23 @@ class PracticeGround:
                 spec, seed = self.spec, seed_of(self.seed, PRACTICE, ticket, number)
             else:
                 ((spec, seed),) = self.curriculum.next(1)
-            # With its solution shown it is the same task.
-            if await task_of(self._environment(spec.get("inner", spec)), seed) not in self.known:
+            if not await self._is_held(spec, seed):
                 return spec, seed
             if self.curriculum is not None:
                 self.curriculum.tell(spec, seed, rewards=[])  # it will not be tried
         raise Invalid(f"{self.spec['env']} has hardly a task that is not held out: hold out fewer", param="tasks")
+
+    async def _is_held(self, spec: Json, seed: int) -> bool:
+        """Whether a task is one of those that are held out, or made of one: with its solution shown, or beside another
+        in one episode."""
+        for each, its_seed in tasks_in(spec, seed):
+            try:
+                task = await bounded(task_of(self._environment(each), its_seed), SOLUTION_S)
+            except Lost:
+                continue  # attempts at it will fail, and say why
+            if task in self.known:
+                return True
+        return False
 
     def _actor(self, engine: Engine, version: str, temperature: float) -> EngineActor:
         return EngineActor(
@@ -154,6 +203,7 @@ async def open_ground(
             task = await task_of(environment, one)
             if task not in known:
                 known.add(task)
+                known |= {await task_of(make(inner), its) for inner, its in tasks_in(environment.spec, one)[1:]}
                 found.append(one)
                 met = 0
         if len(found) < count:
@@ -163,11 +213,13 @@ async def open_ground(
     room, number, wanted = recipe.context_tokens - ANSWER_TOKENS, 0, tasks.curated
     while wanted and number < tasks.curated * TRIES:
         one, number = seed_of(seed, CURATED, number), number + 1
-        if await task_of(environment, one) not in known:
+        if not known & {await task_of(make(each), its) for each, its in tasks_in(environment.spec, one)}:
             references += [pair async for pair in _solved(environment, one, tokens=tokens, room=room)]
             wanted -= 1
     if tasks.curated and not references:
         raise Invalid(f"{spec['env']} knows no reference solutions: begin without (curated=0)", param="curated")
+    if recipe.teacher and not environment.reference(held[STOP][0]):
+        raise Invalid(f"{spec['env']} knows no reference solutions: practise without (teacher=0)", param="teacher")
     curriculum = Curriculum.open(spec, plan=Plan(seed=seed)) if tasks.curriculum else None
     return PracticeGround(
         spec=spec, tokens=tokens, recipe=recipe, tasks=tasks, seed=seed, held=held, known=frozenset(known),
@@ -182,17 +234,6 @@ def seed_of(*path: int) -> int:
     return int.from_bytes(digest, "big") >> 1
 
 
-async def task_of(environment: Environment, seed: int) -> str:
-    """What a task is, hashed: how it begins and how it is solved, or its seed where no solution is known."""
-    episode = environment.reset(seed)
-    try:
-        said = [dict(one) for one in episode.task.messages]
-    finally:
-        await episode.close()
-    solution = [one.text for one in environment.reference(seed)] or [str(seed)]
-    return hashlib.blake2b(json.dumps([said, solution], sort_keys=True).encode(), digest_size=12).hexdigest()
-
-
 def passed(rewards: Sequence[float]) -> float:
     """The share of full rewards; 0 of none."""
     return fmean(one >= FULL for one in rewards) if rewards else 0.0
@@ -202,13 +243,17 @@ async def _solved(
     environment: Environment, seed: int, *, tokens: Tokens, room: int
 ) -> AsyncIterator[tuple[Ids, Ids]]:  # fmt: skip
     """The turns of one reference solution, as an actor would have read and said them. Those that do not fit are left
-    out."""
+    out, and so are those from the first on that holds a control token: no actor could read them."""
     episode = environment.reset(seed)
     try:
-        messages, tools = list(episode.task.messages), episode.task.tools
+        opening, tools = tuple(episode.task.messages), episode.task.tools
+        messages = list(opening)
         for action in environment.reference(seed):
-            prompt = render_within(tokens, messages, tools=tools, room=room)
-            answer = turn(tokens, tuple(messages), answer=action.text)
+            try:
+                prompt = render_within(tokens, messages, tools=tools, room=room)
+                answer = turn(tokens, opening, answer=action.text)  # the same behind a conversation of any length
+            except Invalid:
+                return
             if len(prompt) <= room and len(answer) <= ANSWER_TOKENS:
                 yield prompt, answer
             step = await episode.step(action)

@@ -22,7 +22,10 @@ _WORDS = {
     "lift": "Of each family the first task that begins between {low:.0f} and {high:.0f} % is practised; where all begin"
     " stands below. Of a family that begins nowhere the easiest follows a warm start, and `before` is after that.",
     "zero": "A task of which the clerk solves nothing at first, twice as many steps: attempts at the task alone never"
-    " earn anything, so nothing is learned; the curriculum finds easier neighbours.",
+    " earn anything, so nothing is learned; the curriculum finds easier neighbours. `privileged self-teacher`: where"
+    " all attempts at a task failed, the model learns from itself told the solution, if that makes the first thing to"
+    " say likelier; `told, nats` is by how much, a token. `teacher's share`: of all tokens that were read to learn,"
+    " those that the teacher was asked about.",
     "nines": "Failures in a thousand are what is left to win. `failures mined`: seeds that failed come again, and"
     " mutated, mixed with replay. `solved groups too`: attempts of groups that are all right get a small advantage.",
     "warm": "Supervised steps on the turns of reference solutions come first, and `before` is after them.",
@@ -32,8 +35,10 @@ _WORDS = {
 def page(result: Row) -> list[str]:
     """The page below its head."""
     out = [
-        "Pass rates of the most probable answers to held-out tasks, in per cent: means and 95 % intervals over seeds"
-        f" (Student's t). {result['judge']} tasks a seed judge; others choose which weights of a course are kept; none"
+        "Pass rates of attempts at held-out tasks, sampled as they are practised and as a policy serves by default"
+        f" (temperature 1), {result['tries']} a task, in per cent: means and 95 % intervals over seeds (Student's t);"
+        f" `greedy`: of the most probable answers. {result['judge']} tasks a seed judge; others choose which weights of"
+        " a course are kept; none"
         f" of them is practised. {result['steps']} steps of {result['groups']} tasks with {result['attempts']} attempts"
         " each, from the shipped clerk, an adapter of rank 16 held to the base by the anchor."
     ]
@@ -42,7 +47,7 @@ def page(result: Row) -> list[str]:
             continue
         low, high = (100 * one for one in result["range"])
         out += [head, _WORDS[part].format(low=low, high=high)]
-        rows = [_row(name, pieces, result, fails=part == "nines") for name, pieces in result[part]["rows"].items()]
+        rows = [_row(name, pieces, result, part=part) for name, pieces in result[part]["rows"].items()]
         out.append(markdown(rows) if rows else "No task begins where this part needs it.")
         starts = [{"task": name, "begins at, %": round(100 * rate, 1)} for name, rate in result[part]["starts"].items()]
         if starts:
@@ -50,7 +55,7 @@ def page(result: Row) -> list[str]:
     return out
 
 
-def _row(name: str, pieces: Sequence[Row], result: Row, *, fails: bool) -> Row:
+def _row(name: str, pieces: Sequence[Row], result: Row, *, part: str) -> Row:
     many = len(result["seeds"])
 
     def told(values: Sequence[float], *, signed: bool = False) -> str:
@@ -61,15 +66,33 @@ def _row(name: str, pieces: Sequence[Row], result: Row, *, fails: bool) -> Row:
         "after": told([one["after"] for one in pieces]),
         "gain": told([one["after"] - one["before"] for one in pieces], signed=True),
         "after the last step": told([one["last"] for one in pieces]),
+        "greedy, before": told([one["greedy"][0] for one in pieces]),
+        "greedy, after": told([one["greedy"][1] for one in pieces]),
     }  # fmt: skip
-    if fails:
+    if part == "nines":
         row["failures in 1,000, before"] = round(1000 * fmean(1 - one["before"] for one in pieces), 1)
         row["after "] = round(1000 * fmean(1 - one["after"] for one in pieces), 1)
+    if part == "zero":
+        row |= _teacher([one["curve"] for one in pieces])
     kl = [one["curve"]["anchor/kl"][-1] or 0.0 for one in pieces]
     row["KL to the base"] = f"{fmean(kl):.3f}"
     row["bits an episode"] = f"{fmean(fmean(one['curve']['bits']) for one in pieces):.2f}"
     row["CPU s"] = round(fmean(one["cpu_s"] for one in pieces))
     return row
+
+
+def _teacher(curves: Sequence[Row]) -> Row:
+    """What telling the solution is worth, and what asking costs."""
+    gains, asked, learned = [], 0.0, 0.0
+    for curve in curves:
+        tokens = [one or 0.0 for one in curve.get("teacher_tokens", [])]
+        gains += [gain for gain, many in zip(curve.get("teacher_gain", []), tokens, strict=True) if many]
+        asked += sum(tokens)
+        learned += sum(one or 0.0 for one in curve.get("tokens", []))
+    return {
+        "told, nats": f"{fmean(gains):+.2f}" if gains else "-",
+        "teacher's share": f"{asked / (asked + learned):.0%}" if asked else "-",
+    }
 
 
 def plot(result: Row, path: Path) -> None:

@@ -33,7 +33,8 @@ NAME = "practice"
 CODE = ("learn/practice", "objectives/language", "practice", "practice/environments", "lab")
 TOLD = (
     "reward", "pass", "turns", "kl_behaviour", "lag", "sample_size", "brake", "bits", "groups_kept", "groups_solved",
-    "practice/dropped", "practice/capped", "anchor/kl", "gradient", "update",
+    "practice/dropped", "practice/capped", "anchor/kl", "gradient", "update", "tokens", "teacher_tokens",
+    "teacher_groups", "teacher_unhelped", "teacher_gain", "teacher/loss",
 )  # fmt: skip
 
 
@@ -131,11 +132,12 @@ def _figures(bench: Bench, piece: Piece) -> dict[str, Any]:
 
 def _told(piece: Piece, practised: Practised) -> dict[str, Any]:
     """Pass rates on the tasks that judge: ``before`` the first step (a warm start comes before that), ``after`` with
-    the best weights, ``last`` with those of the last step."""
-    looks = {one["step"]: one for one in practised.looks}
+    the best weights (those of the model as it is where nothing did better), ``last`` with those of the last step."""
+    before = [one for one in practised.looks if not one["step"]][-1]
     return {
-        "name": piece.name, "seed": piece.seed, "spec": piece.spec, "before": practised.looks[0]["judge"],
-        "after": looks[practised.best_step]["judge"], "last": practised.looks[-1]["judge"],
+        "name": piece.name, "seed": piece.seed, "spec": piece.spec, "before": before["judge"],
+        "after": practised.looks[practised.best_look]["judge"], "last": practised.looks[-1]["judge"],
+        "greedy": [before["greedy"], practised.looks[practised.best_look]["greedy"]],
         "best_step": practised.best_step, "looks": [dict(one) for one in practised.looks],
         "corrections": _counted([one["correction"] for one in practised.curve]),
         "curve": {name: [one.get(name) for one in practised.curve] for name in TOLD},

@@ -61,8 +61,8 @@ class Sizes:
 
 
 FULL = Sizes(
-    recipe=PracticeRecipe(steps=100, look_every=20, context_tokens=512, warm_steps=0),
-    tasks=Tasks(stop=64, judge=200),
+    recipe=PracticeRecipe(steps=100, groups=16, look_every=25, context_tokens=512, warm_steps=0, anchor_rows=16),
+    tasks=Tasks(stop=64, judge=200, tries=4),
 )
 QUICK = Sizes(
     recipe=PracticeRecipe(
@@ -88,6 +88,7 @@ def run(
         "machine": figures.machine(), "seeds": list(seeds), "quick": quick,
         "range": [LOW, HIGH], "steps": sizes.recipe.steps, "groups": sizes.recipe.groups,
         "attempts": sizes.recipe.attempts, "judge": sizes.tasks.judge,
+        "tries": sizes.tasks.tries,
     }  # fmt: skip
     for part in chosen:
         result[part] = made[part](bench, sizes, seeds, quick)
@@ -116,7 +117,7 @@ def _lift(bench: Bench, sizes: Sizes, seeds: range, quick: bool) -> dict[str, An
 
 
 def _zero(bench: Bench, sizes: Sizes, seeds: range, _: bool) -> dict[str, Any]:
-    """A task that is never solved, with the curriculum and without, and with credit for nothing else."""
+    """A task that is never solved: by itself, with the curriculum, with a teacher who knows the solution, with both."""
     starts, found = {}, None
     for name, spec in HOPELESS.items():
         piece = _piece(sizes, name, spec)
@@ -127,10 +128,14 @@ def _zero(bench: Bench, sizes: Sizes, seeds: range, _: bool) -> dict[str, Any]:
     if found is None:
         return {"starts": starts, "rows": {}}
     longer = replace(found, recipe=replace(found.recipe, steps=2 * found.recipe.steps))
-    on = replace(longer, name=f"{found.name}, curriculum", tasks=replace(longer.tasks, curriculum=True))
-    off = replace(longer, name=f"{found.name}, no curriculum")
-    return {"starts": starts, "rows": {one.name: [bench.run(replace(one, seed=seed)) for seed in seeds]
-                                       for one in (off, on)}}  # fmt: skip
+    taught = replace(longer, recipe=replace(longer.recipe, teacher=1.0))
+    ways = {"no curriculum": longer, "curriculum": _with_curriculum(longer), "privileged self-teacher": taught,
+            "curriculum and privileged self-teacher": _with_curriculum(taught)}  # fmt: skip
+    rows = {}
+    for way, piece in ways.items():
+        name = f"{found.name}, {way}"
+        rows[name] = [bench.run(replace(piece, name=name, seed=seed)) for seed in seeds]
+    return {"starts": starts, "rows": rows}
 
 
 def _nines(bench: Bench, sizes: Sizes, seeds: range, quick: bool) -> dict[str, Any]:
@@ -147,7 +152,7 @@ def _nines(bench: Bench, sizes: Sizes, seeds: range, quick: bool) -> dict[str, A
     base = replace(_piece(sizes, name, FAMILIES[name.partition(",")[0]]["easy"]), tasks=tasks)
     ways = {
         "as it is": base,
-        "failures mined": replace(base, tasks=replace(tasks, curriculum=True)),
+        "failures mined": _with_curriculum(base),
         "solved groups too": replace(base, recipe=replace(base.recipe, solved=0.1)),
     }
     rows = {
@@ -164,6 +169,10 @@ def _warm(bench: Bench, sizes: Sizes, seeds: range, quick: bool) -> dict[str, An
     warm = _with_curated(named, sizes, quick=quick)
     both = {one.name: [bench.run(replace(one, seed=seed)) for seed in seeds] for one in (cold, warm)}
     return {"starts": {}, "rows": both}
+
+
+def _with_curriculum(piece: Piece) -> Piece:
+    return replace(piece, tasks=replace(piece.tasks, curriculum=True))
 
 
 def _with_curated(piece: Piece, sizes: Sizes, *, quick: bool) -> Piece:

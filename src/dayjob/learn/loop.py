@@ -8,7 +8,6 @@ not registered is found by its digest.
 """
 
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -38,19 +37,20 @@ from dayjob.journal.layers import check_open, frozen_of, is_personal, layers, op
 from dayjob.journal.readers import Reader
 from dayjob.journal.steering import drop_orphans, drop_tainted, rebuild, taint, taint_overlooked
 from dayjob.journal.writes import person_mark
+from dayjob.learn.able import NO_DREAMS, lacking
 from dayjob.learn.collect import collect
+from dayjob.learn.deaths import check_deaths, forget_deaths
 from dayjob.learn.due import Due
 from dayjob.learn.fit import fit
 from dayjob.learn.recipes import RECIPES
-from dayjob.learn.work import SEED, Made, Publish, Work
-from dayjob.records import Job, Json, Lease, Version
+from dayjob.learn.work import SEED, Made, Publish, Unsaid, Work
+from dayjob.records import Job, Json, Lease, Policy, Version
 
 if TYPE_CHECKING:
     from dayjob.learn.language.job import Nights
 
 log = logging.getLogger("dayjob.learner")
 LEASE_S = 30.0
-DEATHS = 5  # of learners over one job, after which it is given up; kills from outside should not use them up
 TOLD_EVERY_S = 1.0  # the progress of a job
 ABANDONED_S = 3600.0  # no write of a version takes so long: what is older was left behind by a killed learner
 NOTHING_LEFT = "nothing is left to learn from: the baseline serves"
@@ -58,8 +58,8 @@ NO_PROOF = "nothing learned from these outcomes beats the caller's own order on 
 REBUILT = "it was built again without a person who was erased, and serves as champion"
 HELD = "; it is looked at again when another version serves, or when what was said since makes it another"
 UNLEARNED = "all that was taught was taken back: the baseline serves"
-NO_NIGHTS = "this learner knows no base model: add [bases.{base}] to the dayjob.toml that it reads, then ask again"
-NEEDS_LANGUAGE = "learning a language policy needs {missing}, which is not installed: pip install 'dayjob[language]'"
+LEFT = "job %s of %s stays queued for a learner that can do it. %s"
+LOOK_AGAIN_S = 600.0  # at a job that this learner could not do: a base model may be there by then
 
 
 class Learner:
@@ -79,6 +79,9 @@ class Learner:
         self.told = told  # of the progress of a fit, a share in [0, 1]
         self.nights = nights
         self.dream = dream
+        self.lacks_for_dreams: Callable[[Policy], str] = lambda _: ""  # of whoever dreams: what they lack, in words
+        self._own: set[str] = set()  # jobs that are this learner's own
+        self._left: dict[str, float] = {}  # jobs that it could not do, and when it looked last
         self.due = Due(control, reader, frozen=self.frozen)
         taint_overlooked(control)
         self._sweep()
@@ -107,15 +110,24 @@ class Learner:
         """Ask for a job, as POST /v1/policies/{name}/learn does; with a ``user``, of that person's layer."""
         spec = self.control.policy(tenant, policy).spec
         address = policy if user is None else open_layer(self.control, tenant, policy, user)
-        return jobs.request_job(self.control, tenant, address, recipe=recipe or str(spec["recipe"]))
+        waiting = {job.id for job in jobs.unfinished(self.control)}
+        job = jobs.request_job(self.control, tenant, address, recipe=recipe or str(spec["recipe"]))
+        if job.id not in waiting:
+            self._own.add(job.id)
+        return job
 
-    def step(self, *, watch_counts: bool) -> bool:
-        """Do the oldest job; with ``watch_counts`` also ask for jobs that fell due. Whether anything was done."""
+    def step(self, *, watch_counts: bool, only: Job | None = None) -> bool:
+        """Do the oldest job, or ``only`` this one; with ``watch_counts`` also ask for jobs that fell due. Whether
+        anything was done."""
         if watch_counts:
             self.due.ask()
         for job in jobs.unfinished(self.control):
+            if only is not None and job.id != only.id:
+                continue  # somebody else's, who may have a learner that can do it
             if self.frozen(job.tenant, job.policy):
                 continue  # it waits, and goes on when the policy is unfrozen
+            if self._leaves(job):
+                continue
             lease = self.control.take_lease(f"learn/{job.tenant}/{job.policy}", self.holder, ttl_s=LEASE_S)
             if lease is None:
                 continue
@@ -124,6 +136,25 @@ class Learner:
                 drop_tainted(self.control)
             return True
         return False
+
+    def lacks(self, job: Job) -> str:
+        """Why this learner cannot do a job that another one could, in words; "" where it can."""
+        policy = self.control.policy(job.tenant, policy_of(job.policy))
+        if jobs.budget_of(job.recipe) is not None and (told := self.lacks_for_dreams(policy)):
+            return told
+        return lacking(policy, recipe=job.recipe, nights=self.nights, dreams=self.dream is not None)
+
+    def _leaves(self, job: Job) -> bool:
+        """Whether a job is left to others. One's own is not: whoever asked is told what is missing."""
+        if job.id in self._own:
+            return False
+        if time.monotonic() - self._left.get(job.id, -LOOK_AGAIN_S) < LOOK_AGAIN_S:
+            return True
+        told = self.lacks(job)
+        if told:
+            self._left[job.id] = time.monotonic()
+            log.warning(LEFT, job.id, policy_of(job.policy), told)
+        return bool(told)
 
     @contextmanager
     def _holding(self, lease: Lease) -> Iterator[None]:
@@ -150,8 +181,14 @@ class Learner:
 
     def _do(self, job: Job) -> None:
         try:
-            self._check_deaths(job)
+            check_deaths(self.control, job)
             result = self._learn(job)
+        except Unsaid:
+            log.info("job %s begins again: a note that it learned from was taken back", job.id)
+            self._checkpoint(job).unlink(missing_ok=True)  # it holds what was taken back
+            forget_deaths(self.control, job)
+            jobs.update_job(self.control, job, state=JobState.QUEUED, progress=0.0)
+            return
         except Exception as error:
             reason = str(error)
             if not isinstance(error, DayjobError):
@@ -162,21 +199,6 @@ class Learner:
             return
         jobs.update_job(self.control, job, state=JobState.SUCCEEDED, progress=1.0, result=result)
         drop_orphans(self.control, job.tenant, job.policy)
-
-    def _check_deaths(self, job: Job) -> None:
-        """Count the learners that died over a job while whoever started them lived on (killed for memory, most likely:
-        a restart ends both). Raises Conflict when ``DEATHS`` did: another would die too, and nobody else's job would
-        ever be done."""
-        address, parent = (job.tenant, job.policy), os.getppid()
-        taken = self.control.state(*address, "taken") or {}
-        deaths = int(taken["deaths"]) + (taken["parent"] == parent) if taken.get("job") == job.id else 0
-        with self.control.write() as db:
-            put_state(db, *address, name="taken", state={"job": job.id, "parent": parent, "deaths": deaths})
-        if deaths >= DEATHS:
-            raise Conflict(
-                f"the learner died {deaths} times over this job, most likely for want of memory: give it more, or "
-                "declare a smaller policy; see the system's log, then ask again"
-            )
 
     def _learn(self, job: Job) -> Json:
         """One night, on one page: begin, learn, publish, register."""
@@ -238,7 +260,7 @@ class Learner:
         if jobs.budget_of(work.recipe) is None:
             return self._ranker(work) if work.policy.kind is PolicyKind.RANKER else self._language(work)
         if self.dream is None:
-            raise Invalid("this learner does not dream: ask one that was started with `dayjob learn`")
+            raise Invalid(NO_DREAMS)
         return self.dream(work)
 
     def _ranker(self, work: Work) -> Made:
@@ -269,13 +291,12 @@ class Learner:
 
     def _language(self, work: Work) -> Made:
         """A language policy's night, of the tenant's layer or of a person's."""
-        try:
-            # transformers is heavy, and a learner of rankers does without it.
-            from dayjob.learn.language.job import learn_layer
-        except ModuleNotFoundError as error:
-            raise Invalid(NEEDS_LANGUAGE.format(missing=error.name)) from None
-        if self.nights is None:
-            raise Invalid(NO_NIGHTS.format(base=work.policy.spec["base"]))
+        told = lacking(work.policy, recipe=work.recipe, nights=self.nights, dreams=True)
+        if told or self.nights is None:
+            raise Invalid(told)
+        # transformers is heavy, and a learner of rankers does without it.
+        from dayjob.learn.language.job import learn_layer
+
         return learn_layer(work, self.nights, control=self.control, reader=self.reader)
 
     def _rebuilt(self, work: Work, name: str, reason: str, *, told: Json) -> Json:
@@ -336,7 +357,7 @@ class Learner:
 
     def _register(self, version: Version, work: Work, *, made: Made, states: Mapping[str, Json]) -> None:
         """The row of a version, what was found out about it and who taught it, in one transaction, unless somebody
-        among them was erased meanwhile.
+        among them was erased meanwhile, or something that they said was taken back.
 
         Asked again once it is written: the journal is another file, and an erasure may have fallen in between. A
         learner killed at that very moment leaves it to `steering.taint_overlooked`.
@@ -345,6 +366,11 @@ class Learner:
         secret = control.secret("journal")
         marks = [person_mark(secret, tenant, user) for user in made.users]
         try:
+            try:
+                made.check()
+            except Unsaid:  # also where it is gone because of who said it: then that is what happened
+                self._check_nobody_left(tenant, marks, after=work.began)
+                raise
             with control.write() as db:
                 check_open(db, work.job)
                 db.execute(VERSIONS.insert("INSERT OR IGNORE"), version_row(version))
@@ -352,7 +378,7 @@ class Learner:
                 for name, state in states.items():
                     put_state(db, tenant, policy, name=name, state=state)
                 self._check_nobody_left(tenant, marks, after=work.began)
-        except (Conflict, Erased):
+        except (Conflict, Erased, Unsaid):
             with suppress(NotFound):  # whoever withdrew the layer took its files along
                 versions.remove(self.root, tenant, policy, version.name)
             raise

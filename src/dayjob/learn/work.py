@@ -30,6 +30,10 @@ class Work:
     unlearned: int = 0  # lessons that the champion learned, that were taken back since, and that this night leaves out
 
 
+class Unsaid(Exception):
+    """A note was taken back while a night learned from it: the night begins again, without it."""
+
+
 class Publish(Protocol):
     """Writes a version; `versions.publish` with its weights, or `versions.publish_files` with its files."""
 
@@ -40,6 +44,10 @@ class Publish(Protocol):
 
 def _no_states(_: StoredVersion) -> Mapping[str, Json]:
     return {}
+
+
+def _stands() -> None:
+    return None
 
 
 def _nothing(_: Version) -> None:
@@ -55,8 +63,9 @@ class Made:
     """What came of it: a version to publish, or ``why`` there is none.
 
     ``states`` gives what is to be known of the version once its files are there (an exam), which is written with its
-    row; ``after`` follows once the row is written, and may be called twice for one version. ``looks_again`` says of a
-    version of the very same weights, learned before, whether these are to stand before the judge once more.
+    row; ``check`` raises `Unsaid` just before, where it learned from what does not stand any more; ``after`` follows
+    once the row is written, and may be called twice for one version. ``looks_again`` says of a version of the very same
+    weights, learned before, whether these are to stand before the judge once more.
     """
 
     told: Json = field(default_factory=dict)  # the job's result beside the challenger
@@ -69,5 +78,6 @@ class Made:
     users: frozenset[str] = frozenset()
     detail: Json = field(default_factory=dict)
     states: Callable[[StoredVersion], Mapping[str, Json]] = _no_states
+    check: Callable[[], None] = _stands
     after: Callable[[Version], None] = _nothing
     looks_again: Callable[[Version], bool] = _is_known

@@ -23,6 +23,7 @@ from dayjob.policies.engine_batch import Batch
 from dayjob.policies.engine_jobs import EngineLimits, LoadJob, ScoreJob, Ticket
 from dayjob.policies.engine_protocol import Chunk, InFlight, Prompt, Sampling, Scored, VersionRef
 from dayjob.policies.engine_worker import Worker
+from dayjob.policies.model_folder import check_model, first_line
 from dayjob.policies.tokens import Tokens
 
 
@@ -31,6 +32,7 @@ def load_model(folder: Path, *, dtype: torch.dtype = torch.float32, device: str 
 
     Raises Invalid when the folder holds none, or not all of it: what is missing would be made up.
     """
+    check_model(folder)
     remedy = "save one there with save_pretrained"
     try:
         model, report = AutoModelForCausalLM.from_pretrained(
@@ -38,7 +40,8 @@ def load_model(folder: Path, *, dtype: torch.dtype = torch.float32, device: str 
             attn_implementation="sdpa", output_loading_info=True,
         )  # fmt: skip
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
-        raise Invalid(f"{folder} holds no causal model that can be loaded ({error}): {remedy}", param="base") from error
+        message = f"{folder} holds no causal model that can be loaded ({first_line(error)}): {remedy}"
+        raise Invalid(message, param="base") from error
     missing = sorted(map(str, report["missing_keys"])) + sorted(map(str, report["mismatched_keys"]))
     if missing:
         raise Invalid(f"{folder} lacks {missing[0]} and {len(missing) - 1} more: {remedy}, whole", param="base")

@@ -16,9 +16,16 @@ import numpy as np
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from dayjob.endings import Invalid
+from dayjob.policies.model_folder import first_line, read_config
 from dayjob.records import Json
 
 UNFINISHED = "�"  # what a decoder shows for bytes that are no character, or not yet
+TEMPLATE_REMEDY = "repair chat_template.jinja beside its tokenizer, or copy the model's own there"
+NO_TEMPLATE = (
+    "this model has no chat template: serve one that was made to converse, or save its template as chat_template.jinja "
+    "beside its tokenizer"
+)
+PROBE: Json = {"role": "user", "content": "hello"}
 THINKING = "enable_thinking"  # what templates of Qwen3's kind ask: whether an answer begins with thoughts
 _MAX_HELD = 64  # tokens that may wait for the rest of a character before they are shown as they are
 
@@ -56,11 +63,12 @@ class Tokens:
         """
         from transformers import GenerationConfig
 
+        read_config(folder)  # a broken one would be told as a tokenizer that is not there
         try:
             tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         except (OSError, ValueError) as error:
-            message = f"{folder} holds no tokenizer: save it there with tokenizer.save_pretrained"
-            raise Invalid(message, param="base") from error
+            message = f"{folder} holds no tokenizer that can be read: save it there with tokenizer.save_pretrained"
+            raise Invalid(f"{message} ({first_line(error)})", param="base") from error
         ends: Any = []
         if (folder / "generation_config.json").exists():
             ends = GenerationConfig.from_pretrained(folder, local_files_only=True).eos_token_id
@@ -69,24 +77,41 @@ class Tokens:
     def render(self, messages: Sequence[Json], *, tools: Sequence[Json] | None = None) -> tuple[int, ...]:
         """The prompt of a conversation, up to where the assistant speaks.
 
-        Raises Invalid when the model has no chat template, the template refuses the messages, or one of them holds a
-        control token as text: it would speak with another's voice.
+        Raises Invalid when the model has no chat template, the template refuses the messages, or one of them or of the
+        tools holds a control token as text: it would speak with another's voice.
         """
         for number, message in enumerate(messages):
             for text in _texts(message):
                 found = next((one for one in self.control if one in text), None)
                 if found is not None:
                     raise Invalid(f"message {number} holds the control token {found!r}: remove it", param="messages")
+        found = next((one for text in _texts(tools or ()) for one in self.control if one in text), None)
+        if found is not None:
+            raise Invalid(f"the tools hold the control token {found!r}: remove it", param="tools")
         if self._tokenizer.chat_template is None:
-            raise Invalid("this model has no chat template: serve one that was made to converse", param="model")
+            raise Invalid(NO_TEMPLATE, param="model")
         try:
-            ids = self._tokenizer.apply_chat_template(
-                list(messages), tools=tools or None, add_generation_prompt=True, tokenize=True, return_dict=False,
-                **self.template,
-            )  # fmt: skip
+            return self._rendered(messages, tools)
         except Exception as error:  # whatever a template, which is a program of the model's maker, may raise
             raise Invalid(f"the model's chat template refuses these messages: {error}", param="messages") from error
+
+    def _rendered(self, messages: Sequence[Json], tools: Sequence[Json] | None = None) -> tuple[int, ...]:
+        ids = self._tokenizer.apply_chat_template(
+            list(messages), tools=tools or None, add_generation_prompt=True, tokenize=True, return_dict=False,
+            **self.template,
+        )  # fmt: skip
         return tuple(ids)
+
+    def template_fault(self) -> str:
+        """Why no chat at all can be rendered, with the remedy; "" where one message of a user can. A template that
+        knows no system or no tools is sound: it refuses what it does not know when it is asked to render it."""
+        if self._tokenizer.chat_template is None:
+            return NO_TEMPLATE
+        try:
+            rendered = self._rendered([PROBE])
+        except Exception as error:  # as in `render`
+            return f"its chat template fails on a plain message of a user ({first_line(error)}): {TEMPLATE_REMEDY}"
+        return "" if rendered else f"its chat template writes nothing: {TEMPLATE_REMEDY}"
 
     def encode(self, text: str) -> tuple[int, ...]:
         """The tokens of plain text: nothing is added to it, and what looks like a control token is only text."""

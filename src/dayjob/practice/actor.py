@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any
 
-from dayjob.endings import Ending, Invalid, Overloaded
+from dayjob.endings import Ending, EpisodeEnding, Invalid, Overloaded
 from dayjob.policies.engine_protocol import Engine, Prompt, Sampling
 from dayjob.practice.protocol import Action, Environment
-from dayjob.practice.rollout import Acted
+from dayjob.practice.rollout import Acted, Lost
 from dayjob.records import Json
 
 # (messages, tools) -> the prompt's token ids, up to where the assistant speaks.
@@ -44,14 +44,16 @@ class EngineActor:
         """As `Actor.act`. An engine whose queue is full is asked again when it says so. None, too, once somebody in the
         conversation has spelt out a control token: no prompt may hold one as text, and the episode can only end.
 
-        Raises Invalid where the engine cannot tell the probabilities of what it drew, and what the engine raises.
+        Raises Lost where the task itself holds one, or is refused by the chat template; Invalid where the engine cannot
+        tell the probabilities of what it drew; and what the engine raises.
         """
         try:
             prompt_ids = self._render(messages, tools)
-        except Invalid:
-            if not any(message["role"] == "assistant" for message in messages):
-                raise  # the task itself does not fit this model: nobody's saying
-            return None
+        except Invalid as error:
+            if any(message["role"] == "assistant" for message in messages):
+                return None
+            reason = f"the task cannot be put to this model: {error}"
+            raise Lost(EpisodeEnding.FAILED, reason) from error
         room = min(max_tokens, self._context_tokens - len(prompt_ids))
         if room < 1:
             return None

@@ -38,7 +38,7 @@ class Shown:
 
     >>> inner = {"env": "arithmetic", "digits": 4}
     >>> Shown(inner=inner, share=0.5, how="hint").reset(0).task.messages[-1]["content"].splitlines()[-1]
-    '(The answer begins: -9)'
+    '(The answer begins: 57)'
     """
 
     inner: Json
@@ -177,6 +177,23 @@ def neighbours(spec: Json) -> tuple[Mutation, ...]:
         twice = Both(first=spec, second=spec)
         found.append(Mutation(name="twice", direction=Direction.HARDER, spec=twice.spec))
     return tuple(found)
+
+
+def tasks_in(spec: Json, seed: int) -> tuple[tuple[Json, int], ...]:
+    """The task of a seed, and those that it is made of: (spec, seed) each. Shown in part it is made of the whole one.
+
+    >>> [one["env"] for one, _ in tasks_in({"env": "both", "first": {"env": "strings"}, "second": {"env": "code"}}, 3)]
+    ['both', 'strings', 'code']
+    """
+    whole = (spec, seed)
+    match spec["env"]:
+        case "shown":
+            return whole, (spec["inner"], seed)
+        case "both":
+            return whole, (spec["first"], seed), (spec["second"], _second_seed(seed))
+        case "program" if spec.get("shown"):
+            return whole, (spec | {"shown": 0}, seed)
+    return (whole,)
 
 
 class _Begun:

@@ -39,9 +39,14 @@ BUILT_IN = {
 }
 
 
+# Beside their spec these need something in force that only a program can open (`environments.world.answering`).
+ASSEMBLED = ("world",)
+
+
 def names() -> tuple[str, ...]:
-    """Every name that :func:`make` knows, sorted: the built-in ones and those of installed packages."""
-    return tuple(sorted({*BUILT_IN, *_installed().names}))
+    """The names of which a spec is all that :func:`make` needs, sorted: the built-in ones and those of installed
+    packages."""
+    return tuple(sorted({*BUILT_IN, *_installed().names}.difference(ASSEMBLED)))
 
 
 def make(spec: Json) -> Environment:

@@ -48,16 +48,21 @@ class Actor(Protocol):
 
     async def act(self, messages: Sequence[Json], *, tools: Sequence[Json], max_tokens: int, seed: int) -> Acted | None:
         """The next thing to say, with at most ``max_tokens`` tokens. ``seed`` (64 bits) decides about everything
-        random in it. None: no room is left for an answer."""
+        random in it. None: no room is left for an answer. Raises Lost where the task cannot be put to this actor: the
+        attempt ends as its ``ending`` says, and the others go on."""
         ...
 
 
 class Lost(DayjobError):
-    """The environment's own code failed or took too long: the episode ends here, as ``ending`` says."""
+    """The environment's own code failed or took too long, or set what the actor cannot read: the episode ends here, as
+    ``ending`` says."""
 
     def __init__(self, ending: EpisodeEnding, message: str) -> None:
         super().__init__(message)
         self.ending = ending
+
+
+_SLICES = 50  # of a limit of time
 
 
 class Host(Protocol):
@@ -117,16 +122,44 @@ class GuardedEpisode:
 
 
 async def bounded(work: Coroutine[Any, Any, T], timeout_s: float) -> T:
-    """Run code of an environment. The one place where its exceptions are caught; raises Lost for each of them."""
+    """Run code of an environment. The one place where its exceptions are caught; raises Lost for each of them.
+
+    The limit is on the time that the environment takes. While somebody else holds the event loop (a model that writes
+    a batch in this process), nothing that the environment has done can be seen, so that time counts as one fiftieth of
+    the limit at most.
+    """
     try:
-        async with asyncio.timeout(timeout_s) as limit:
-            return await work
+        async with asyncio.timeout(None) as limit:
+            watch = _Watch(limit, timeout_s)
+            try:
+                return await work
+            finally:
+                watch.stop()
     except (Exception, SystemExit, asyncio.CancelledError) as error:
         if isinstance(error, asyncio.CancelledError) and _cancelled():
             raise
         if isinstance(error, TimeoutError) and limit.expired():
             raise Lost(EpisodeEnding.TIMEOUT, f"took longer than {timeout_s:g} s") from error
         raise Lost(EpisodeEnding.FAILED, f"{type(error).__name__}: {error}"[:500]) from error
+
+
+class _Watch:
+    """Ends a limit once so many slices of it were waited through, each counted when the event loop is free to."""
+
+    def __init__(self, limit: asyncio.Timeout, timeout_s: float) -> None:
+        self._limit, self._slice_s, self._left = limit, timeout_s / _SLICES, _SLICES
+        self._loop = asyncio.get_running_loop()
+        self._next = self._loop.call_later(self._slice_s, self._count)
+
+    def stop(self) -> None:
+        self._next.cancel()
+
+    def _count(self) -> None:
+        self._left -= 1
+        if self._left:
+            self._next = self._loop.call_later(self._slice_s, self._count)
+        else:
+            self._limit.reschedule(self._loop.time())
 
 
 def roll(

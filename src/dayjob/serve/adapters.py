@@ -2,7 +2,8 @@
 
 from pydantic import TypeAdapter, ValidationError
 
-from dayjob.endings import Invalid, NotFound, PolicyKind, VersionStatus
+from dayjob.endings import Invalid, JobState, NotFound, PolicyKind, VersionStatus
+from dayjob.journal.jobs import unfinished
 from dayjob.journal.layers import address_of
 from dayjob.records import Json
 from dayjob.serve.auth import speaks_for
@@ -74,6 +75,8 @@ def adapter_view(call: Call, policy: str, user: str) -> Json | None:
     versions = [version for version in control.versions(call.tenant, address) if version.number > 0]
     verdicts = control.verdicts(call.tenant, address, limit=1)
     waiting = [version.name for version in versions if version.status is VersionStatus.WAITING]
+    jobs = [job for job in unfinished(control) if (job.tenant, job.policy) == (call.tenant, address)]
+    jobs.sort(key=lambda job: job.state is not JobState.RUNNING)  # the oldest of those at work, else of those queued
     return {
         "user": user,
         "champion": pointers.champion,
@@ -83,6 +86,7 @@ def adapter_view(call: Call, policy: str, user: str) -> Json | None:
         "newest": versions[-1].name if versions else None,
         "status": (versions[-1].status if versions else VersionStatus.BASELINE).value,
         "last_verdict": verdict_view(verdicts[-1]) if verdicts else None,
+        "job": jobs[0].id if jobs else None,
     }
 
 

@@ -57,12 +57,14 @@ class RankResponse(Answered):
 
 
 class FeedbackReceipt(Answered):
-    """What became of one outcome. In a batch ``status`` is the code it would have had alone."""
+    """What became of one outcome. In a batch ``status`` is the code it would have had alone. ``note``: only where what
+    was recorded will never be a note: "refused: " and why."""
 
     id: UUID | None = None
     receipt: Receipt | None = None
     status: int
     error: ErrorDetail | None = None
+    note: str | None = None
 
 
 class FeedbackReceipts(Answered):
@@ -232,6 +234,7 @@ class FeedbackAnswer(Answered):
     receipt: Receipt | None = None
     status: int | None = None
     error: ErrorDetail | None = None
+    note: str | None = None
     items: list[FeedbackReceipt] | None = None
 
 

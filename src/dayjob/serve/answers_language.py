@@ -9,7 +9,7 @@ from dayjob.serve.answers import Answered, Json, PolicyView, VerdictView
 class AdapterView(Answered):
     """A person's own layer of a policy. ``champion``: what answers them, the baseline where nothing was promoted for
     them alone, and the tenant's champion answers. ``newest``: what was learned last, and ``status`` what became of it;
-    null and "baseline" before the first."""
+    null and "baseline" before the first. ``job``: the night or dream of theirs that is not over, null where none is."""
 
     user: str
     champion: str
@@ -19,6 +19,7 @@ class AdapterView(Answered):
     newest: str | None = None
     status: VersionStatus
     last_verdict: VerdictView | None = None
+    job: str | None = None
 
 
 class PersonsPolicyView(PolicyView):
@@ -41,6 +42,7 @@ class LessonView(Answered):
     after: str | None = None
     wanted: str | None = None
     learned: bool
+    as_read: bool
 
 
 class NightCounts(Answered):
@@ -56,7 +58,8 @@ class NightCounts(Answered):
 
 
 class NightView(Answered):
-    """One night: the version it made, what it learned, and what was found of it. ``exam``: see the page on nights."""
+    """One night: the version it made, what it learned, and what was found of it. ``exam``: see the page on nights.
+    ``verdict``: what was said of it last, by whomever; ``gate_verdict``: what the gate itself said last."""
 
     version: str
     status: VersionStatus
@@ -68,6 +71,7 @@ class NightView(Answered):
     stats: Json
     exam: Json | None = None
     verdict: VerdictView | None = None
+    gate_verdict: VerdictView | None = None
 
 
 class NightList(Answered):
@@ -80,7 +84,7 @@ class DreamtEnvironment(Answered):
     """A program that an author handed in. ``reason``: the check that it failed and why, "" where it was admitted;
     ``shown``: actions of the solution that its tasks begin with; ``before`` and ``after``: the share of the tasks of
     its proof that the policy solved, before the rehearsal and after it; ``faithful``: how its answers agree with real
-    ones that the author never saw."""
+    ones that the author never saw; ``dropped``: it was admitted, and left in the rehearsal for ``reason``."""
 
     name: str
     author: str
@@ -89,6 +93,7 @@ class DreamtEnvironment(Answered):
     reason: str
     shown: int
     checks: list[Json]
+    dropped: bool = False
     faithful: Json | None = None
     before: float | None = None
     after: float | None = None
@@ -105,7 +110,7 @@ class Transferred(Answered):
 class DreamView(Answered):
     """One dream. ``budget``: compute, times that of the night without it; ``read`` and ``kept``: conversations that
     authors read, and that were kept from them; ``version``: what it made, null where it made none; ``tokens``: what the
-    learner read in ``episodes``; ``author``: what the authors cost."""
+    learner read in ``episodes``, and ``beside`` them of lessons and anchor; ``author``: what the authors cost."""
 
     job: str
     at: AwareDatetime
@@ -120,6 +125,7 @@ class DreamView(Answered):
     episodes: int
     turns: int
     tokens: int
+    beside: int = 0
     version: str | None = None
     status: VersionStatus | None = None
     reason: str

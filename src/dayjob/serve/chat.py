@@ -1,4 +1,4 @@
-"""POST /v1/chat/completions and GET /v1/models.
+"""POST /v1/chat/completions, GET /v1/models and GET /v1/models/{model}.
 
 Promise 1 for language: an answer leaves after its decision is durable, the last chunk of a stream too. Promise 2: an
 equal retry (by ``id`` or ``Idempotency-Key``) gets the first answer. Whoever goes away frees the place, and what was
@@ -10,7 +10,7 @@ import asyncio
 import hashlib
 import logging
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -31,7 +31,7 @@ from dayjob.serve.chat_stream import EventStream, unless_gone
 from dayjob.serve.chat_wire import ChatRequest
 from dayjob.serve.chat_write import Draft, Writing, seed_of_choice
 from dayjob.serve.decide import new_id, seed_of
-from dayjob.serve.models import Noted, OpenBase, Voice
+from dayjob.serve.models import Noted, OpenBase, UnknownModel, Voice
 from dayjob.serve.wire import parse
 
 log = logging.getLogger("dayjob.serve")
@@ -232,17 +232,29 @@ def _with_notes(
 
 async def models(call: Call) -> Response:
     """What a chat's ``model`` may name: the tenant's versions, and a person's own where one is named."""
-    out: list[Json] = []
-    control, user = call.hub.control, asked_user(call)
-    for (tenant, policy), spoken in sorted(call.hub.spoken.items()):
-        if tenant != call.tenant:
-            continue
-        root = str(spoken.spec["base"])
-        out.append(_model(policy, spoken.created_ms, root=root, parent=None))
-        own = [] if user is None else control.versions(tenant, address_of(control, tenant, policy, user))
-        for version in (*control.versions(tenant, policy), *(one for one in own if one.number > 0)):
-            out.append(_model(f"{policy}@{version.name}", version.created_ms, root=root, parent=version.parent))
-    return answer({"object": "list", "data": out})
+    policies = sorted(policy for tenant, policy in dict(call.hub.spoken) if tenant == call.tenant)
+    return answer({"object": "list", "data": [one for policy in policies for one in _models_of(call, policy)]})
+
+
+async def model(call: Call) -> Response:
+    """One of them by its id. Raises UnknownModel."""
+    wanted = call.path("model")
+    policy = wanted.partition("@")[0]
+    listed = _models_of(call, policy) if (call.tenant, policy) in call.hub.spoken else ()
+    found = next((one for one in listed if one["id"] == wanted), None)
+    if found is None:
+        raise UnknownModel(f"there is no model {wanted!r}: GET /v1/models lists those there are")
+    return answer(found)
+
+
+def _models_of(call: Call, policy: str) -> Iterator[Json]:
+    control, tenant, user = call.hub.control, call.tenant, asked_user(call)
+    spoken = call.hub.spoken[tenant, policy]
+    root = str(spoken.spec["base"])
+    yield _model(policy, spoken.created_ms, root=root, parent=None)
+    own = [] if user is None else control.versions(tenant, address_of(control, tenant, policy, user))
+    for version in (*control.versions(tenant, policy), *(one for one in own if one.number > 0)):
+        yield _model(f"{policy}@{version.name}", version.created_ms, root=root, parent=version.parent)
 
 
 def _model(name: str, created_ms: int, *, root: str, parent: str | None) -> Json:

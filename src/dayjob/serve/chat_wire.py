@@ -13,7 +13,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, JsonValue, model_va
 from dayjob.policies.engine_protocol import MAX_TOP_LOGPROBS
 from dayjob.records import Json
 from dayjob.serve.answers import Answered
-from dayjob.serve.fields import MAX_SAFE_INTEGER, Finite, Name
+from dayjob.serve.fields import MAX_SAFE_INTEGER, Finite, Name, misfit
 from dayjob.serve.wire import Asked
 
 MAX_CHOICES: Final = 16
@@ -162,14 +162,14 @@ class ChatRequest(Asked):
         for field, neutral in _NEUTRAL.items():
             value = getattr(self, field)
             if value is not None and value not in neutral:
-                raise ValueError(f"{field} is not supported by this server; leave it out")
+                raise misfit(field, f"{field} is not supported by this server; leave it out")
         if self.top_logprobs and not self.logprobs:
-            raise ValueError("top_logprobs needs logprobs: true")
+            raise misfit("top_logprobs", "top_logprobs needs logprobs: true")
         if self.max_tokens and self.max_completion_tokens and self.max_tokens != self.max_completion_tokens:
-            raise ValueError("max_tokens and max_completion_tokens differ; send one of them")
+            raise misfit("max_tokens", "max_tokens and max_completion_tokens differ; send one of them")
         session = (self.metadata or {}).get("session")
         if session is not None and not (1 <= len(session) <= 256 and session.isprintable()):
-            raise ValueError("metadata.session must be 1 to 256 printable characters")
+            raise misfit("metadata.session", "metadata.session must be 1 to 256 printable characters")
         return self
 
     @property

@@ -8,8 +8,12 @@ from typing import Any
 import orjson
 from starlette.responses import Response
 
-from dayjob.endings import DayjobError, Forbidden, Receipt
+from dayjob.endings import DayjobError, Forbidden, Invalid, OutcomeKind, Receipt
+from dayjob.journal.join import LANGUAGE_ONLY, RANKER_ONLY
+from dayjob.journal.notes import Told
 from dayjob.journal.writes import append_outcome
+from dayjob.memory.filters import fault
+from dayjob.memory.lessons import lesson_of
 from dayjob.records import Json, Outcome, Written
 from dayjob.serve.auth import Principal, Unauthenticated, check_token
 from dayjob.serve.call import NOBODY, Call, answer, failure
@@ -35,7 +39,11 @@ NEEDS_KEY = "feedback without a key needs the token that came with the ranking; 
 
 async def feedback(call: Call) -> Response:
     """Record outcomes; the answer leaves after they are durable."""
-    sent = parse_feedback(call.body)
+    try:
+        sent = parse_feedback(call.body)
+    except Invalid as error:
+        body = orjson.loads(call.body) if error.param == "kind" else None
+        raise await _of_its_policy(call, Unfit.of(body, error)) from None
     if isinstance(sent, FeedbackItem):
         receipt = await _one(call, sent)
         status = int(receipt["status"])
@@ -57,7 +65,7 @@ async def feedback(call: Call) -> Response:
 async def _one_or_fault(call: Call, item: FeedbackItem | Unfit) -> Json:
     try:
         if isinstance(item, Unfit):
-            raise item.fault
+            raise await _of_its_policy(call, item)
         return await _one(call, item)
     except DayjobError as error:
         response = failure(error)
@@ -98,7 +106,37 @@ async def _one(call: Call, item: FeedbackItem) -> Json:
             "param": None,
             "code": written.receipt.value,
         }
-    return {"id": outcome.id, "receipt": written.receipt.value, "status": status, "error": error}
+    receipt = {"id": outcome.id, "receipt": written.receipt.value, "status": status, "error": error}
+    refused = "" if error else await asyncio.to_thread(_refused_note, call, outcome)
+    return receipt | {"note": f"refused: {refused}"} if refused else receipt
+
+
+def _refused_note(call: Call, outcome: Outcome) -> str:
+    """Why what was recorded will never be a note, as `memory.lessons` has it; "" where it may be one, or is none."""
+    if outcome.kind not in (OutcomeKind.CORRECTION, OutcomeKind.DEMONSTRATION):
+        return ""
+    stored = None
+    if outcome.decision is not None:
+        stored = call.hub.reader.decision(outcome.tenant, outcome.decision)
+    if stored is None:  # of a session, or held: its text alone is known here
+        return fault(outcome.text) if outcome.text and outcome.item is None else ""
+    if stored.record.generation is None:  # a ranker's
+        return ""
+    return lesson_of(Told(seq=stored.seq, outcome=outcome, decision=stored.record)).refused
+
+
+async def _of_its_policy(call: Call, unfit: Unfit) -> Invalid:
+    """Of a kind that there is not: the kinds of the policy that the decision is of, where that is known."""
+    unknown = unfit.fault.param == "kind" and unfit.fault.code != "missing"
+    if not unknown or unfit.decision is None or call.principal is NOBODY:
+        return unfit.fault
+    stored = await asyncio.to_thread(call.hub.reader.decision, call.tenant, str(unfit.decision))
+    if stored is None:
+        return unfit.fault
+    spoken = stored.record.generation is not None
+    kinds = ", ".join(kind.value for kind in OutcomeKind if kind not in (RANKER_ONLY if spoken else LANGUAGE_ONLY))
+    what = "a language policy" if spoken else "a ranker"
+    return Invalid(f"kind does not fit; {stored.record.policy} is {what}: send one of {kinds}", param="kind")
 
 
 def _speaker(call: Call, item: FeedbackItem) -> Principal:

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 from pydantic import AfterValidator, Field, GetCoreSchemaHandler, JsonValue
-from pydantic_core import CoreSchema, core_schema
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from dayjob.endings import Invalid
 
@@ -63,18 +63,29 @@ def _from_bytes(raw: bytes) -> Vector:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unfit:
-    """A part of a request that does not fit, among others that do: why, and the id that it was sent with, if any."""
+    """A part of a request that does not fit, among others that do: why, the id that it was sent with, if any, and the
+    decision that it speaks of."""
 
     id: UUID | None
     fault: Invalid
+    decision: UUID | None = None
 
     @classmethod
     def of(cls, sent: object, fault: Invalid) -> "Unfit":
         """``sent`` is JSON of any kind."""
-        try:
-            return cls(id=UUID(sent["id"] if isinstance(sent, dict) else None), fault=fault)
-        except (KeyError, TypeError, ValueError, AttributeError):
-            return cls(id=None, fault=fault)
+        return cls(id=_uuid_in(sent, "id"), fault=fault, decision=_uuid_in(sent, "decision"))
+
+
+def _uuid_in(sent: object, name: str) -> UUID | None:
+    try:
+        return UUID(sent[name] if isinstance(sent, dict) else None)
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return None
+
+
+def misfit(param: str, message: str) -> PydanticCustomError:
+    """What a validator of a whole body raises: ``param`` is the field that is at fault."""
+    return PydanticCustomError("misfit", "{message}", {"message": message, "param": param})
 
 
 class _Numbers:
@@ -167,8 +178,8 @@ OBJECTS: Final = {
     "candidates": 'each candidate is {"id": "..", "features": [..], "score": 0.7}; an id of the catalog {"id": ".."}',
 }
 FEEDBACK_KINDS: Final = (
-    "send one of click, accept, reject, none, thumb, reward, truth, demonstration, retract (correction is for "
-    "language policies)"
+    "send one of click, accept, reject, none, thumb, reward, truth, demonstration, retract (of a language policy "
+    "correction too, and neither click nor truth)"
 )
 REMEDIES: Final = {
     "string_pattern_mismatch": "names of policies are letters, digits, dot, dash and underscore, "
@@ -177,6 +188,18 @@ REMEDIES: Final = {
     "datetime_parsing": AT_REMEDY,
     "datetime_from_date_parsing": AT_REMEDY,
     "timezone_aware": AT_REMEDY,
-    "uuid_parsing": "send a UUID, or leave id out and the server makes one",
+    "uuid_parsing": "send a UUID",
     "model_type": "send one JSON object",
 }
+# What is a UUID here, by its name.
+UUIDS: Final = {
+    "id": "send a UUID, or leave id out and the server makes one",
+    "decision": "send the id of the answer or ranking that this speaks of",
+}
+
+
+def remedy_of(kind: str, param: str) -> str:
+    """What to do about a fault of this kind at this field, behind a semicolon; "" where the fault says it."""
+    remedy = UUIDS.get(param) if kind == "uuid_parsing" else None
+    remedy = remedy or REMEDIES.get(kind)
+    return f"; {remedy}" if remedy else ""

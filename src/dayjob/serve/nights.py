@@ -29,6 +29,7 @@ USUAL = 10
 MOST_TOLD = 200  # lessons, and questions, of one night
 BUDGET = 4 << 20  # bytes of lessons and questions in one answer: an equal share for each night
 MOST_SHARE = BUDGET // 8  # of one night, however few are asked for
+GATE = "gate"  # who says a verdict that nobody else does
 VERDICTS = 10  # read for each night: one may be held several times
 _UNLEARNED = uuid.UUID("0d6cf6cb-7f2f-4f5e-8a3c-0b8c8d3f4e52")  # names the retraction of an outcome
 
@@ -48,13 +49,22 @@ def _nights(call: Call, policy: str, user: str | None, *, version: str | None, l
     found = [each for each in found if each.number > 0][::-1][:limit]
     said = control.verdicts(tenant, address, challenger=version, limit=VERDICTS * limit)
     verdicts = {verdict.challenger: verdict for verdict in said}
+    gates = {verdict.challenger: verdict for verdict in said if verdict.by == GATE}
     readable = _Readable(call, policy, user)
     share = min(MOST_SHARE, BUDGET // max(1, len(found)))
-    nights = [_night(call, each, verdicts.get(each.name), readable=readable, share=share) for each in found]
+    nights = [
+        _night(call, each, readable=readable, share=share)
+        | {"verdict": _told(verdicts.get(each.name)), "gate_verdict": _told(gates.get(each.name))}
+        for each in found
+    ]
     return answer({"nights": nights})
 
 
-def _night(call: Call, version: Version, verdict: Verdict | None, *, readable: "_Readable", share: int) -> Json:
+def _told(verdict: Verdict | None) -> Json | None:
+    return None if verdict is None else verdict_view(verdict)
+
+
+def _night(call: Call, version: Version, *, readable: "_Readable", share: int) -> Json:
     control, address = call.hub.control, (version.tenant, version.policy)
     told = control.state(*address, f"night/{version.name}") or {}
     exam = control.state(*address, f"exam/{version.name}")
@@ -82,7 +92,6 @@ def _night(call: Call, version: Version, verdict: Verdict | None, *, readable: "
         },
         "stats": told.get("stats", {}),
         "exam": None if exam is None else exam | {"questions": questions},
-        "verdict": None if verdict is None else verdict_view(verdict),
     }
 
 
@@ -106,6 +115,7 @@ def _lesson(lesson: Json, *, readable: bool) -> Json:
         "family": lesson["family"],
         "left_out": lesson.get("left_out", ""),
         "learned": bool(lesson.get("learned")),
+        "as_read": bool(lesson.get("as_read")),
         **words,
     }
 

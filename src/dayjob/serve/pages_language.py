@@ -8,8 +8,9 @@ only ever set as text.
 from starlette.responses import Response
 
 from dayjob.endings import NotFound, PolicyKind
-from dayjob.journal.layers import layers
-from dayjob.records import Json
+from dayjob.journal.jobs import unfinished
+from dayjob.journal.layers import is_personal, layers, policy_of
+from dayjob.records import Job, Json
 from dayjob.serve.auth import Principal, Scope
 from dayjob.serve.call import Call
 from dayjob.serve.curves import thin
@@ -81,5 +82,12 @@ def language_policy(call: Call, tenant: str, *, shared: Json) -> Response:
         examined=examined,
         exam=exam,
         people=len(layers(control, tenant, name)),
+        nights=_persons_jobs(call, tenant, name),
         trials=thin(control.series(tenant, name, "trial"), name="trial"),
     )
+
+
+def _persons_jobs(call: Call, tenant: str, name: str) -> list[Job]:
+    """The nights and dreams of people's own weights that are not over, oldest first; whose they are is not shown."""
+    jobs = unfinished(call.hub.control)
+    return [job for job in jobs if job.tenant == tenant and is_personal(job.policy) and policy_of(job.policy) == name]

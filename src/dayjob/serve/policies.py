@@ -10,7 +10,7 @@ from starlette.responses import Response
 from dayjob.endings import Conflict, Invalid, NotFound, PolicyKind, VersionStatus
 from dayjob.journal import vectors
 from dayjob.journal.jobs import get_job, request_job
-from dayjob.journal.layers import is_personal, open_layer, owner_of, request_nights
+from dayjob.journal.layers import frozen_of, is_personal, open_layer, owner_of, request_nights
 from dayjob.journal.plain import iso
 from dayjob.journal.steering import check_may_serve, override, roll_back
 from dayjob.journal.writes import put_catalog as write_catalog
@@ -187,7 +187,13 @@ def _of_layer(call: Call, name: str, user: str | None, *, recipe: str, of_all: O
         raise Conflict(
             'this person is served and not learned from: PATCH /v1/users/{user} {"learn": true} if they wish to be'
         )
-    return request_job(control, tenant, open_layer(control, tenant, name, user), recipe=recipe)
+    address = open_layer(control, tenant, name, user)
+    if frozen_of(control, tenant, address):  # the job would wait, and nobody would say why
+        raise Conflict(
+            f"this person's adapter of policy {name!r} is frozen: on the server's machine, dayjob freeze {name} --user "
+            "NAME --off lets it learn again"
+        )
+    return request_job(control, tenant, address, recipe=recipe)
 
 
 async def read_job(call: Call) -> Response:

@@ -127,6 +127,10 @@ ROUTES: tuple[Route, ...] = (
         summary="What a chat may name as its model", answer=chat_wire.ModelList, query=(("user", False),),
     ),
     Route(
+        method="GET", path="/v1/models/{model}", handler=chat.model, scope=INFER,
+        summary="One of them, by its id", answer=chat_wire.ModelView, query=(("user", False),),
+    ),
+    Route(
         method="POST", path="/v1/rank", handler=rank.rank, scope=INFER, summary="Order candidates",
         answer=answers.RankResponse, body=wire.RankRequest, body_type=JSON,
     ),

@@ -20,7 +20,6 @@ from dayjob.serve.fields import (
     FEEDBACK_KINDS,
     MAX_DIM,
     OBJECTS,
-    REMEDIES,
     TAG_FAULTS,
     VALUE_REMEDY,
     Alpha,
@@ -38,6 +37,8 @@ from dayjob.serve.fields import (
     Text,
     Unfit,
     Vector,
+    misfit,
+    remedy_of,
 )
 
 MAX_FEEDBACK_ITEMS: Final = 1_000
@@ -192,29 +193,28 @@ class FeedbackItem(Asked):
 
     @model_validator(mode="after")
     def _fits_its_kind(self) -> "FeedbackItem":
-        fault = _subject_fault(self) or _value_fault(self)
-        if fault:
-            raise ValueError(fault)
+        if fault := _subject_fault(self) or _value_fault(self):
+            raise misfit(*fault)
         return self
 
 
-def _subject_fault(item: FeedbackItem) -> str:
-    """What is wrong with what the outcome speaks of, or nothing."""
+def _subject_fault(item: FeedbackItem) -> tuple[str, str] | None:
+    """The field that is wrong with what the outcome speaks of, and how, or nothing."""
     if item.decision is not None and item.session is not None:
-        return "send decision or session, not both"
+        return "session", "send decision or session, not both"
     if item.decision is None and item.session is None and item.kind is not OutcomeKind.RETRACT:
-        return "send the decision (or the session) that this speaks of"
+        return "decision", "send the decision (or the session) that this speaks of"
     if item.at is not None and not 1970 <= item.at.year < 9999:
-        return f"at lies outside 1970 to 9998; {AT_REMEDY}"
-    return ""
+        return "at", f"at lies outside 1970 to 9998; {AT_REMEDY}"
+    return None
 
 
-def _value_fault(item: FeedbackItem) -> str:
-    """What is missing from, or superfluous in, an outcome of this kind, or nothing."""
+def _value_fault(item: FeedbackItem) -> tuple[str, str] | None:
+    """The field that is missing from, or superfluous in, an outcome of this kind, and how, or nothing."""
     kind, value = item.kind, item.value
-    needs_item = {OutcomeKind.CLICK: item.position is None, OutcomeKind.TRUTH: value is None}
-    if item.item is None and needs_item.get(kind, False):
-        return f"{kind} needs the item" + (" or its position" if kind is OutcomeKind.CLICK else " or value.relevance")
+    also = {OutcomeKind.CLICK: (item.position, "its position"), OutcomeKind.TRUTH: (value, "value.relevance")}.get(kind)
+    if item.item is None and also is not None and also[0] is None:
+        return "item", f"{kind} needs the item or {also[1]}"
     match kind:
         case OutcomeKind.THUMB:
             fits, want = value in (1.0, -1.0), "1 or -1"
@@ -227,14 +227,14 @@ def _value_fault(item: FeedbackItem) -> str:
         case _:
             fits, want = value is None, "null"
     if not fits:
-        return f"value of a {kind} is {want}"
+        return "value", f"value of a {kind} is {want}"
     if kind is OutcomeKind.NONE and (item.item is not None or item.position is not None):
-        return "none means that nothing was chosen; leave item and position out, or send click"
+        return "item", "none means that nothing was chosen; leave item and position out, or send click"
     if kind is OutcomeKind.CORRECTION and item.text is None:
-        return "correction needs text: what was wrong, or what is right"
+        return "text", "correction needs text: what was wrong, or what is right"
     if kind is OutcomeKind.DEMONSTRATION and item.text is None and item.item is None:
-        return "demonstration needs text or item: what should have been answered"
-    return ""
+        return "text", "demonstration needs text or item: what should have been answered"
+    return None
 
 
 class FeedbackBatch(Asked):
@@ -376,6 +376,8 @@ def _refusal(error: ValidationError, known: Sequence[str]) -> Invalid:
     kind, path = fault["type"], [str(part) for part in fault["loc"]]
     if path and path[0] in _SPECS and (len(path) > 1 or kind == "value_error"):  # the union's tag, no field of the body
         known, path = tuple(_SPECS[path[0]].model_fields), path[1:]
+    if kind == "misfit":
+        return Invalid(fault["msg"], param=".".join((*path, fault["ctx"]["param"]))[:_MAX_PARAM_CHARS])
     param = ".".join(path)[:_MAX_PARAM_CHARS]
     if kind == "json_invalid":
         return Invalid(f"the body is not JSON ({fault['ctx']['error']}); send one JSON object")
@@ -394,7 +396,5 @@ def _refusal(error: ValidationError, known: Sequence[str]) -> Invalid:
         return Invalid(f"{param} is no object; {OBJECTS[path[0]]}", param=param)
     if path and path[0] == "value":
         return Invalid(f"value does not fit; {VALUE_REMEDY}", param="value")
-    message = fault["msg"].removeprefix("Value error, ")
-    if kind in REMEDIES:
-        message = f"{message}; {REMEDIES[kind]}"
+    message = fault["msg"].removeprefix("Value error, ") + remedy_of(kind, param)
     return Invalid(f"{param}: {message}" if param else message, param=param or None)

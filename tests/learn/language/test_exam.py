@@ -12,7 +12,7 @@ from dayjob.config import Suite
 from dayjob.endings import Invalid
 from dayjob.learn.language import exam as module
 from dayjob.learn.language.anchors import replayed
-from dayjob.learn.language.exam import Marked, Sides, _Answered, _holds, _recited, examine
+from dayjob.learn.language.exam import Marked, Sides, _Answered, _holds, _recited, _taught, examine
 from dayjob.learn.language.habits import habits
 from dayjob.learn.language.lessons import Lesson, Material, Rehearsal
 from dayjob.learn.language.night import learn_night
@@ -39,10 +39,10 @@ def user(text: str) -> tuple[dict[str, str], ...]:
     return ({"role": "user", "content": text},)
 
 
-def asking(question: str, answer: str | None, *, family: str, **more) -> Asking:
+def asking(question: str, answer: str | None, *, family: str, standard: str | None = None, **more) -> Asking:
     context = ({"role": "system", "content": "note"}, *user(question))
     lesson = Lesson(id=f"{family}-{question}", question=user(question), context=context, correction=answer, told=True,
-                    family=family)  # fmt: skip
+                    family=family, standard=standard)  # fmt: skip
     return Asking(lesson=lesson, teacher=family, decision=None, notes=(family,), **more)
 
 
@@ -83,11 +83,12 @@ def test_what_is_right_before_and_after_is_counted_part_by_part(night):
     train = [asking("a?", " yes ", family="a"), asking("b?", "yes", family="b")]
     exam = [replace(held, lesson=replace(held.lesson, id="held")), asking("b?", "no", family="c")]
     marked = sit(night, split_of(train, exam=exam))
-    assert marked.record["taught"] == {"asked": 2, "right_before": 0, "right_after": 1}
+    counts = {name: marked.record["taught"][name] for name in ("asked", "right_before", "right_after")}
+    assert counts == {"asked": 2, "right_before": 0, "right_after": 1}
     (question,) = marked.record["questions"]
     assert question == {
         "family": "a", "asked": "a?", "wanted": wanted, "before": question["before"], "after": "yes",
-        "right_before": question["before"].split() == wanted.split(), "right_after": False,
+        "right_before": question["before"].split() == wanted.split(), "right_after": False, "as_read": False,
     }, "of c nothing was taught, so nothing is asked; what nobody said the teacher says"  # fmt: skip
     assert marked.holds == {"a": False, "b": False}
 
@@ -181,6 +182,34 @@ def test_a_note_that_says_what_is_right_is_not_retired_on_its_teachers_word():
     assert _holds([rule], [rule]) == {"a": True}, "where nobody knows more, the teacher's word is all there is"
 
 
+def test_a_correction_that_its_teacher_does_not_follow_is_not_known_by_answering_as_the_teacher_does():
+    """ "At 9:15." read as "the last of the month", and answered so: nothing was learned, and nothing is retired."""
+    own = asking("When does the office open?", None, family="a", said="At 9:15.", as_taught=True)
+    deaf = _Answered(asking=own, wanted="the last of the month", before="closed", after="the last of the month")
+    heard = replace(deaf, wanted="at 9:15", after="at 9:15")
+    assert (deaf.as_read, heard.as_read) == (True, False)
+    assert [_holds([one], [one]) for one in (deaf, heard)] == [{"a": False}, {"a": True}]
+    counted = {"asked": 1, "right_before": 0, "right_after": 1}
+    none = dict.fromkeys(counted, 0)
+    assert _taught([deaf]) == counted | {"as_read": counted, "as_taught": none}
+    assert _taught([heard]) == counted | {"as_read": none, "as_taught": counted}
+    other = replace(heard, asking=replace(own, as_taught=False))
+    assert _holds([other], [other]) == {"a": False}, "what it speaks of was not asked"
+
+
+def test_what_contradicts_a_demonstration_is_neither_right_nor_wrong(night):
+    """The teacher of a random model makes nothing of a note: in no wording it says what was shown."""
+    own = asking("a?", "yes", family="a", is_known=True, as_taught=True, standard="yes")
+    other = asking("A now?", None, family="a", is_known=True, standard="yes")
+    marked = sit(night, split_of([own], stop=[other], exam=[replace(other, lesson=replace(other.lesson, id="held"))]))
+    assert marked.record["questions"] == []
+    assert (marked.record["taught"]["right_after"], marked.holds) == (1, {"a": False})
+    unsettled = _Answered(asking=other, wanted="", before="", after="Kofi")
+    right = _Answered(asking=own, wanted="yes", before="no", after="yes")
+    assert _holds([right, unsettled], [right]) == {"a": False}
+    assert _holds([right, replace(unsettled, settled=True)], [right]) == {"a": True}, "the note changes nothing there"
+
+
 def test_a_note_that_was_asked_in_one_wording_is_known_in_that_one(night):
     train = [asking("a?", "yes", family="a"), asking("b?", "no", family="b")]
     again = [replace(asking("A?", "yes", family="a"), notes=("a", "b"))]
@@ -197,8 +226,11 @@ def test_a_note_that_was_asked_in_one_wording_is_known_in_that_one(night):
 
 def test_much_terser_and_much_wordier_answers_are_counted_where_nothing_was_taught(night):
     folder, _, _ = night
-    suites = {"s": [Question(messages=user(q), answer="x") for q in ("a?", "b?", "c?")]}
-    lengths = sit(night, split_of([asking("d?", "yes", family="d")]), suites=suites).record["lengths"]
+    wrong = {"s": [Question(messages=user(q), answer="x") for q in ("a?", "b?", "c?")]}
+    traffic = [Rehearsal(question=user(q)) for q in ("a?", "b?", "c?")]
+    taught = [asking("d?", "yes", family="d")]
+    assert sit(night, split_of(taught), suites=wrong).record["lengths"]["asked"] == 0, "wrong before, whatever comes"
+    lengths = sit(night, split_of(taught, traffic=traffic)).record["lengths"]
     study = Study(folder, RECIPE, seed=0)
     with study.base() as writer:
         prompts = [TOKENS.render(user(q)) for q in ("a?", "b?")]
@@ -206,6 +238,10 @@ def test_much_terser_and_much_wordier_answers_are_counted_where_nothing_was_taug
     before = [len(TOKENS.text(one.token_ids).strip()) for one in said]
     assert min(before) > 6, "a random model never ends"
     assert (lengths["asked"], lengths["terser"] >= 2, lengths["wordier"]) == (3, True, 0), "yes and no are terser"
+    with study.base() as writer:
+        said = writer.write(prompts[:1], seeds=[0], max_tokens=RECIPE.answer_tokens, temperature=0)
+    right = {"s": [Question(messages=user("a?"), answer=TOKENS.text(said[0].token_ids))]}
+    assert sit(night, split_of(taught), suites=right).record["lengths"] == {"asked": 1, "terser": 1, "wordier": 0}
 
 
 def test_suites_say_what_was_lost_and_won_against_the_champion(night):

@@ -2,6 +2,7 @@
 
 import asyncio
 import shutil
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 from dayjob.cli.bases import find_adapter
+from dayjob.cli.processes import follow_job
 from dayjob.endings import Invalid, JobState, NoteScope, NoteState, OutcomeKind, PolicyKind, VersionStatus
 from dayjob.journal import jobs
 from dayjob.journal.control import put_state
@@ -22,6 +24,7 @@ from dayjob.learn.language.job import Nights
 from dayjob.learn.language.recipes import RECIPES
 from dayjob.learn.language.writing import BASE as BARE
 from dayjob.learn.loop import Learner
+from dayjob.learn.work import Made
 from dayjob.policies.adapters import read_adapter
 from dayjob.policies.engine_batch import Batch
 from dayjob.policies.engine_jobs import EngineLimits
@@ -157,7 +160,8 @@ def test_a_correction_becomes_an_examined_version_that_answers_without_its_note(
 
     exam = night.state(f"exam/{version.name}")
     assert (exam["against"], exam["personal"], exam["questions"]) == ("v0-baseline", True, [])
-    assert exam["taught"] == {"asked": 1, "right_before": 0, "right_after": 1}
+    one = {"asked": 1, "right_before": 0, "right_after": 1}
+    assert exam["taught"] == one | {"as_read": dict.fromkeys(one, 0), "as_taught": one}
     assert exam["phrases"][0]["after"] < exam["phrases"][0]["before"], "9 begins what was taught"
     told = night.state(f"night/{version.name}")
     (lesson,) = told["lessons"]
@@ -184,13 +188,36 @@ def test_the_same_range_gives_no_second_version_and_says_so(night: Night):
 def test_what_several_people_demonstrated_is_never_retired_on_what_the_teacher_makes_of_it(night: Night):
     for user in ("ann", "bob", "cid"):
         night.desk.correct(OPEN, "9:15", user=user, kind=OutcomeKind.DEMONSTRATION)
-    assert night(user=None, recipe="consolidate").state is JobState.SUCCEEDED
-    (version,) = night.versions(None)
-    (lesson,) = night.state(f"night/{version.name}", None)["lessons"]
-    assert (lesson["wanted"], lesson["learned"]) == ("9:15", False), "a random model makes nothing of a note"
-    (note,) = night.desk.memory.for_training(TENANT, POLICY, user=None, version=version.name)
-    assert (note.id, note.state) == (lesson["id"], NoteState.CONSOLIDATED)
-    assert night.desk.ask(OPEN, user="dan", version=version.name).ids == (note.id,)
+    job = night(user=None, recipe="consolidate")
+    assert job.state is JobState.SUCCEEDED, job.error
+    (reason,) = job.result["left_out"]
+    assert "does not follow it: the recipe sft-answers" in reason, "a random model makes nothing of a note"
+    assert "9:15" not in reason, "not everybody who reads this may read that"
+    (note,) = night.desk.memory.for_training(TENANT, POLICY, user=None, version="")
+    assert (night.versions(None), note.state) == ([], NoteState.ACTIVE)
+    assert night.desk.ask(OPEN, user="dan").ids == (note.id,)
+
+
+def test_a_correction_that_was_read_as_something_else_is_not_told_as_learned_and_its_note_stays(
+    night: Night, monkeypatch
+):
+    """A teacher that reads "At 9:15." as anything else teaches that; nobody may call it what was taught."""
+    note = night.desk.correct(OPEN, "At 9:15.")
+    real = module.learn_night
+
+    def as_read(*arguments: Any, **named: Any) -> Any:
+        made = real(*arguments, **named)
+        return replace(made, lessons=tuple(replace(one, after="monthly", wanted="monthly") for one in made.lessons))
+
+    monkeypatch.setattr(module, "learn_night", as_read)
+    job = night(recipe="consolidate")
+    assert job.state is JobState.SUCCEEDED, job.error
+    assert job.result["learned"] == 0
+    (version,) = night.versions()
+    (lesson,) = night.state(f"night/{version.name}")["lessons"]
+    assert (lesson["wanted"], lesson["as_read"], lesson["learned"]) == ("monthly", True, False)
+    (kept,) = night.desk.memory.for_training(TENANT, POLICY, user="ann", version=version.name)
+    assert (kept.id, kept.state) == (note, NoteState.CONSOLIDATED)
 
 
 def test_other_settings_make_another_version_of_the_same_journal_even_with_equal_weights(night: Night):
@@ -374,9 +401,51 @@ def test_where_nothing_was_taught_there_is_no_version_and_it_is_said(night: Nigh
     job = night()
     assert (job.state, job.result["challenger"]) == (JobState.SUCCEEDED, None)
     assert "correct an answer" in job.result["reason"]
+    assert "take the recipe" not in job.result["reason"]
     night.desk.correct(OPEN, "9:15")
     job = night(recipe="accept-reject")
     assert job.result["left_out"] == {"it is not about a suggestion whose log-probabilities were kept": 1}
+
+
+def test_a_recipe_that_can_do_nothing_with_what_there_is_names_those_that_can(night: Night):
+    """As an imported file of preferences leaves it: thumbs, and no word of what is right."""
+    night.desk.tell(night.desk.chat("Say", said=("Sir",)), OutcomeKind.THUMB, 1, item="0")
+    learner = night.learner()
+    learner.nights = replace(learner.nights, recipes=dict(RECIPES))
+    learner.ask(POLICY, tenant=TENANT, user="ann", recipe="consolidate")
+    assert learner.step(watch_counts=False)
+    (row,) = night.control.db().execute("SELECT result FROM jobs").fetchall()
+    told = row[0] if isinstance(row[0], str) else row[0].decode()
+    assert "recipe 'consolidate' can learn from" in told
+    assert "take the recipe preferences or published-sft or published-grpo" in told
+    assert "sft-answers" not in told
+
+
+def test_a_note_that_is_deleted_while_a_night_learns_is_in_no_version(night: Night, monkeypatch):
+    kept, gone = night.desk.correct("Where?", "Below"), night.desk.correct(OPEN, "9:15")
+    real, exams = module.examine, []
+
+    def deleted(*arguments: Any, **named: Any) -> Any:
+        made = real(*arguments, **named)
+        if not exams:
+            forget(night, gone)
+        exams.append(made)
+        return made
+
+    monkeypatch.setattr(module, "examine", deleted)
+    learner = night.learner()
+    job = learner.ask(POLICY, tenant=TENANT, user="ann")
+    assert learner.step(watch_counts=False)
+    job = jobs.get_job(night.control, TENANT, job.id)
+    assert (job.state, night.versions(), night.files()) == (JobState.QUEUED, [], set())
+    assert not (night.desk.root / "work" / f"{job.id}.safetensors").exists()
+    assert learner.step(watch_counts=False)
+    job = jobs.get_job(night.control, TENANT, job.id)
+    assert job.state is JobState.SUCCEEDED, job.error
+    (version,) = night.versions()
+    assert (len(exams), learned(night, "ann")) == (2, {"Where?"})
+    assert night.state(f"night/{version.name}")["notes"]["learned"] == [kept]
+    assert night.control.state(TENANT, night.address(), "taken")["deaths"] == 0, "nobody died"
 
 
 def test_a_freeze_stops_every_layer_and_a_job_waits_for_its_end(night: Night):
@@ -420,6 +489,48 @@ def test_what_a_night_lacks_is_said_in_its_job(night: Night, lacking, remedy, tm
     job = jobs.get_job(night.control, TENANT, job.id)
     assert job.state is JobState.FAILED
     assert remedy in str(job.error)
+
+
+@pytest.mark.parametrize("lacking", [lambda _: None, lambda nights: replace(nights, find_base=no_base)])
+def test_a_learner_leaves_what_it_cannot_do_to_others_and_does_not_spin(night: Night, lacking, caplog):
+    """Somebody else's night, asked for where its base model is known."""
+    night.desk.correct(OPEN, "9:15")
+    able, unable = night.learner(), night.learner()
+    job = able.ask(POLICY, tenant=TENANT, user="ann")
+    unable.nights = lacking(unable.nights)
+    assert unable.ask(POLICY, tenant=TENANT, user="ann").id == job.id
+    for _ in range(3):
+        assert not unable.step(watch_counts=True), "nothing was done: whoever follows waits"
+    assert jobs.get_job(night.control, TENANT, job.id).state is JobState.QUEUED
+    (said,) = [one.getMessage() for one in caplog.records if "stays queued" in one.getMessage()]
+    assert unable.lacks(job) in said, "once, and what is missing"
+    with pytest.raises(Invalid, match="stays queued, for a learner that can do it"):
+        follow_job(unable, job, stop=threading.Event(), every_s=0.01, words="")
+    assert able.step(watch_counts=False)
+    assert jobs.get_job(night.control, TENANT, job.id).state is JobState.SUCCEEDED
+
+
+def test_a_dream_is_left_to_whoever_dreams(night: Night):
+    learner = night.learner()
+    job = jobs.request_job(night.control, TENANT, POLICY, recipe=jobs.dream_recipe(1.0))
+    assert not learner.step(watch_counts=False)
+    assert jobs.get_job(night.control, TENANT, job.id).state is JobState.QUEUED
+    learner.dream, learner.lacks_for_dreams = (lambda _: Made(why="no dream")), lambda _: "no sandbox"
+    assert learner.lacks(job) == "no sandbox"
+    learner.lacks_for_dreams = lambda _: ""
+    learner._left.clear()
+    assert learner.step(watch_counts=False)
+    assert jobs.get_job(night.control, TENANT, job.id).state is JobState.SUCCEEDED
+
+
+def test_by_hand_one_job_is_done_and_no_other(night: Night):
+    night.share(night.desk.correct(OPEN, "9:15"))
+    other, learner = night.learner(), night.learner()
+    first = other.ask(POLICY, tenant=TENANT)
+    mine = learner.ask(POLICY, tenant=TENANT, user="ann")
+    done = follow_job(learner, mine, stop=threading.Event(), every_s=0.01, words="")
+    assert done.state is JobState.SUCCEEDED, done.error
+    assert jobs.get_job(night.control, TENANT, first.id).state is JobState.QUEUED
 
 
 def no_base(name: str) -> Path:

@@ -98,6 +98,7 @@ class Bandit:
         return Trajectory(
             spec={"env": "bandit", "word": word}, seed=0, group=word, turns=tuple(turns), messages=tuple(messages),
             reward=reward, parts=(), ending=EpisodeEnding.FAILED if self.failing else EpisodeEnding.DONE,
+            error="no door" if self.failing else "",
         )  # fmt: skip
 
     async def look(self, engine: Engine, version: str) -> Look:
@@ -106,6 +107,9 @@ class Bandit:
         )
         rates = {word: one.reward for word, one in zip(RIGHT, found, strict=True)}
         return Look(score=sum(rates.values()) / len(rates), rates=rates)
+
+    async def solution(self, attempt: Trajectory) -> list[str]:
+        return [RIGHT[attempt.group]] * self.turns
 
     def curated(self) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
         return [

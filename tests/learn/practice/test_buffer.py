@@ -134,3 +134,26 @@ def test_actors_are_woken_when_there_is_room_and_sent_away_when_it_is_over():
     assert not waiting.is_alive()
     buffer.close()
     assert buffer.ticket() is None
+
+
+def test_an_environment_that_only_fails_is_at_fault_and_begins_no_more_groups():
+    buffer = ReplayBuffer(per_step=2, ahead=3)
+    failed = attempt(ending=EpisodeEnding.FAILED)
+    for number in range(7):
+        assert buffer.ticket() == number
+        buffer.add(number, [failed])
+        assert buffer.fault() is None
+    buffer.add(buffer.ticket(), [failed])
+    assert buffer.fault() == "é"
+    assert buffer.ticket() is None
+    assert buffer.take(60.0) == []  # at once
+
+
+def test_failures_between_two_steps_that_have_enough_are_nobodys_fault():
+    buffer = ReplayBuffer(per_step=1, ahead=0)
+    for _ in range(3):
+        for _ in range(3):
+            buffer.add(buffer.ticket(), [attempt(ending=EpisodeEnding.FAILED)])
+        buffer.add(buffer.ticket(), [attempt()])
+        assert len(buffer.take(0.0)) == 1
+    assert buffer.fault() is None

@@ -1,6 +1,7 @@
 """Whole courses on a bandit: they learn, are repeatable, go on when killed, and run apart."""
 
 import asyncio
+import threading
 from dataclasses import replace
 
 import numpy as np
@@ -10,8 +11,10 @@ import torch
 from dayjob.endings import Invalid
 from dayjob.learn.language.anchors import Kept
 from dayjob.learn.language.parts import Anchor
-from dayjob.learn.practice.apart import ALIAS
+from dayjob.learn.practice.apart import ALIAS, Actors
+from dayjob.learn.practice.buffer import ReplayBuffer
 from dayjob.learn.practice.course import Course, mark_of
+from dayjob.learn.practice.ground import Look
 from dayjob.learn.practice.local import LocalEngine
 from dayjob.learn.practice.recipe import PracticeRecipe, settings_of
 from dayjob.learn.practice.student import Student, save_full
@@ -98,9 +101,30 @@ def test_all_weights_learn_and_are_saved_as_a_model(tiny, tmp_path):
 def test_a_warm_start_begins_where_curated_turns_lead(tiny):
     recipe = replace(RECIPE, steps=1, learning_rate=1e-2, warm_steps=20)
     cold, warm = (course(tiny, recipe, warm=words).run() for words in ((), ("one", "two", "three")))
-    assert cold.looks[0]["score"] < 1.0
-    assert warm.looks[0]["score"] == 1.0
+    assert [(one["step"], one["warmed"]) for one in cold.looks] == [(0, 0), (1, 0)]
+    assert [(one["step"], one["warmed"]) for one in warm.looks] == [(0, 0), (0, 20), (1, 20)]
+    assert warm.looks[0] == cold.looks[0]
+    assert cold.looks[0]["score"] < 1.0 == warm.looks[1]["score"]
     assert warm.curve[0]["reward"] > cold.curve[0]["reward"] + 0.2
+
+
+@pytest.mark.parametrize(
+    ("scores", "best"),
+    [((0.2, 0.9, 0.5), 1), ((0.9, 0.2, 0.5), 0), ((0.5, 0.5, 0.5), 0), ((0.1, 0.5, 0.5), 2), ((0.5, 0.4, 0.6), 2)],
+)  # fmt: skip
+def test_what_is_kept_is_better_than_what_was_given_be_it_of_the_warm_start_or_later(tiny, scores, best):
+    here = course(tiny, replace(RECIPE, steps=1, warm_steps=2), warm=("one",))
+    seen = []
+
+    async def look(*_):
+        seen.append(here._student.weights.state())
+        return Look(score=scores[len(seen) - 1])
+
+    here._ground.look = look
+    found = here.run()
+    assert (found.best_look, found.better, found.best_step) == (best, best > 0, int(best == 2))
+    assert same(found.best, seen[best])
+    assert not same(seen[0], seen[1])
 
 
 @pytest.mark.slow
@@ -172,14 +196,76 @@ def test_what_ends_the_actors_ends_the_course(tiny, tmp_path):
 
 
 def test_an_environment_that_only_fails_is_said(tiny):
-    with pytest.raises(Invalid, match="failed inside the environment"):
+    with pytest.raises(Invalid, match=r"failed inside the environment \(one of them: no door\)"):
         course(tiny, failing=True).run()
+
+
+def engine_of(folder, student):
+    return TransformersEngine(load_model(folder), student.tokens, limits=EngineLimits(slots=36, context_tokens=64))
+
+
+def test_an_environment_that_only_fails_is_said_to_a_learner_apart(tiny, tmp_path):
+    class Endless(Bandit):
+        async def attempts(self, engine, version, *, ticket):
+            if ticket > 99:
+                raise RuntimeError("still at it")
+            return await super().attempts(engine, version, ticket=ticket)
+
+    student = Student(tiny, RECIPE, seed=1)
+    ground = Endless(student.tokens, attempts_each=1, failing=True)
+    with pytest.raises(Invalid, match="failed inside the environment"):
+        Course(student, ground, recipe=RECIPE, seed=1).run(apart=(engine_of(tiny, student), tmp_path))
+
+
+def test_apart_the_ground_is_used_from_one_thread(tiny, tmp_path):
+    """A look, or a checkpoint, while a group is told of would read a curriculum that changes."""
+    threads = {"attempts": set(), "look": [], "state": set()}
+
+    class Watched(Bandit):
+        async def attempts(self, engine, version, *, ticket):
+            threads["attempts"].add(threading.get_ident())
+            return await super().attempts(engine, version, ticket=ticket)
+
+        async def look(self, engine, version):
+            threads["look"].append(threading.get_ident())
+            return await super().look(engine, version)
+
+        def state(self):
+            threads["state"].add(threading.get_ident())
+            return super().state()
+
+    student = Student(tiny, RECIPE, seed=1)
+    recipe = replace(RECIPE, steps=3, look_every=1, save_every=1)
+    ground = Watched(student.tokens, attempts_each=4)
+    Course(student, ground, recipe=recipe, seed=1).run(apart=(engine_of(tiny, student), tmp_path))
+    (actors,) = threads["attempts"]
+    assert actors != threading.get_ident()
+    assert threads["state"] == {actors} == set(threads["look"][1:])
+    assert len(threads["look"]) == 4
+
+
+def test_who_waits_for_actors_that_end_hears_what_ended_them(tiny, tmp_path):
+    class Broken(Bandit):
+        async def attempts(self, *_, **__):
+            await asyncio.sleep(0.05)
+            raise RuntimeError("the lights went out")
+
+    student = Student(tiny, RECIPE, seed=1)
+    buffer = ReplayBuffer(per_step=1, ahead=0)
+    engine = engine_of(tiny, student)
+    actors = Actors(Broken(student.tokens), buffer, engine=engine, folder=tmp_path, shape=RECIPE.lora)
+    actors.start({}, update=0)
+    for _ in range(2):  # while they live, and when they are gone
+        with pytest.raises(RuntimeError, match="lights went out"):
+            actors.run(asyncio.sleep(60))
+    actors.close()
 
 
 def test_no_reward_no_update(tiny):
     """Nothing sets the attempts of a task apart that nobody ever solves."""
-    found = course(tiny, replace(RECIPE, steps=3), turns=6).run()
+    found = course(tiny, replace(RECIPE, steps=3, look_every=1), turns=6).run()
     assert [one["update"] for one in found.curve] == [0, 0, 0]
+    assert (found.better, found.best_step) == (False, 0)
     assert found.curve[-1]["groups_failed"] == 3
 
 

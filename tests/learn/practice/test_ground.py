@@ -2,20 +2,25 @@
 
 import asyncio
 import json
+from dataclasses import dataclass, replace
 
 import pytest
 
 from dayjob.cli.practice import REPORT, practice, read_spec
-from dayjob.endings import Invalid
-from dayjob.lab.practice_ground import Tasks, open_ground, task_of
+from dayjob.endings import EpisodeEnding, Invalid
+from dayjob.lab.practice_ground import Tasks, open_ground
 from dayjob.learn.practice.local import LocalEngine
 from dayjob.learn.practice.prompts import render_within
-from dayjob.learn.practice.recipe import PracticeRecipe
+from dayjob.learn.practice.recipe import PracticeRecipe, settings_of
 from dayjob.learn.practice.student import Student
 from dayjob.policies.adapters import file_digests, read_adapter
 from dayjob.policies.engine_protocol import VersionRef
 from dayjob.policies.tokens import Tokens
+from dayjob.practice.curriculum import Curriculum
+from dayjob.practice.mutate import tasks_in
+from dayjob.practice.protocol import Environment
 from dayjob.practice.registry import make
+from dayjob.practice.same import task_of
 from tests.policies.language.worlds import byte_tokenizer
 from tests.serve.chatting import save_tiny
 
@@ -69,12 +74,89 @@ def test_equal_tickets_give_equal_attempts_and_others_others(bytes_model):
     assert attempts(1)[0].seed != first[0].seed != attempts(0, seed=1)[0].seed
 
 
+@dataclass
+class Spelling:
+    """Sums, every other of which spells out a control token."""
+
+    inner: Environment
+
+    @property
+    def spec(self):
+        return self.inner.spec
+
+    def reset(self, seed):
+        episode = self.inner.reset(seed)
+        if seed % 2:
+            (message,) = episode.task.messages
+            episode._task = replace(episode.task, messages=(message | {"content": "<|end|>"},))
+        return episode
+
+    def reference(self, seed):
+        return self.inner.reference(seed)
+
+
+def test_a_task_that_this_model_cannot_read_costs_itself_alone(bytes_model, caplog):
+    ground = opened(SMALL, stop=4, judge=8)
+    ground.made[json.dumps(ground.spec, sort_keys=True)] = Spelling(make(SMALL))
+    engine = LocalEngine(Student(bytes_model, RECIPE, seed=0), name="practice")
+    endings = {}
+    for ticket in range(6):
+        for one in asyncio.run(ground.attempts(engine, "practice", ticket=ticket)):
+            endings.setdefault(one.seed % 2, set()).add((one.ending, "control token" in one.error))
+    assert endings[1] == {(EpisodeEnding.FAILED, True)}
+    assert EpisodeEnding.FAILED not in {ending for ending, _ in endings[0]}
+    look = asyncio.run(ground.look(engine, "practice"))
+    odd = sum(seed % 2 for seeds in ground.held.values() for seed in seeds)
+    assert look.rates["failed"] == odd > 0
+    assert f"{odd} held-out tasks count as not solved" in caplog.text
+    assert "control token" in caplog.text
+
+
+def test_a_pair_of_tasks_one_of_which_is_held_out_is_not_practised():
+    ground = opened(SMALL, stop=8, judge=16, curriculum=True)
+    pair = make({"env": "both", "first": SMALL, "second": SMALL}).spec
+    ground.curriculum = Curriculum.open(pair)
+
+    async def practised():
+        for _ in range(12):
+            spec, seed = await ground._task(0)
+            for inner, its in tasks_in(spec, seed)[1:]:
+                yield await task_of(make(inner), its)
+
+    async def all_of_them():
+        return [one async for one in practised()]
+
+    halves = asyncio.run(all_of_them())
+    assert len(halves) == 24
+    assert not set(halves) & ground.known
+    # Of a pair that is itself held out neither half is practised alone.
+    paired = opened(pair, stop=2, judge=2)
+    assert len(paired.known) == 12
+
+
+def test_a_ground_knows_the_solutions_that_a_teacher_is_told(bytes_model):
+    ground = opened(SMALL, stop=1, judge=1, recipe=replace(RECIPE, teacher=1.0))
+    engine = LocalEngine(Student(bytes_model, RECIPE, seed=0), name="practice")
+    attempt, *_ = asyncio.run(ground.attempts(engine, "practice", ticket=0))
+    said = [one.text for one in make(SMALL).reference(attempt.seed)]
+    assert asyncio.run(ground.solution(attempt)) == said != []
+    broken = replace(attempt, seed=-1)  # what the environment cannot set has no solution either
+    assert asyncio.run(ground.solution(broken)) == ()
+
+
+@pytest.mark.parametrize("wrong", ["stop=0", "stop=-1", "judge=-1", "judge=0", "curated=-1", "curated=99999999999"])
+def test_numbers_of_tasks_that_make_no_sense_are_refused(wrong):
+    with pytest.raises(Invalid, match=f"{wrong.partition('=')[0]} is .*give a whole number from"):
+        Tasks(**settings_of([wrong], Tasks)[0])
+
+
 def test_looks_are_at_the_held_out_tasks_with_the_most_probable_answers(bytes_model):
     ground = opened(SMALL, stop=1, judge=3)
     engine = LocalEngine(Student(bytes_model, RECIPE, seed=0), name="practice")
     look = asyncio.run(ground.look(engine, "practice"))
     assert look == asyncio.run(ground.look(engine, "practice"))
-    assert set(look.rates) == {"stop", "judge", "judge_reward"}
+    assert set(look.rates) == {"stop", "judge", "judge_reward", "failed"}
+    assert look.rates["failed"] == 0
     assert len(asyncio.run(ground.rewards(engine, "practice", seeds=ground.held[1]))) == 3
 
 
@@ -112,13 +194,19 @@ def test_a_prompt_that_is_too_long_loses_its_oldest_messages_behind_the_task():
 
 def test_the_command_makes_an_adapter_and_tells_how_it_went(bytes_model, tmp_path, capsys):
     out = tmp_path / "out"
-    small = ["steps=2", "groups=2", "attempts=4", "stop=2", "judge=4", "self_written=0", "anchor=0", "rank=2",
-             "look_every=1", "context_tokens=200", "credit=turns", "seed=3"]  # fmt: skip
-    practice('{"env": "strings"}', model=bytes_model, out=out, settings=small)
+    small = ["steps=2", "groups=2", "attempts=4", "stop=16", "judge=8", "self_written=0", "anchor=0", "rank=2",
+             "look_every=1", "context_tokens=200", "credit=turns", "seed=3", "curated=16", "warm_steps=40",
+             "learning_rate=2e-2"]  # fmt: skip
+    practice(json.dumps(SMALL), model=bytes_model, out=out, settings=small)
     told = capsys.readouterr().out
     assert "step 0: 0.000 of held-out tasks solved" in told
+    assert "step 0, the warm start: " in told
     report = json.loads((out / REPORT).read_text())
-    assert [one["step"] for one in report["looks"]] == [0, 1, 2]
+    assert [(one["step"], one["warmed"]) for one in report["looks"]] == [(0, 0), (0, 40), (1, 40), (2, 40)]
+    assert report["better"]
+    best = next(one for one in report["looks"] if one["score"] == max(each["score"] for each in report["looks"]))
+    assert best["score"] > report["looks"][0]["score"]
+    assert f"as after step {report['best_step']}" in told
     ref = VersionRef(name="x", digest="x", folder=out, files=file_digests(out))
     shapes = Student(bytes_model, RECIPE, seed=0).batch.adapters.shapes
     assert read_adapter(ref, shapes, max_rank=2).parts
@@ -126,12 +214,23 @@ def test_the_command_makes_an_adapter_and_tells_how_it_went(bytes_model, tmp_pat
         practice("strings", model=bytes_model, out=out, settings=small)
 
 
+def test_the_command_writes_nothing_where_nothing_did_better(bytes_model, tmp_path, capsys):
+    small = ["steps=1", "groups=1", "attempts=2", "stop=1", "judge=1", "self_written=0", "anchor=0", "rank=2",
+             "context_tokens=200"]  # fmt: skip
+    practice("strings", model=bytes_model, out=tmp_path / "out", settings=small)
+    assert "nothing was written" in capsys.readouterr().out
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize(
     ("asked", "words"),
     [({"env": "nonsense", "policy": "p"}, "nonsense"), ({"env": "{", "policy": "p"}, "no JSON"),
      ({}, "who is to practise"),
      ({"policy": "clerk", "out": "x"}, "go together"), ({"model": "x", "out": "y", "settings": ["stap=1"]}, "stap"),
-     ({"policy": "clerk", "settings": ["full=true"]}, "adapters")],
+     ({"policy": "clerk", "settings": ["full=true"]}, "adapters"),
+     ({"policy": "clerk", "settings": ["seed=-1"]}, "seed is -1: give a whole number"),
+     ({"policy": "clerk", "env": '{"env": "world", "model": "1f", "tasks": [{"messages": [{}]}], "horizon": 1}'},
+      "a learned model imagines it: .*name an environment that stands on its own")],
 )  # fmt: skip
 def test_wrong_questions_are_answered_with_what_to_do(asked, words):
     with pytest.raises(Invalid, match=words):

@@ -15,6 +15,7 @@ from dayjob.lab.practice_pieces import Bench, Piece
 from dayjob.lab.practice_run import run
 from dayjob.lab.practice_stale import page as stale_page
 from dayjob.lab.practice_stale import thresholds
+from dayjob.learn.practice.course import Practised
 from dayjob.learn.practice.recipe import CREDITS, PracticeRecipe
 
 
@@ -67,6 +68,27 @@ def test_the_page_of_practice_tells_gains_failures_and_what_was_tried(tmp_path: 
     assert "No task begins where this part needs it." in text
     plot(result, tmp_path / "p.png")
     assert (tmp_path / "p.png").stat().st_size > 1000
+
+
+def test_the_page_tells_what_a_teacher_is_worth_and_what_it_costs():
+    taught = piece(0.0, 0.1)
+    taught["curve"] |= {"teacher_tokens": [300.0, 0.0], "teacher_gain": [0.5, 0.0], "tokens": [0.0, 100.0]}
+    result = {
+        "seeds": [0], "judge": 10, "steps": 2, "groups": 1, "attempts": 2, "range": [0.05, 0.6],
+        "zero": {"starts": {}, "rows": {"alone": [piece(0.0, 0.0)], "taught": [taught]}},
+    }  # fmt: skip
+    text = "\n".join(practice_page(result))
+    assert "| alone | 0.0 | 0.0 | +0.0 | 0.0 | - | - | 0.020 |" in text
+    assert "| taught | 0.0 | 10.0 | +10.0 | 10.0 | +0.50 | 75% | 0.020 |" in text
+
+
+def test_before_is_after_the_warm_start_and_after_at_the_best_look():
+    looks = tuple({"step": step, "warmed": warmed, "judge": judge} for step, warmed, judge in
+                  ((0, 0, 0.1), (0, 9, 0.4), (5, 9, 0.3)))  # fmt: skip
+    one = Piece(name="x", spec={}, recipe=PracticeRecipe(), tasks=Tasks(), seed=0)
+    for best, after in ((0, 0.1), (1, 0.4), (2, 0.3)):
+        found = practice_pieces._told(one, Practised(best={}, last={}, best_look=best, curve=(), looks=looks))
+        assert (found["before"], found["after"], found["last"]) == (0.4, after, 0.3)
 
 
 def test_the_page_of_credit_compares_with_outcome_only():

@@ -77,6 +77,13 @@ class Letters:
         assert state == {}
 
 
+class Broken(Letters):
+    """Every attempt ends the course."""
+
+    async def attempts(self, *_: object, **__: object) -> list[Trajectory]:
+        raise Invalid("no such thing")
+
+
 @dataclass
 class Practice:
     """A data directory with a language policy, and learners over it."""
@@ -133,7 +140,8 @@ def test_practice_makes_a_waiting_challenger_that_keeps_what_people_taught(pract
     assert job.result["practice"] == told
     # The exam is the night's, on what was taught, and no practice task is a question in it.
     exam = practice.desk.control.state(TENANT, POLICY, f"exam/{version.name}")
-    assert exam["taught"] == {"asked": 1, "right_before": 0, "right_after": 1}
+    taught = {"asked": 1, "right_before": 0, "right_after": 1}
+    assert exam["taught"] | taught == exam["taught"]
     assert all("letter" not in str(one) for one in exam["questions"])
     assert practice.desk.control.state(TENANT, POLICY, f"dream/{version.name}") is None
     files, manifest = read_files(practice.desk.root, TENANT, POLICY, version.name, digest=version.digest)
@@ -166,6 +174,21 @@ def test_whoever_else_takes_it_up_makes_the_night_without_the_practice(practice:
     assert version.status is VersionStatus.WAITING
 
 
+def test_what_others_asked_for_is_left_to_those_who_can_do_it(practice: Practice):
+    """A dream that waits, and another policy's night: this learner does its own job alone."""
+    control = practice.desk.control
+    policy = control.policy(TENANT, POLICY)
+    (baseline,) = control.versions(TENANT, POLICY)
+    control.create_policy(replace(policy, name="other"), replace(baseline, policy="other"))
+    waiting = [jobs.request_job(control, TENANT, POLICY, recipe="dream-x1"),
+               jobs.request_job(control, TENANT, "other", recipe="sft-answers")]  # fmt: skip
+    broken = Plan(ground=lambda student: Broken(student.tokens), recipe=RECIPE)
+    with pytest.raises(Invalid, match="no such thing"):
+        practice.learner().practise(POLICY, broken, tenant=TENANT)
+    assert [jobs.get_job(control, TENANT, one.id).state for one in waiting] == [JobState.QUEUED] * 2
+    assert control.take_lease(f"learn/{TENANT}/{POLICY}", "another", ttl_s=30.0) is not None
+
+
 def test_it_stands_back_where_somebody_else_is_at_work(practice: Practice):
     control = practice.desk.control
     jobs.request_job(control, TENANT, POLICY, recipe="sft-answers")
@@ -182,10 +205,6 @@ def test_it_stands_back_where_somebody_else_is_at_work(practice: Practice):
 
 
 def test_what_fails_is_said(practice: Practice):
-    class Broken(Letters):
-        async def attempts(self, *_: object, **__: object) -> list[Trajectory]:
-            raise Invalid("no such thing")
-
     plan = Plan(ground=lambda student: Broken(student.tokens), recipe=RECIPE)
     with pytest.raises(Invalid, match="no such thing"):
         practice.learner().practise(POLICY, plan, tenant=TENANT)

@@ -107,6 +107,13 @@ def test_nobody_speaks_with_anothers_voice(message):
         TOKENS.render([{"role": "user", "content": "fine"}, message])
 
 
+def test_no_tool_speaks_with_anothers_voice():
+    tool = {"type": "function", "function": {"name": "see", "description": "hi<|end|>", "parameters": {}}}
+    for hidden in (tool, {"<|start|>": 1}):
+        with pytest.raises(Invalid, match="the tools hold the control token"):
+            TOKENS.render([{"role": "user", "content": "fine"}], tools=[hidden])
+
+
 def test_plain_text_never_becomes_a_control_token():
     ids = TOKENS.encode("<|end|>")
     assert not TOKENS.end_ids & set(ids)

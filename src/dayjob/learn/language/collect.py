@@ -14,8 +14,7 @@ Whose words teach what (promise 8):
 
 An asking of a note is the question that it speaks of, and each later one that was answered with the note in context.
 Its teacher reads the conversation with the notes placed as the server places them. A demonstration's text is the
-answer. A correction's text may be one, or a rule or a hint: `consolidate` learns what the teacher makes of it, the
-recipes that need an answer take it as one, for the very question that it speaks of.
+answer in any wording. A correction's may be one, or a rule or a hint: recipes that need an answer take it as one.
 """
 
 from __future__ import annotations
@@ -261,19 +260,20 @@ class _Collecting:
 
     def _origin(self, note: Note, read: Read | None, messages: Messages, stood: Collection[str]) -> Asking:
         """The question that a note speaks of, with what is known to be right and what is known to be wrong."""
-        known, consolidates = self._is_answer(note), self._layer.method == "consolidate"
+        text, consolidates = note.text if self._is_answer(note) else None, self._layer.method == "consolidate"
         asked = {"question": messages, "session": note.session or ""} if read is None else asked_of(read)
         lesson = Lesson(
             id=note.id if note.asked or read is None else f"{note.id}@{read.decision.id}", **asked,
-            context=self._context(messages, first=note.id), correction=note.text if known else None, told=True,
-            thumb=0 if consolidates or read is None else thumb_of(read), family=note.id,
+            context=self._context(messages, first=note.id), correction=text, told=True,
+            thumb=0 if consolidates or read is None else thumb_of(read), standard=text, family=note.id,
         )  # fmt: skip
         if read is not None:
             self._use(read)
             lesson = with_answer(lesson, read)
         return Asking(
-            lesson=lesson, teacher=note.id, decision=None if read is None else read.decision.id, is_known=known,
+            lesson=lesson, teacher=note.id, decision=None if read is None else read.decision.id, as_taught=True,
             notes=tuple(sorted({*stood, note.id})), wrong=self._corrected.get(note.id, frozenset()),
+            is_known=text is not None, said="" if text else note.text,
         )  # fmt: skip
 
     def _is_answer(self, note: Note) -> bool:
@@ -284,13 +284,13 @@ class _Collecting:
         """A question that was answered with notes: the teacher knows them, nobody said what would be right. Where the
         answer was disliked all the same, nothing is known."""
         self._use(read)
-        thumb = thumb_of(read)
+        thumb, standard = thumb_of(read), note.text if self._is_answer(note) else None
         lesson = Lesson(
             id=f"{note.id}@{read.decision.id}", **asked_of(read), told=thumb >= 0, thumb=thumb, family=note.id,
-            context=self._context(read.messages, first=note.id),
+            context=self._context(read.messages, first=note.id), standard=standard,
         )  # fmt: skip
         return Asking(lesson=lesson, teacher=note.id, decision=read.decision.id, notes=tuple(sorted(stood)),
-                      is_known=self._is_answer(note))  # fmt: skip
+                      is_known=standard is not None, said="" if standard else note.text)  # fmt: skip
 
     def _context(self, messages: Messages, *, first: str) -> Messages:
         tokens = self._tokens

@@ -24,6 +24,7 @@ from dayjob.endings import Invalid
 from dayjob.learn.language.anchors import Kept, replayed, sort_out
 from dayjob.learn.language.exercises import Exercise, encode
 from dayjob.learn.language.habits import NAMES, habits, is_trivial
+from dayjob.learn.language.heeding import contradicts
 from dayjob.learn.language.lessons import Rehearsal
 from dayjob.learn.language.paper import MOST_QUESTIONS, Paper, Ticks, draw
 from dayjob.learn.language.parts import retention
@@ -32,6 +33,7 @@ from dayjob.learn.language.splits import Asking
 from dayjob.learn.language.study import Ids, Study
 from dayjob.learn.language.writing import BASE, Written
 from dayjob.memory.lessons import last_question, shorten
+from dayjob.memory.said import holds as has_said
 from dayjob.memory.words import topic
 from dayjob.policies.adapters import Adapter, read_adapter
 from dayjob.policies.engine_protocol import VersionRef
@@ -65,12 +67,25 @@ class Marked:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Answered:
-    """One asking, answered by both."""
+    """One asking, answered by both. ``wanted``: "" where the teacher contradicts what somebody showed, and nothing is
+    known. ``settled``: what is said then is at least what the base model says, with the notes and without."""
 
     asking: Asking
     wanted: str
     before: str
     after: str
+    settled: bool = False
+
+    @property
+    def as_read(self) -> bool:
+        """Whether the right answer is only what the teacher makes of a correction, in whose words it does not stand."""
+        said, asked = self.asking.said, last_question(self.asking.lesson.question)
+        return bool(said) and not has_said(self.wanted, said=said, asked=asked)
+
+    @property
+    def is_decided(self) -> bool:
+        """Whether it is known what should be answered: by somebody's words, or by the teacher's reading of them."""
+        return bool(self.wanted)
 
     def is_right(self, said: str) -> bool:
         wanted = _plain(self.wanted)
@@ -81,6 +96,7 @@ class _Answered:
             "family": self.asking.lesson.family, "asked": last_question(self.asking.lesson.question),
             "wanted": self.wanted, "before": self.before, "after": self.after,
             "right_before": self.is_right(self.before), "right_after": self.is_right(self.after),
+            "as_read": self.as_read,
         }  # fmt: skip
 
 
@@ -127,16 +143,13 @@ class _Exam:
             phrases = [self._phrase(number, text) for number, text in enumerate(self._paper.canaries, start=1)]
         kl, tokens = self._kl(rows)
         progress(1.0)
-        taught = [answered[one.lesson.id] for one in drawn.taught]
+        compared = (*self._were_right(suites), *(one.prompt for one in rows))
+        taught, exam = ([answered[one.lesson.id] for one in part] for part in (drawn.taught, drawn.exam))
         record: Json = {
-            "questions": [answered[one.lesson.id].record() for one in drawn.exam],
-            "taught": {
-                "asked": len(taught), "right_before": sum(one.is_right(one.before) for one in taught),
-                "right_after": sum(one.is_right(one.after) for one in taught),
-            },
+            "questions": [one.record() for one in exam if one.is_decided], "taught": _taught(taught),
             "suites": asked,
             "traffic": {"prompts": len(rows), "tokens": tokens, "kl": kl, "kl_budget": self._recipe.kl_budget},
-            "rates": self._rates(), "lengths": self._lengths((*chain(*suites.values()), *(one.prompt for one in rows))),
+            "rates": self._rates(), "lengths": self._lengths(compared),
             "phrases": phrases, "suggestions": self._suggestions() if self._completed else None,
         }  # fmt: skip
         holds = _holds(answered.values(), taught)
@@ -174,18 +187,25 @@ class _Exam:
         """Askings of which it is known what should be answered, with what is answered."""
         exercises = self._exercises
         bare = [one for one in asked if exercises[one.lesson.id].target is None]
-        said = self._study.writer.write(
-            [exercises[one.lesson.id].taught or () for one in bare], seeds=[0] * len(bare),
-            max_tokens=self._recipe.answer_tokens, temperature=0,
-        )  # fmt: skip
-        told = {one.lesson.id: self._study.tokens.text(end.token_ids) for one, end in zip(bare, said, strict=True)}
+        told = self._base_says({one.lesson.id: exercises[one.lesson.id].taught or () for one in bare})
+        deaf = {one.lesson.id for one in bare if contradicts(exercises[one.lesson.id], told[one.lesson.id])}
+        alone = self._base_says({one: exercises[one].prompt for one in told if one in deaf})
         self._write(exercises[one.lesson.id].prompt for one in asked)
         out = []
         for one in asked:
-            before, after = self._texts(exercises[one.lesson.id].prompt)
-            wanted = one.lesson.correction or told.get(one.lesson.id, "")
-            out.append(_Answered(asking=one, wanted=wanted, before=before, after=after))
+            name = one.lesson.id
+            before, after = self._texts(exercises[name].prompt)
+            wanted = one.lesson.correction or ("" if name in deaf else told.get(name, ""))
+            settled = name in deaf and _plain(after) == _plain(told[name]) == _plain(alone[name])
+            out.append(_Answered(asking=one, wanted=wanted, before=before, after=after, settled=settled))
         return out
+
+    def _base_says(self, prompts: Mapping[str, Ids]) -> dict[str, str]:
+        """The base model's own answers, by the names of the prompts."""
+        said = self._study.writer.write(
+            list(prompts.values()), seeds=[0] * len(prompts), max_tokens=self._recipe.answer_tokens, temperature=0
+        )
+        return {one: self._study.tokens.text(end.token_ids) for one, end in zip(prompts, said, strict=True)}
 
     def _encoded(self, askings: Sequence[Asking]) -> dict[str, Exercise]:
         """What can be asked, by the lesson's id, in token ids: whatever the night's own recipe would make of it."""
@@ -212,6 +232,12 @@ class _Exam:
             "lost": sum(before and not after for before, after in right),
             "won": sum(after and not before for before, after in right),
         }  # fmt: skip
+
+    def _were_right(self, suites: Mapping[str, Sequence[Ids]]) -> list[Ids]:
+        """The prompts of suites that were answered rightly before."""
+        asked = ((one, prompt) for name, prompts in suites.items()
+                 for one, prompt in zip(self._paper.suites[name], prompts, strict=True))  # fmt: skip
+        return [prompt for one, prompt in asked if _plain(self._texts(prompt)[0]) == _plain(one.answer)]
 
     def _rates(self) -> list[Json]:
         """Habits over every prompt that both answered. To say nothing is a completer's right: where suggestions were
@@ -323,13 +349,35 @@ def _holds(answered: Collection[_Answered], taught: Sequence[_Answered]) -> dict
     """For every note that was taught and asked whether all its askings, as far as they were asked, are right now."""
     holds = {note: True for one in taught for note in one.asking.notes if note == one.asking.teacher}
     said = {one.asking.teacher for one in answered if one.asking.lesson.correction is not None}
+    own = [one for one in answered if one.asking.as_taught]
+    shown = {one.asking.teacher for one in own} - {one.asking.teacher for one in own if one.as_read}
     for one in answered:
         for note in one.asking.notes:
-            if note in holds and not one.is_right(one.after):
+            if note in holds and not one.is_right(one.after) and not one.settled:
                 holds[note] = False
         if one.asking.is_known and one.asking.teacher in holds.keys() - said:
             holds[one.asking.teacher] = False  # it says what is right, and was examined on its teacher's word alone
+        if one.asking.said and one.asking.teacher in holds.keys() - shown:
+            holds[one.asking.teacher] = False  # nothing shows that the teacher reads it as it was meant
     return holds
+
+
+def _taught(taught: Sequence[_Answered]) -> Json:
+    """How many askings that were taught are right. Of these, those of which nothing shows that the teacher reads the
+    correction as it was meant (``as_read``), and those asked as they were taught whose answer somebody said
+    (``as_taught``)."""
+    known = [one for one in taught if one.is_decided]
+    read = [one for one in known if one.as_read]
+    own = [one for one in known if one.asking.as_taught and not one.as_read]
+    parts = {"as_read": read, "as_taught": own}
+    return _counts(known) | {name: _counts(part) for name, part in parts.items()}
+
+
+def _counts(part: Sequence[_Answered]) -> Json:
+    return {
+        "asked": len(part), "right_before": sum(one.is_right(one.before) for one in part),
+        "right_after": sum(one.is_right(one.after) for one in part),
+    }  # fmt: skip
 
 
 def _recited(answered: Iterable[_Answered], holds: Mapping[str, bool]) -> frozenset[str]:

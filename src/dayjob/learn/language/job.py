@@ -20,20 +20,24 @@ from dayjob.journal.readers import Reader
 from dayjob.journal.versions import StoredVersion, find_files, publish_files
 from dayjob.learn.language.collect import Gathered, Layer, collect
 from dayjob.learn.language.exam import Sides, examine
+from dayjob.learn.language.exercises import wants
 from dayjob.learn.language.night import Night, learn_night
 from dayjob.learn.language.paper import Paper
-from dayjob.learn.language.recipes import RECIPES, NightRecipe, changed
+from dayjob.learn.language.recipes import RECIPES, Method, NightRecipe, changed
 from dayjob.learn.language.suites import read_suites
 from dayjob.learn.language.table import Question
-from dayjob.learn.work import SEED, Made, Work
+from dayjob.learn.work import SEED, Made, Unsaid, Work
 from dayjob.memory.lessons import last_question, shorten
 from dayjob.memory.notes import NotesMemory
+from dayjob.memory.said import holds
 from dayjob.policies.engine_protocol import VersionRef
 from dayjob.policies.language_train import adapter_files
 from dayjob.policies.tokens import Tokens
 from dayjob.records import Json, Version
 
-NOTHING = "nothing was taught that this recipe can learn from: correct an answer or like a session, then ask again"
+NOTHING = "nothing was taught that the recipe {recipe!r} can learn from: {remedy}, then ask again"
+TEACH = "correct an answer or like a session"
+INSTEAD = "take the recipe {recipes}, which learns from what there is, or " + TEACH
 NIGHT_SHARE = 0.8  # of a job's progress; the exam is the rest
 NIGHT_BEFORE_DREAM = 0.2  # the same, where a rehearsal follows: that tells its own progress up to NIGHT_SHARE
 MOST_TOLD = 1_000  # lessons in the state of a night
@@ -95,10 +99,11 @@ class _LayerNight:
         """Collect, learn, keep the files; the exam follows when they are published."""
         tokens = Tokens.open(self._folder, template=self._template)
         suites = self._suites(tokens)  # a bad file is said before a night is spent
-        found = self._collect(tokens)
+        standing = self._standing(tokens)
+        found = self._collect(tokens, method=self._recipe.method)
         told: Json = {"decisions": found.decisions, "lessons": len(found.split.train)}
         if not found.split.train and rehearse is None:
-            return Made(why=NOTHING, is_empty=True, told=told)
+            return Made(why=self._nothing(tokens), is_empty=True, told=told)
         share = NIGHT_SHARE if rehearse is None else NIGHT_BEFORE_DREAM
         night = learn_night(
             self._folder, found.material, recipe=self._recipe, seed=SEED, checkpoint=self._work.checkpoint,
@@ -109,9 +114,10 @@ class _LayerNight:
             rehearsed = rehearse(night, found)
             night, users, dreamt = rehearsed.night, users | found.recent.users, rehearsed.state
             told |= {"dream": rehearsed.told}
-        told |= {"stats": dict(night.stats), "learned": sum(one.learned for one in night.lessons)}
+        told |= {"stats": dict(night.stats), "learned": sum(one["learned"] for one in _lessons(found, night))}
         if not night.state:
-            return Made(why=night.why, told=told | {"left_out": _left_out(night)})
+            why = night.why if rehearse or _fits(self._recipe.method, found) else self._nothing(tokens)
+            return Made(why=why, told=told | {"left_out": _left_out(night)})
         files = adapter_files(night.state, shape=night.shape, base=self._base)
         settings = changed(self._work.recipe, self._recipe)
         return Made(
@@ -121,16 +127,42 @@ class _LayerNight:
             | ({"template": dict(tokens.template)} if tokens.template else {}),
             to_seq=found.to_seq, users=users, detail={"stats": dict(night.stats)}, after=self._tell_notes,
             states=lambda stored: self._states(found, night, suites, stored) | _dream(dreamt, stored),
-            looks_again=self._looks_again,
+            looks_again=self._looks_again, check=lambda: self._check_stands(standing, tokens),
         )  # fmt: skip
 
-    def _collect(self, tokens: Tokens) -> Gathered:
+    def _nothing(self, tokens: Tokens) -> str:
+        """Why nothing was learned, and which recipes would learn from what there is."""
+        fitting = [
+            name
+            for name, recipe in self._nights.recipes.items()
+            if recipe.method != self._recipe.method
+            for found in (self._collect(tokens, method=recipe.method),)
+            if _fits(recipe.method, found)
+        ]
+        remedy = INSTEAD.format(recipes=" or ".join(fitting)) if fitting else TEACH
+        return NOTHING.format(recipe=self._work.recipe, remedy=remedy)
+
+    def _standing(self, tokens: Tokens) -> frozenset[str]:
+        """The notes that this layer may learn, as things stand now."""
+        user, until = owner_of(self._control, self._tenant, self._address), self._work.until
+        teach = partial(
+            self._nights.memory.for_training, self._tenant, self._work.policy.name, version="", until=until,
+            control=tokens.control,
+        )  # fmt: skip
+        return frozenset(note.id for one in {None, user} for note in teach(user=one))
+
+    def _check_stands(self, before: frozenset[str], tokens: Tokens) -> None:
+        """Raises `Unsaid` where a note was deleted, or taken back, since it was learned from."""
+        if not before <= self._standing(tokens):
+            raise Unsaid
+
+    def _collect(self, tokens: Tokens, *, method: Method) -> Gathered:
         user = owner_of(self._control, self._tenant, self._address)
         if is_personal(self._address) and user is None:
             raise Erased("this layer was withdrawn, as its owner was erased: there is nothing to learn for it")
         layer = Layer(
             tenant=self._tenant, policy=self._work.policy.name, user=user, base=self._base,
-            method=self._recipe.method, budget=self._nights.notes_tokens, silent=self._control.silent_people(),
+            method=method, budget=self._nights.notes_tokens, silent=self._control.silent_people(),
             versions={  # what a version says that learned from somebody erased, may be theirs
                 one.name
                 for one in self._control.versions(self._tenant, self._work.policy.name)
@@ -224,14 +256,23 @@ def _dream(state: Json | None, stored: StoredVersion) -> dict[str, Json]:
 
 
 def _lessons(found: Gathered, night: Night) -> list[Json]:
-    """What came of every lesson, for the morning report. ``id`` is what unlearns it: the note's or the outcome's."""
+    """What came of every lesson, for the morning report. ``id`` is what unlearns it: the note's or the outcome's.
+    ``as_read``: nothing shows that the model with the note reads it as it was meant, so it is not learned, whatever is
+    answered."""
     askings = {one.lesson.id: one for one in found.split.train}
     out = []
     for report in night.lessons:
         asking = askings[report.id]
-        told = asdict(replace(report, id=asking.teacher)) | {"learned": report.learned, "decision": asking.decision}
-        out.append(told | {"asked": shorten(last_question(asking.lesson.question))})
+        asked, said = last_question(asking.lesson.question), asking.said
+        as_read = bool(said and not report.left_out) and not holds(report.wanted, said=said, asked=asked)
+        told = {"learned": report.learned and not as_read, "as_read": as_read, "decision": asking.decision}
+        out.append(asdict(replace(report, id=asking.teacher)) | told | {"asked": shorten(asked)})
     return out
+
+
+def _fits(method: Method, found: Gathered) -> bool:
+    """Whether a method would learn from anything of what it was given."""
+    return any(wants(method, one.lesson) is None for one in found.split.train)
 
 
 def _left_out(night: Night) -> dict[str, int]:

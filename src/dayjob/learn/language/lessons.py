@@ -33,6 +33,7 @@ class Lesson:
     answer_logprobs: tuple[float, ...] | None = None  # one a token of the answer: of the distribution it was drawn from
     temperature: float = 1.0  # with which it was drawn
     correction: str | None = None  # the right answer, in words; None where nobody said it
+    standard: str | None = None  # what somebody showed to be the answer, in whatever words it is asked
     told: bool = False  # the context holds a word on what would be right: the answer, a rule or a hint
     thumb: int = 0  # +1, -1, or 0 for none
     verdict: Verdict | None = None  # on a suggestion; an empty answer is one that was not made

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from dayjob.learn.language.anchors import Anchors, Kept, make_anchors, replayed, sort_out
 from dayjob.learn.language.exercises import Exercise, encode
+from dayjob.learn.language.heeding import heeded
 from dayjob.learn.language.lessons import Material
 from dayjob.learn.language.mixture import parts_of
 from dayjob.learn.language.parts import Anchor, Part, retention
@@ -87,6 +88,9 @@ def learn_night(
     exercises, out = encode(
         material.lessons, study.tokens, method=recipe.method, room=room, answer_tokens=recipe.answer_tokens
     )
+    if recipe.method == "consolidate":
+        exercises, deaf = heeded(study, exercises, recipe=recipe)
+        out |= deaf
     mark = fingerprint(folder, asdict(material), asdict(recipe), seed, study.tokens.template) if checkpoint else ""
     stages = Stages(path=checkpoint, mark=mark, report=progress)
     anchors = Anchors(rows=(), conflicts=(), unfit=0)
@@ -155,6 +159,7 @@ class StopSplit:
         held, _ = encode(
             material.stop_lessons, study.tokens, method=recipe.method, room=room, answer_tokens=recipe.answer_tokens
         )
+        held, _ = heeded(study, held, recipe=recipe)
         asked = _to_be_said(study, held, recipe=recipe)
         if not asked:
             return None

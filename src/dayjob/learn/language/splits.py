@@ -27,6 +27,8 @@ class Asking:
     notes: tuple[str, ...] = ()  # all that stood in its context: an answer without them speaks of each
     wrong: frozenset[str] = frozenset()  # the answers that were corrected, shortened: never right ones
     is_known: bool = False  # its teacher says itself what is right, to the one question that it speaks of
+    said: str = ""  # a correction's own words, where they may be an answer, a rule or a hint
+    as_taught: bool = False  # it is the very question that its teacher speaks of
 
     @property
     def can_be_held_out(self) -> bool:

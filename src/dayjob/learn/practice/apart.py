@@ -12,12 +12,13 @@ import contextlib
 import shutil
 import threading
 from collections.abc import Coroutine, Mapping
+from concurrent.futures import wait
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import Tensor
 
-from dayjob.endings import DayjobError
+from dayjob.endings import DayjobError, Invalid
 from dayjob.learn.practice.buffer import ReplayBuffer, version_name
 from dayjob.learn.practice.ground import Ground
 from dayjob.policies.adapters import file_digests
@@ -27,7 +28,11 @@ from dayjob.policies.language_train import LoraShape, write_adapter
 ALIAS = "practice"
 _LOOK_S = 0.02  # between two questions whether a group may be begun
 _SWAP_S = 600.0  # an engine that takes longer over an adapter is stuck
+_ALIVE_S = 0.5  # between two questions whether the thread lives, while something is done on it
 _BASE = VersionRef(name=version_name(0), digest=version_name(0))
+
+
+T = TypeVar("T")
 
 
 class Actors:
@@ -45,15 +50,29 @@ class Actors:
 
     def start(self, state: Mapping[str, Tensor], *, update: int) -> None:
         """Begin with these weights, the result of so many updates."""
-        self._loop.run_until_complete(self._engine.swap(ALIAS, _BASE))
+        self.run(self._engine.swap(ALIAS, _BASE))
         if update:
-            self._loop.run_until_complete(self._use(self._written(state, update)))
+            self.run(self._use(self._written(state, update)))
         self._thread.start()
 
     def send(self, state: Mapping[str, Tensor], *, update: int) -> None:
         """The weights after so many updates: the next turns are written with them."""
         self.check()
-        self._call(self._use(self._written(state, update)))
+        self.run(self._use(self._written(state, update)))
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """Have something done on the actors' loop, between their steps: what they use at all times may be used there by
+        nobody else at once. Raises what it raises, and what ended the actors where they ended meanwhile."""
+        if self._thread.ident is None:
+            return self._loop.run_until_complete(work)
+        done = asyncio.run_coroutine_threadsafe(work, self._loop)
+        while not wait([done], timeout=_ALIVE_S).done and self._thread.is_alive():
+            pass
+        if done.cancelled() or not done.done():
+            work.close()
+            self.check()
+            raise Invalid("the actors have ended: nothing is done on their thread any more")
+        return done.result()
 
     def check(self) -> None:
         """Raises what ended the actors, if anything did."""
@@ -62,7 +81,9 @@ class Actors:
 
     def close(self) -> None:
         """End all attempts and the engine."""
-        if self._thread.is_alive():
+        if self._thread.ident is None:
+            self._loop.run_until_complete(self._engine.close())
+        elif self._thread.is_alive():
             self._loop.call_soon_threadsafe(self._stop.set)
             self._thread.join()
         self._loop.close()
@@ -75,9 +96,6 @@ class Actors:
         files = file_digests(self._folder / name)
         return VersionRef(name=name, digest=name, folder=self._folder / name, files=files)
 
-    def _call(self, work: Coroutine[None, None, None]) -> None:
-        asyncio.run_coroutine_threadsafe(work, self._loop).result(_SWAP_S)
-
     # ---- on the thread
 
     def _run(self) -> None:
@@ -88,6 +106,7 @@ class Actors:
             self._error = error
         finally:
             self._buffer.close()
+            self._loop.run_until_complete(_cancel_others())
 
     async def _live(self) -> None:
         stop: asyncio.Task[Any] = asyncio.create_task(self._stop.wait())
@@ -113,9 +132,17 @@ class Actors:
 
     async def _use(self, ref: VersionRef) -> None:
         """From now on the alias means ``ref``; what it meant before is finished and forgotten."""
-        await self._engine.swap(ALIAS, ref)
+        await asyncio.wait_for(self._engine.swap(ALIAS, ref), _SWAP_S)
         old, self._last = self._last, ref
         if old.folder is not None and old.name != ref.name:
             with contextlib.suppress(DayjobError):  # it was forgotten already
                 await self._engine.drop(old.name)
             shutil.rmtree(old.folder)
+
+
+async def _cancel_others() -> None:
+    """Whatever was still to be done here: whoever waits for it hears so."""
+    left = asyncio.all_tasks() - {asyncio.current_task()}
+    for one in left:
+        one.cancel()
+    await asyncio.gather(*left, return_exceptions=True)

@@ -26,6 +26,7 @@ from dayjob.learn.practice.stored import pack, unpack
 from dayjob.records import Json, Trajectory
 
 PREFIX = "update-"  # of the versions that a course makes
+_ROUNDS = 4  # steps' worth of groups that came to nothing, after which the environment is at fault
 UNLEARNED = (EpisodeEnding.FAILED, EpisodeEnding.ABORTED)  # not the actor's doing
 
 
@@ -69,14 +70,17 @@ class ReplayBuffer:
         self._held: dict[int, _Held] = {}
         self._begun = 0  # tickets given out
         self._settled = 0  # of them, those learned from, or that came to nothing
+        self._empty = 0  # of them, those that came to nothing since a step last took groups
+        self._fault = ""  # of one of them
         self._closed = False
 
     # ---- the actors' side
 
     def ticket(self) -> int | None:
-        """The number of a group to begin; None where it is not time yet, or the buffer was closed."""
+        """The number of a group to begin; None where it is not time yet, the environment is at fault, or the buffer was
+        closed."""
         with self._changed:
-            if self._closed or self._begun - self._settled >= self._per_step * (self._ahead + 1):
+            if self._closed or self._is_at_fault() or self._begun - self._settled >= self._per_step * (self._ahead + 1):
                 return None
             self._begun += 1
             return self._begun - 1
@@ -91,6 +95,8 @@ class ReplayBuffer:
                 self._held[ticket] = _Held(ticket=ticket, oldest=oldest, uses=0, data=pack(sound))
             else:
                 self._settled += 1
+                self._empty += 1
+                self._fault = next((one.error for one in attempts if one.error), self._fault)
             self._changed.notify_all()
 
     def wait_for_room(self, timeout_s: float) -> None:
@@ -102,10 +108,12 @@ class ReplayBuffer:
     # ---- the learner's side
 
     def take(self, timeout_s: float) -> list[Group]:
-        """A step's groups: the least used first, then the oldest ticket; nothing where there are not enough in time.
+        """A step's groups: the least used first, then the oldest ticket; nothing where there are not enough in time, or
+        will never be, for the environment is at fault.
         Those taken for the ``reuse``-th time leave the buffer."""
         with self._changed:
-            if not self._changed.wait_for(lambda: len(self._held) >= self._per_step, timeout_s):
+            self._changed.wait_for(lambda: self._is_at_fault() or len(self._held) >= self._per_step, timeout_s)
+            if len(self._held) < self._per_step:
                 return []
             chosen = sorted(self._held.values(), key=lambda one: (one.uses, one.ticket))[: self._per_step]
             for one in chosen:
@@ -113,6 +121,7 @@ class ReplayBuffer:
                 if one.uses + 1 == self._reuse:
                     del self._held[one.ticket]
                     self._settled += 1
+            self._empty, self._fault = 0, ""
             self._changed.notify_all()
         return [
             Group(ticket=one.ticket, attempts=unpack(one.data), oldest=one.oldest, uses=one.uses) for one in chosen
@@ -122,6 +131,15 @@ class ReplayBuffer:
         """How many groups a step still lacks."""
         with self._changed:
             return max(0, self._per_step - len(self._held))
+
+    def fault(self) -> str | None:
+        """What went wrong in one of them, once so many groups came to nothing since a step last had enough that the
+        environment is at fault ("" where it did not say); else None."""
+        with self._changed:
+            return self._fault if self._is_at_fault() else None
+
+    def _is_at_fault(self) -> bool:
+        return self._empty >= _ROUNDS * self._per_step
 
     def close(self) -> None:
         """Nobody learns any more: no further tickets."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,33 +22,44 @@ from dayjob.endings import Invalid
 from dayjob.learn.language.parts import Anchor, Likelihood, Part
 from dayjob.learn.practice.apart import ALIAS, Actors
 from dayjob.learn.practice.buffer import Group, ReplayBuffer, version_name
-from dayjob.learn.practice.ground import Ground
+from dayjob.learn.practice.ground import Ground, KnowsSolutions, Look
 from dayjob.learn.practice.local import LocalEngine
 from dayjob.learn.practice.progress import Arrays, CourseProgress, named
 from dayjob.learn.practice.recipe import PracticeRecipe
 from dayjob.learn.practice.step import PracticeStep
 from dayjob.learn.practice.student import Student
+from dayjob.learn.practice.teacher import SelfTeacher, Taught
 from dayjob.learn.stages import Stages
 from dayjob.objectives.checks import Stats
 from dayjob.objectives.language.mix import add_stats, mix
 from dayjob.objectives.language.retention import brake
 from dayjob.policies.engine_protocol import Engine, VersionRef
 
-PRACTICE = "practice"
+PRACTICE, TEACHER = "practice", "teacher"
 _WAIT_S = 0.5  # for groups, between two looks whether the actors live
-_EMPTY = 4  # rounds in a row whose tasks gave nothing, after which the environment is at fault
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Practised:
     """What a course made: the best weights, those of the last step, and how it went. ``curve``: a row a step;
-    ``looks``: at held-out tasks, with the step and what was seen."""
+    ``looks``: at held-out tasks, with the step, the steps of the warm start, and what was seen, the first at the
+    weights as they were given; ``best_look``: the place of that at the best weights."""
 
     best: Mapping[str, Tensor]
     last: Mapping[str, Tensor]
-    best_step: int
+    best_look: int
     curve: tuple[Mapping[str, Any], ...]
     looks: tuple[Mapping[str, Any], ...]
+
+    @property
+    def better(self) -> bool:
+        """Whether any weights did better on the tasks that choose than those that were given."""
+        return self.best_look > 0
+
+    @property
+    def best_step(self) -> int:
+        """After how many steps the best weights were; 0 also for those of the warm start."""
+        return int(self.looks[self.best_look]["step"])
 
 
 class Course:
@@ -64,6 +75,12 @@ class Course:
         self._step = PracticeStep(student, recipe)
         self._engine = LocalEngine(student, name=ALIAS)
         self._at = CourseProgress.begin(student.weights, lag=recipe.lag)
+        self._await: Callable[[Coroutine[Any, Any, Any]], Any]  # on the loop that the ground is used from
+        self._teacher: SelfTeacher | None = None
+        if recipe.teacher:
+            if not isinstance(ground, KnowsSolutions):
+                raise Invalid("these tasks have no known solutions to teach from: leave out teacher", param="teacher")
+            self._teacher = SelfTeacher(student, recipe, solution=ground.solution)
 
     def run(self, *, apart: tuple[Engine, Path] | None = None) -> Practised:
         """All steps. ``apart``: an engine of its own, which is closed at the end, for actors that run at once with the
@@ -77,30 +94,40 @@ class Course:
         # At hand nothing is begun ahead of its step, so that runs can be repeated.
         buffer = ReplayBuffer(per_step=recipe.groups, ahead=recipe.ahead if apart else 0, reuse=recipe.reuse)
         self._resume(buffer)
-        with asyncio.Runner() as runner:
-            self._warm()
-            if not self._at.looks:
-                self._look(runner)
-            if apart is None:
-                self._at_hand(runner, buffer)
-            else:
-                engine, folder = apart
-                actors = Actors(self._ground, buffer, engine=engine, folder=folder, shape=recipe.lora)
-                self._apart(runner, buffer, actors)
+        if apart is None:
+            with asyncio.Runner() as runner:
+                self._await = runner.run
+                self._begin()
+                self._at_hand(buffer)
+        else:
+            engine, folder = apart
+            actors = Actors(self._ground, buffer, engine=engine, folder=folder, shape=recipe.lora)
+            # One loop for everything that the ground does: nobody looks, or writes down where the curriculum stands,
+            # while a group is told of.
+            self._await = actors.run
+            self._apart(buffer, actors)
         self._stages.finish()
         at = self._at
         return Practised(
-            best=at.best, last=self._student.weights.state(), best_step=at.best_step, curve=tuple(at.curve),
+            best=at.best, last=self._student.weights.state(), best_look=at.best_look, curve=tuple(at.curve),
             looks=tuple(at.looks),
         )  # fmt: skip
 
+    def _begin(self) -> None:
+        """Look at the weights as they were given, and again after a warm start: either may turn out the best."""
+        if self._at.looks:
+            return
+        self._look()
+        if self._warm():
+            self._look()
+
     # ---- two ways to come by attempts
 
-    def _at_hand(self, runner: asyncio.Runner, buffer: ReplayBuffer) -> None:
+    def _at_hand(self, buffer: ReplayBuffer) -> None:
         while self._at.step < self._recipe.steps:
-            runner.run(self._collect(buffer))
+            self._await(self._collect(buffer))
             self._learn(buffer.take(0.0))
-            self._after(runner, buffer)
+            self._after(buffer)
 
     async def _collect(self, buffer: ReplayBuffer) -> None:
         """Groups until a step has enough, written by the weights of ``lag`` updates ago."""
@@ -111,35 +138,33 @@ class Course:
         update = at.update - (len(at.past) - 1)
         await self._engine.swap(ALIAS, VersionRef(name=version_name(update), digest=version_name(update)))
         try:
-            for _ in range(_EMPTY):
+            while buffer.missing():
+                _check_fault(buffer)
                 tickets = [buffer.ticket() for _ in range(buffer.missing())]
                 await asyncio.gather(*(self._group(buffer, one) for one in tickets if one is not None))
-                if not buffer.missing():
-                    return
         finally:
             if now is not None:
                 weights.restore(now)
-        raise Invalid(
-            "attempt after attempt failed inside the environment: check it with practice.checks.check_environment"
-        )
 
     async def _group(self, buffer: ReplayBuffer, ticket: int) -> None:
         buffer.add(ticket, await self._ground.attempts(self._engine, ALIAS, ticket=ticket))
 
-    def _apart(self, runner: asyncio.Runner, buffer: ReplayBuffer, actors: Actors) -> None:
+    def _apart(self, buffer: ReplayBuffer, actors: Actors) -> None:
         at = self._at
         try:
+            self._begin()
             actors.start(self._student.weights.state(), update=at.update)
             while at.step < self._recipe.steps:
                 groups = buffer.take(_WAIT_S)
                 actors.check()
                 if not groups:
+                    _check_fault(buffer)
                     continue
                 before = at.update
                 self._learn(groups)
                 if at.update > before:
                     actors.send(self._student.weights.state(), update=at.update)
-                self._after(runner, buffer)
+                self._after(buffer)
         finally:
             buffer.close()
             actors.close()
@@ -151,16 +176,25 @@ class Course:
         found, stale, stats = self._step.prepare(groups, update=at.update)
         name, corrections = self._step.correction(stale)
         others = [part for part in self._parts if part.name != Anchor.name]
+        taught: Sequence[Taught] = ()
+        if self._teacher is not None:
+            taught, told_of_it = self._teacher.rows(groups, self._await(self._teacher.solutions(groups)))
+            stats |= told_of_it
         # The KL of the step before: shares are known before a step, so microbatches add up.
         pace = brake(at.kl, budget=recipe.kl_budget)
         told: dict[str, float] = {}
-        if found.rows or others:
+        if found.rows or taught or others:
             at.optimizer.zero_grad()
             seen: Stats = {}
             for piece in self._step.losses(found.rows, corrections=corrections):
                 loss, more = mix({PRACTICE: piece}, shares={PRACTICE: pace})
                 torch.autograd.backward(loss)
                 seen = add_stats(seen, more)
+            if self._teacher is not None:
+                for piece in self._teacher.losses(taught):
+                    loss, more = mix({TEACHER: piece}, shares={TEACHER: recipe.teacher * pace})
+                    torch.autograd.backward(loss)
+                    seen = add_stats(seen, more)
             seen = self._other_parts(seen, pace)
             told = {one: float(value) for one, value in seen.items()}
             told["gradient"] = float(torch.nn.utils.clip_grad_norm_(weights.parameters(), recipe.max_gradient))
@@ -183,14 +217,14 @@ class Course:
                 seen = add_stats(seen, more)
         return seen
 
-    def _warm(self) -> None:
-        """Supervised steps on curated turns, before anything was attempted."""
+    def _warm(self) -> bool:
+        """Supervised steps on curated turns, before anything was attempted; whether there were any."""
         at, recipe = self._at, self._recipe
-        deck = list(self._ground.curated()) if at.warmed < recipe.warm_steps else []
-        if not deck or at.step:
-            return
+        deck = list(self._ground.curated()) if recipe.warm_steps else []
+        if not deck:
+            return False
         part = Likelihood("curated", deck, recipe=recipe.night(), seed=self._seed)
-        for step in range(at.warmed, recipe.warm_steps):
+        for step in range(recipe.warm_steps):
             at.optimizer.zero_grad()
             for loss, _ in part.losses(self._student, step):
                 torch.autograd.backward(loss)
@@ -202,32 +236,34 @@ class Course:
         at.update += 1
         at.past.clear()
         at.past.append(self._student.weights.state())
+        return True
 
     # ---- between steps
 
-    def _after(self, runner: asyncio.Runner, buffer: ReplayBuffer) -> None:
+    def _after(self, buffer: ReplayBuffer) -> None:
         at, recipe = self._at, self._recipe
         is_last = at.step == recipe.steps
         if is_last or (recipe.look_every and at.step % recipe.look_every == 0):
-            self._look(runner)
+            self._look()
         if not is_last and at.step % recipe.save_every == 0:
             self._save(buffer)
         self._stages.say(at.step / recipe.steps)
 
-    def _look(self, runner: asyncio.Runner) -> None:
-        at = self._at
-        look = runner.run(self._ground.look(self._engine, ALIAS))
-        at.looks.append({"step": at.step, "score": look.score} | dict(look.rates))
-        at.keep(self._student.weights, score=look.score)
+    def _look(self) -> None:
+        look: Look = self._await(self._ground.look(self._engine, ALIAS))
+        self._at.looked(self._student.weights, score=look.score, rates=look.rates)
 
     def _save(self, buffer: ReplayBuffer) -> None:
         others: dict[str, Arrays] = {
             "buffer": {"groups": buffer.state()},
-            "ground": {"state": np.frombuffer(json.dumps(self._ground.state()).encode(), np.uint8)},
+            "ground": {"state": np.frombuffer(self._await(self._state_of_ground()), np.uint8)},
         }
         if self._step.value is not None:
             others["value"] = self._step.value.state()
         self._at.save(self._stages, self._student.weights, others=others)
+
+    async def _state_of_ground(self) -> bytes:
+        return json.dumps(self._ground.state()).encode()
 
     def _resume(self, buffer: ReplayBuffer) -> None:
         saved = self._at.load(self._stages, self._student.weights)
@@ -237,6 +273,15 @@ class Course:
         self._ground.restore(json.loads(named(saved, "ground")["state"].tobytes()))
         if self._step.value is not None:
             self._step.value.restore(named(saved, "value"))
+
+
+def _check_fault(buffer: ReplayBuffer) -> None:
+    """Raises Invalid where attempts come to nothing, one after the other."""
+    fault = buffer.fault()
+    if fault is not None:
+        told = f" (one of them: {fault})" if fault else ""
+        message = f"attempt after attempt failed inside the environment{told}: check it with"
+        raise Invalid(f"{message} practice.checks.check_environment", param="env")
 
 
 def mark_of(

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from dayjob.policies.engine_protocol import Engine
 from dayjob.records import Json, Trajectory
@@ -49,4 +49,13 @@ class Ground(Protocol):
 
     def restore(self, state: Json) -> None:
         """The inverse of :meth:`state`."""
+        ...
+
+
+@runtime_checkable
+class KnowsSolutions(Protocol):
+    """A ground whose tasks have reference solutions: what a privileged teacher is told."""
+
+    async def solution(self, attempt: Trajectory) -> Sequence[str]:
+        """What to say, turn by turn, to solve the task that this was an attempt at; empty where that is not known."""
         ...

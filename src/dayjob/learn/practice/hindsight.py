@@ -33,20 +33,27 @@ def told(reward: float) -> str:
 
 
 def outcome_prefixes(tokens: Tokens) -> dict[str, Ids]:
-    """What each sentence puts before a prompt, as a system's message. Raises Invalid for a chat template that does not
-    write such a message in front of all others."""
+    """What each sentence puts before a prompt. Raises Invalid as :func:`prefix_of`."""
+    return {text: prefix_of(tokens, text, instead="credit=outcome") for text in (SOLVED, LOST)}
+
+
+def prefix_of(tokens: Tokens, text: str, *, instead: str) -> Ids:
+    """What ``text`` puts before a prompt, as a system's message. Raises Invalid for a chat template that does not write
+    such a message in front of all others (``instead``: what to set then), and for a control token in the text."""
     bare = tokens.render([_ASKED])
-    found = {}
-    for text in (SOLVED, LOST):
-        whole = tokens.render([{"role": "system", "content": text}, _ASKED])
-        prefix = whole[: len(whole) - len(bare)]
-        if not prefix or (*prefix, *bare) != whole:
-            raise Invalid(
-                "this chat template has no place for a message in front of a conversation: take credit=outcome",
-                param="credit",
-            )
-        found[text] = prefix
-    return found
+    whole = tokens.render([{"role": "system", "content": text}, _ASKED])
+    prefix = whole[: len(whole) - len(bare)]
+    if not prefix or (*prefix, *bare) != whole:
+        message = f"this chat template has no place for a message in front of a conversation: set {instead}"
+        raise Invalid(message, param=instead.partition("=")[0])
+    return prefix
+
+
+def behind(prefix: Ids, prompt: Ids, *, room: int) -> Ids | None:
+    """A prompt behind a prefix in at most ``room`` tokens: the prompt's beginning makes place. None where nothing of it
+    would be left."""
+    left = room - len(prefix)
+    return (*prefix, *prompt[-left:]) if left > 0 else None
 
 
 def token_weights(

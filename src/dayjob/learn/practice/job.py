@@ -15,9 +15,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from dayjob.endings import Conflict, Invalid, JobState, PolicyKind
+from dayjob.endings import Conflict, DayjobError, Invalid, JobState, PolicyKind
 from dayjob.journal.control import put_state
 from dayjob.journal.jobs import get_job, unfinished
+from dayjob.journal.steering import drop_tainted
 from dayjob.learn.language.anchors import make_anchors
 from dayjob.learn.language.collect import Gathered
 from dayjob.learn.language.exercises import encode
@@ -69,7 +70,7 @@ def parts_beside(
 def told_of(practised: Practised) -> Json:
     """What a report says of a course: the steps taken and kept, the looks, the curve's reward."""
     return {
-        "steps": len(practised.curve), "best_step": practised.best_step,
+        "steps": len(practised.curve), "better": practised.better, "best_step": practised.best_step,
         "looks": [dict(one) for one in practised.looks], "reward": [one["reward"] for one in practised.curve],
     }  # fmt: skip
 
@@ -91,22 +92,32 @@ class PracticeLearner(Learner):
         lease = self.control.take_lease(f"learn/{tenant}/{policy}", self.holder, ttl_s=LEASE_S)
         if lease is None:
             raise Conflict(BUSY.format(policy=policy))
-        mine = (self.control.state(*key, PRACTISING) or {}).get("job")
-        others = {one.id for one in unfinished(self.control) if (one.tenant, one.policy) == key} - {mine}
-        asked = self.ask(policy, tenant=tenant)
-        if asked.id in others:
+        try:
+            asked = self._own_job(key)
+        except DayjobError:
             self.control.release_lease(lease)
-            raise Conflict(WAITS.format(policy=policy))
-        with self.control.write() as db:
-            put_state(db, *key, name=PRACTISING, state={"job": asked.id})
+            raise
         self.plan, self.asked_for = plan, asked.id
-        while get_job(self.control, tenant, asked.id).state in (JobState.QUEUED, JobState.RUNNING):
-            if not self.step(watch_counts=False):
-                raise Conflict(BUSY.format(policy=policy))
-        done = get_job(self.control, tenant, asked.id)
+        done = asked
+        with self._holding(lease):  # this job and no other: what else waits is for whoever can do it
+            while done.state in (JobState.QUEUED, JobState.RUNNING):  # it begins again where a lesson was taken back
+                self._do(asked)
+                drop_tainted(self.control)
+                done = get_job(self.control, tenant, asked.id)
         if done.state is JobState.FAILED:
             raise Invalid(str(done.error))
         return done
+
+    def _own_job(self, key: tuple[str, str]) -> Job:
+        """The job of this practice, new or left by one that was killed. Raises Conflict where there is another's."""
+        mine = (self.control.state(*key, PRACTISING) or {}).get("job")
+        others = {one.id for one in unfinished(self.control) if (one.tenant, one.policy) == key} - {mine}
+        asked = self.ask(key[1], tenant=key[0])
+        if asked.id in others:
+            raise Conflict(WAITS.format(policy=key[1]))
+        with self.control.write() as db:
+            put_state(db, *key, name=PRACTISING, state={"job": asked.id})
+        return asked
 
     def _language(self, work: Work) -> Made:
         if self.nights is None or work.job.id != self.asked_for:
@@ -141,7 +152,7 @@ class PracticeLearner(Learner):
             path.unlink(missing_ok=True)  # it may hold what somebody taught who was erased meanwhile
             raise
         told = told_of(practised)
-        if not practised.best_step:
+        if not practised.better:
             return Rehearsed(night=replace(night, why=night.why if night.state else NOT_BETTER), told=told, state=None)
         return Rehearsed(night=replace(night, state=practised.best, why=""), told=told, state=None)
 

@@ -20,20 +20,22 @@ from dayjob.learn.stages import Stages
 Arrays = dict[str, npt.NDArray[Any]]
 State = dict[str, Tensor]
 _MOMENTS = ("exp_avg", "exp_avg_sq", "step")
-_NUMBERS = ("step", "update", "kl", "warmed", "best_score", "best_step", "curve", "looks")
+_NUMBERS = ("step", "update", "kl", "warmed", "start_score", "best_score", "best_look", "curve", "looks")
 
 
 @dataclass(slots=True, kw_only=True)
 class CourseProgress:
-    """The higher the score the better. ``step``: groups were learned from so often; ``update``: so often the weights
+    """The higher the score the better. ``best_look``: the place among ``looks`` of that at the best weights, 0 for the
+    weights as they were given. ``step``: groups were learned from so often; ``update``: so often the weights
     changed (a step without anything to learn changes nothing); ``past``: the weights of the last updates, newest last,
     where attempts are kept behind on purpose."""
 
     optimizer: torch.optim.AdamW
     past: deque[State]
     best: State
+    start_score: float = float("-inf")  # of the weights as they were given
     best_score: float = float("-inf")
-    best_step: int = 0
+    best_look: int = 0
     step: int = 0
     update: int = 0
     warmed: int = 0
@@ -49,10 +51,14 @@ class CourseProgress:
         state = weights.state()
         return CourseProgress(optimizer=optimizer, past=deque([state], maxlen=lag + 1), best=state)
 
-    def keep(self, weights: Weights, *, score: float) -> None:
-        """Remember the weights if they are the best so far; of equals the newest, which learned more."""
-        if score >= self.best_score:
-            self.best_score, self.best_step, self.best = score, self.step, weights.state()
+    def looked(self, weights: Weights, *, score: float, rates: Mapping[str, float]) -> None:
+        """Take down a look, and remember the weights if they are the best so far: better than those that were given (a
+        tie shows nothing), and of equals among the later ones the newest, which learned more."""
+        if not self.looks:
+            self.start_score = score
+        if not self.looks or (score > self.start_score and score >= self.best_score):
+            self.best_score, self.best_look, self.best = score, len(self.looks), weights.state()
+        self.looks.append({"step": self.step, "warmed": self.warmed, "score": score} | dict(rates))
 
     def save(self, stages: Stages, weights: Weights, *, others: Mapping[str, Arrays]) -> None:
         """To the checkpoint, with the arrays of ``others`` under their names."""

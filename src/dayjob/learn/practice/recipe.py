@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args, get_type_hints
 
@@ -17,8 +18,17 @@ BASELINES: tuple[str, ...] = get_args(Baseline)
 CREDITS: tuple[str, ...] = get_args(CreditKind)
 AUTO, PLAIN = "auto", "plain"
 _SHAPE = LoraShape()
-_POSITIVE = ("steps", "groups", "attempts", "slots", "row_tokens", "context_tokens", "reuse", "ahead", "save_every")
-_NATURAL = ("lag", "warm_steps", "warmup", "look_every", "self_written", "anchor_rows", "probe_rows")
+MOST = 1 << 24  # of any whole number that is set
+_MOST_RANK = 4096  # of an adapter: wider than the layers of most models
+_MOST_NATS = 20.0  # e^this is still a weight that FP32 holds beside 1
+# The least that each may be.
+_WHOLE = {
+    "steps": 1, "groups": 1, "attempts": 1, "slots": 1, "row_tokens": 1, "context_tokens": 2, "reuse": 1, "ahead": 1,
+    "save_every": 1, "teacher_rows": 1, "lag": 0, "warm_steps": 0, "warmup": 0, "look_every": 0, "self_written": 0,
+    "anchor_rows": 0, "probe_rows": 0,
+}  # fmt: skip
+_ABOVE_ZERO = ("learning_rate", "max_gradient", "temperature", "kl_budget")
+_NOT_BELOW = ("process", "solved", "anchor", "teacher")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +63,9 @@ class PracticeRecipe:
     self_written: int = 256  # prompts that the base model writes itself
     kl_budget: float = 0.2  # nats a token on the anchor's rows, over which everything else learns less
 
+    teacher: float = 0.0  # weight of a teacher who knows the solution, on tasks that every attempt failed; 0: none
+    teacher_rows: int = 64  # turns a step, at most, that it teaches
+
     warm_steps: int = 50  # of supervised steps on curated turns, where there are any
     slots: int = 64  # answers written at once
     row_tokens: int = 8192  # of a microbatch, fillers counted: memory grows with this, not with episodes
@@ -61,17 +74,20 @@ class PracticeRecipe:
     save_every: int = 10  # steps between checkpoints
 
     def __post_init__(self) -> None:
-        for name in (*_POSITIVE, *_NATURAL):
-            least = int(name in _POSITIVE)
-            if getattr(self, name) < least:
-                raise Invalid(f"{name} is {getattr(self, name)}: give {least} or more", param=name)
+        check_whole(self, _WHOLE)
+        if not 1 <= self.lora.rank <= _MOST_RANK:
+            raise Invalid(f"rank is {self.lora.rank}: give a whole number from 1 to {_MOST_RANK}", param="rank")
+        for name in (*_ABOVE_ZERO, *_NOT_BELOW):
+            value = getattr(self, name)
+            if not math.isfinite(value) or value < 0 or (name in _ABOVE_ZERO and value == 0):
+                above = "a number above 0" if name in _ABOVE_ZERO else "0 or a number above it"
+                raise Invalid(f"{name} is {value}: give {above}", param=name)
         for name, known in (("credit", CREDITS), ("baseline", BASELINES), ("correction", corrections())):
             if getattr(self, name) not in known:
                 raise Invalid(f"{name} is {getattr(self, name)!r}: use one of {', '.join(known)}", param=name)
-        if not 0 <= self.gae <= 1:
-            raise Invalid(f"gae is {self.gae}: from 0 to 1", param="gae")
-        if self.learning_rate <= 0 or self.temperature <= 0:
-            raise Invalid("learning_rate and temperature must be above 0", param="learning_rate")
+        for name, most in (("gae", 1.0), ("hindsight", _MOST_NATS)):
+            if not 0 <= getattr(self, name) <= most:
+                raise Invalid(f"{name} is {getattr(self, name)}: give a number from 0 to {most:g}", param=name)
         if self.attempts == 1 and self.credit != "value":
             message = "one attempt at a task has no other to be compared with: give 2 or more, or credit value"
             raise Invalid(message, param="attempts")
@@ -84,6 +100,14 @@ class PracticeRecipe:
             kl_budget=self.kl_budget, learning_rates=(self.learning_rate,),
             answer_tokens=min(NightRecipe.answer_tokens, self.context_tokens - 1),
         )  # fmt: skip
+
+
+def check_whole(settings: object, least: Mapping[str, int]) -> None:
+    """Raises Invalid for a field of ``settings`` that is no whole number from its ``least`` to MOST."""
+    for name, low in least.items():
+        value = getattr(settings, name)
+        if type(value) is not int or not low <= value <= MOST:
+            raise Invalid(f"{name} is {value}: give a whole number from {low} to {MOST}", param=name)
 
 
 def corrections() -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from dayjob.learn.practice.buffer import Group
 from dayjob.learn.practice.credit import Credited, credit_turns
-from dayjob.learn.practice.hindsight import outcome_prefixes, token_weights
+from dayjob.learn.practice.hindsight import behind, outcome_prefixes, token_weights
 from dayjob.learn.practice.recipe import PracticeRecipe
 from dayjob.learn.practice.staleness import Staleness, choose, measure
 from dayjob.learn.practice.student import Student
@@ -45,7 +45,7 @@ class PracticeStep:
         stats = credited.stats | {
             "rows": float(len(found.rows)), "truncated": float(found.truncated), "unmoved": float(found.unmoved),
             "kl_behaviour": stale.kl, "lag": stale.lag, "most_lag": float(stale.most_lag),
-            "sample_size": stale.sample_size,
+            "sample_size": stale.sample_size, "tokens": float(sum(len(one) for one in found.rows)),
         }  # fmt: skip
         return found, stale, stats
 
@@ -148,6 +148,4 @@ class PracticeStep:
     def _told(self, one: TurnRow, limit: int) -> tuple[int, ...]:
         """The prompt of a row for whoever knows how its episode ended; where both do not fit, the prompt's beginning
         makes room."""
-        prefix = self._prefixes[one.outcome]
-        room = limit - len(prefix) - len(one.answer)
-        return (*prefix, *one.prompt[-room:]) if room > 0 else one.prompt
+        return behind(self._prefixes[one.outcome], one.prompt, room=limit - len(one.answer)) or one.prompt

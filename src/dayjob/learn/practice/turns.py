@@ -6,7 +6,7 @@ An episode of a hundred turns is a hundred rows, each no longer than the context
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Sized
 from dataclasses import dataclass, replace
 
 import torch
@@ -88,7 +88,7 @@ def every_turn(groups: Sequence[Group], *, context_tokens: int) -> list[TurnRow]
     ]  # fmt: skip
 
 
-def packs(rows: Sequence[TurnRow], *, row_tokens: int) -> Iterator[list[int]]:
+def packs(rows: Sequence[Sized], *, row_tokens: int) -> Iterator[list[int]]:
     """The places of the rows of each microbatch: rows of like lengths together, at least one, else no more than
     ``row_tokens`` with the fillers."""
     pack: list[int] = []

@@ -14,7 +14,11 @@ out turns into an episode that failed. Its functions:
                                  the real application's (`dream.faithful`); may be left out. A step after it may say
                                  "sure": false where the program does not claim to know the answer
 
-One sandbox is shared by all the episodes of one program in this process, and lives as long as there are any.
+The seed that a program gets is no seed of anybody's: it is drawn from that and a key which the sandbox never sees, so
+that no program can tell the tasks on which it is proved.
+
+One sandbox is shared by the episodes of one program in this process. It is renewed after so many episodes, and when it
+is old: those who are in it stay to their end, whoever begins gets the new one.
 """
 
 from __future__ import annotations
@@ -24,10 +28,12 @@ import atexit
 import builtins
 import hashlib
 import itertools
+import math
 import threading
 from collections import OrderedDict
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -52,6 +58,9 @@ MOST_SHOWN = 100
 ANSWER_S = 5.0  # for one line
 START_S = 20.0  # for the first: python starts, and the program is read
 IDLE = 4  # sandboxes that stay alive without an episode
+EPISODES = 128  # begun in one sandbox
+LIFE_S = 3_600.0  # of one that begins episodes
+MOST_KEY = 64  # characters
 LIMITS = Limits(wall_s=86_400, cpu_s=3_600, memory_bytes=256 << 20, output_bytes=1 << 20, disk_bytes=0)
 _MISSING = tuple(f"NameError: it has no function {name}" for name in ("reset", "step", "reference"))
 _INSIDE = Path(__file__).with_name("program_inside.py")
@@ -61,7 +70,7 @@ T = TypeVar("T")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Program:
     """Tasks that a program sets, one a seed. ``shown``: so many of the reference's actions are done already when the
-    task begins, the last one never.
+    task begins, the last one never. ``key``: what the seeds that the program sees are drawn with.
 
     Raises Invalid for a program that is too long or holds what no file can.
     """
@@ -69,6 +78,7 @@ class Program:
     source: str
     name: str = "program"
     shown: int = 0
+    key: str = ""
 
     def __post_init__(self) -> None:
         if not isinstance(self.source, str) or not 0 < len(self.source) <= MOST_SOURCE:
@@ -79,6 +89,8 @@ class Program:
             raise Invalid("name must be 1 to 100 printable characters", param="name")
         if isinstance(self.shown, bool) or not isinstance(self.shown, int) or not 0 <= self.shown <= MOST_SHOWN:
             raise Invalid(f"shown must be a whole number from 0 to {MOST_SHOWN}", param="shown")
+        if not isinstance(self.key, str) or not self.key.isascii() or len(self.key) > MOST_KEY:
+            raise Invalid(f"key must be ASCII text of at most {MOST_KEY} characters", param="key")
 
     @property
     def spec(self) -> Json:
@@ -90,13 +102,18 @@ class Program:
         """Hex SHA-256 of the program."""
         return hashlib.sha256(self.source.encode()).hexdigest()
 
+    def drawn(self, seed: int) -> int:
+        """The seed that the program sees, from 0 to 2**63 - 1."""
+        text = str(check_seed(seed)).encode()
+        return int.from_bytes(hashlib.blake2b(text, digest_size=8, key=self.key.encode()).digest(), "big") >> 1
+
     def reset(self, seed: int) -> ProgramEpisode:
         """The task of this seed. Raises ProgramFault where the program sets none."""
         return ProgramEpisode(self, check_seed(seed))
 
     def reference(self, seed: int) -> Sequence[Action]:
         """What solves the task, without what is shown already. Raises ProgramFault where the program says nothing."""
-        return _LOOP.wait(_reference(self, check_seed(seed)))
+        return _LOOP.wait(_reference(self, self.drawn(seed)))
 
     def mutations(self) -> Sequence[Mutation]:
         """With one more action of the reference shown, or one fewer."""
@@ -121,7 +138,7 @@ class ProgramEpisode:
         self._room: _Room | None = _LOOP.wait(_enter(program.source))
         self._ended = False
         try:
-            self._task, self._turns = _LOOP.wait(self._begin(seed, restored))
+            self._task, self._turns = _LOOP.wait(self._begin(program.drawn(seed), restored))
         except BaseException:
             _LOOP.wait(self._leave())
             raise
@@ -212,6 +229,17 @@ def close_idle() -> None:
     _LOOP.wait(_close_idle(0))
 
 
+@contextmanager
+def answering_within(source: str, seconds: float) -> Iterator[None]:
+    """For as long as this lasts a program may take so long for all of its answers together; then each of them is a
+    ProgramFault. Whatever whoever asks does in between does not count, nor does what waits for its turn."""
+    _LEFT[source] = seconds
+    try:
+        yield
+    finally:
+        del _LEFT[source]
+
+
 # ---- sandboxes, all on one loop of their own, so that an episode may begin in any other
 
 
@@ -220,9 +248,16 @@ class _Room:
 
     def __init__(self, source: str, session: Session) -> None:
         self.source, self.inside, self.dead = source, 0, False
-        self._session = session
+        self.entered = 0  # so often, those who left among them
+        self._session, self._until = session, asyncio.get_running_loop().time() + LIFE_S
         self._turn = asyncio.Lock()
         self._within_s = START_S  # the first answer waits for Python, and for the program to be read
+
+    @property
+    def may_enter(self) -> bool:
+        """Whether it is alive, and young."""
+        is_young = self.entered < EPISODES and asyncio.get_running_loop().time() < self._until
+        return is_young and not self.dead
 
     async def ask(self, asked: Json) -> Json:
         """One line there and back. Once it did not come, nobody could tell which answer is whose: the room is closed,
@@ -230,6 +265,9 @@ class _Room:
         async with self._turn:
             if self.dead:
                 raise ProgramFault("its sandbox ended")
+            if _LEFT.get(self.source, math.inf) <= 0:
+                raise ProgramFault("the seconds for all of its answers were spent")
+            began = asyncio.get_running_loop().time()
             try:
                 told = await self._session.ask(asked, timeout_s=self._within_s)
             except Failed as failed:
@@ -239,6 +277,9 @@ class _Room:
                 self.dead = True
                 await self._session.close()
                 raise
+            finally:
+                if self.source in _LEFT:
+                    _LEFT[self.source] -= asyncio.get_running_loop().time() - began
             self._within_s = ANSWER_S
         if not isinstance(told, dict):
             raise ProgramFault("it said what is no JSON object")
@@ -264,30 +305,40 @@ class _Room:
 
 
 _ROOMS: OrderedDict[str, _Room] = OrderedDict()  # by source; whose was entered last is at the end
+_OLD: list[_Room] = []  # those that another one took the place of
+_LEFT: dict[str, float] = {}  # seconds of a program's answers, by source
 _NUMBERS = itertools.count(1)  # of episodes
 
 
 async def _enter(source: str) -> _Room:
     """The living room of a program, or a new one."""
     room = _ROOMS.get(source)
-    if room is None or room.dead:
+    if room is None or not room.may_enter:
+        if room is not None:
+            _OLD.append(room)
         files = {"main.py": _INSIDE.read_bytes(), "environment.py": source.encode()}
         room = _Room(source, await Session.open(files, ["main.py"], limits=LIMITS))
         _ROOMS[source] = room
     _ROOMS.move_to_end(source)
     room.inside += 1
+    room.entered += 1
     return room
 
 
 async def _close_idle(keep: int) -> None:
-    """End the rooms that died, and those nobody is in but the newest few."""
+    """End the rooms that died or were replaced, and those nobody is in but the newest few."""
+    left = [room for room in _OLD if not room.inside]
+    _OLD[:] = [room for room in _OLD if room.inside]
+    for room in left:
+        await room.close()
     empty = [room for room in _ROOMS.values() if not room.inside]
     gone = [room for room in empty if room.dead]
     alive = [room for room in empty if not room.dead]
     for room in [*gone, *alive[: max(0, len(alive) - keep)]]:
-        if _ROOMS.get(room.source) is room:
-            del _ROOMS[room.source]
-        await room.close()
+        if not room.inside:  # somebody may have entered while another was closed
+            if _ROOMS.get(room.source) is room:
+                del _ROOMS[room.source]
+            await room.close()
 
 
 async def _reference(program: Program, seed: int) -> list[Action]:

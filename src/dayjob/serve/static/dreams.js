@@ -107,7 +107,7 @@ function facts({ episodes, tokens, steps, transferred }) {
 }
 
 const share = (value) => (value === null || value === undefined ? "–" : percent(value));
-const admitted = (each) => (each.admitted ? line(each.shown ? "shown" : "yes", each) : each.reason);
+const admitted = (each) => (each.admitted && !each.dropped ? line(each.shown ? "shown" : "yes", each) : each.reason);
 
 function agreed({ agreed, claimed, interval: [low, high] }) {
   return line("agree", { agreed, claimed, low: percent(low), high: percent(high) });

@@ -2,7 +2,7 @@
 import { along, axis, chart, line as curve, percent, short } from "./chart.js";
 import { everyLook } from "./live.js";
 import { call, Refused } from "./wire.js";
-import { chip, element, line, part, put, slot, when, word } from "./words.js";
+import { chip, element, line, part, put, slot, verdictOf, when, word } from "./words.js";
 
 const page = document.querySelector("[data-policy]").dataset;
 const base = `/v1/policies/${encodeURIComponent(page.policy)}`;
@@ -69,7 +69,7 @@ function night(one, notes) {
   put(node, "version", one.version);
   chip(slot(node, "status"), "status", one.status);
   put(node, "made", line("made", { recipe: one.recipe, parent: one.parent ?? "–" }));
-  verdict(node, one.verdict);
+  verdict(node, one.verdict, one.gate_verdict);
   const asked = new Map((one.exam?.questions ?? []).map((each) => [each.family, each.asked]));
   const rows = one.lessons.map((each) => ({ ...each, note: notes.get(each.id), asked: each.asked || notes.get(each.id)?.asked || asked.get(each.family) || "" }));
   const changed = rows.filter((each) => !each.left_out && (each.before === null || each.before !== each.after));
@@ -84,15 +84,19 @@ function night(one, notes) {
   return node;
 }
 
-function verdict(node, said) {
+/** What was said of it last, and where a person or an erasure said it, what the gate itself had said. */
+function verdict(node, said, gate) {
   slot(node, "unjudged").hidden = Boolean(said);
   if (!said) return;
-  const { text, tone } = word("verdict", said.kind);
+  const { text, tone, rest } = verdictOf(said);
   const box = slot(node, "verdict");
   box.hidden = false;
   box.classList.add(tone);
   put(node, "verdict-title", text);
-  put(node, "reason", said.reason);
+  put(node, "reason", rest);
+  if (said.by === "gate") return;
+  const own = gate && verdictOf(gate);
+  put(node, "gate", own ? line("gate", { title: own.text, reason: own.rest }) : line("no-gate"));
 }
 
 function fold(details, title, rows) {
@@ -112,9 +116,9 @@ function lesson(one) {
     put(node, "before", text(one.before));
     put(node, "after", text(one.after));
     const mark = slot(node, "learned");
-    mark.textContent = line(one.learned ? "yes" : "no");
+    mark.textContent = line(one.learned ? "yes" : one.as_read ? "read" : "no");
     mark.classList.add(one.learned ? "good" : "warn");
-    put(node, "wanted", !one.learned && one.wanted ? line("wanted", { wanted: one.wanted }) : "");
+    put(node, "wanted", !one.learned && one.wanted ? line(one.as_read ? "read-as" : "wanted", { wanted: one.wanted }) : "");
   }
   put(node, "behind", one.note ? line("behind", { text: one.note.text }) : line("unknown"));
   const path = `/v1/lessons/${encodeURIComponent(one.id)}`;

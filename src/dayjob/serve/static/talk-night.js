@@ -1,6 +1,6 @@
 // A person's night: asked for, followed to its end, then what the gate said of it and who answers from now on.
 import { call, Refused } from "./wire.js";
-import { chip, element, line, word } from "./words.js";
+import { chip, element, line, verdictOf, word } from "./words.js";
 
 const EVERY_MS = 1000;
 const PATIENCE_S = 10; // after which silence is said to be silence
@@ -29,6 +29,14 @@ export class Night {
       this.fail(error);
       return;
     }
+    await this.follow();
+  }
+
+  /** A night that was begun elsewhere is followed too; one that was followed to its end is not begun anew. */
+  async heed(job) {
+    if (this.state.busy || !job || job === this.job) return;
+    this.job = job;
+    this.began(job);
     await this.follow();
   }
 
@@ -71,14 +79,14 @@ export class Night {
     const said = element("p");
     const mark = element("span", "", { class: "chip" });
     chip(mark, "status", night.status);
-    said.append(mark, ` ${night.verdict?.reason ?? ""}`);
+    const verdict = night.verdict ? verdictOf(night.verdict) : { ...word("status", night.status), rest: "" };
+    said.append(mark, ` ${verdict.rest}`);
     const counted = element("p", `${line("counted", { learned: counts.learned, all: counts.lessons })} `);
     counted.append(element("a", line("report"), { href: `/policies/${encodeURIComponent(this.policy)}/mornings?${this.user}` }));
-    const verdict = night.verdict ? word("verdict", night.verdict.kind).text : word("status", night.status).text;
     const standing = await call(`${this.base}?${this.user}`).catch(() => null);
     const other = standing?.adapter?.champion ?? standing?.champion ?? "";
     const then = serves ? line("promoted", { version, name: this.name }) : line("kept", { version: other, name: this.name });
-    this.tell({ now: line("judged", { version, verdict }), share: 1, end: [said, element("p", then), counted], busy: false });
+    this.tell({ now: line("judged", { version, verdict: verdict.text }), share: 1, end: [said, element("p", then), counted], busy: false });
     if (serves) this.promoted();
   }
 

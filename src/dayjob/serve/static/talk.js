@@ -160,6 +160,7 @@ async function notes(name) {
 async function voice(name) {
   if (!may.has("learn")) return;
   const found = await call(`${base}?${new URLSearchParams({ user: name })}`).catch(() => null);
+  person(name).night?.heed(found?.adapter?.job);
   if (!found || kept.now !== name) return;
   const serves = found.serves === "baseline" ? found.baseline : found.champion;
   const own = found.adapter?.champion;

@@ -9,6 +9,16 @@ export function word(table, key) {
   return { text: found?.textContent ?? String(key), tone: found?.dataset.tone ?? "plain" };
 }
 
+/** What a verdict is called, with whoever said it, and what of its reason the title leaves: {text, tone, rest}. Of what
+ *  is held the reason is the title: there are several, and none is true of all. */
+export function verdictOf({ kind, by, reason }) {
+  const { text, tone } = word(words.has(`verdict-${by}.${kind}`) ? `verdict-${by}` : "verdict", kind);
+  if (kind !== "hold") return { text, tone, rest: reason.toLowerCase() === text.toLowerCase() ? "" : reason };
+  const [first, ...others] = reason.split(". ");
+  const why = `${first.slice(0, 1).toLowerCase()}${first.slice(1)}`.replace(/\.$/, "");
+  return { text: why ? `${text}: ${why}` : text, tone, rest: others.join(". ") };
+}
+
 /** A line of the page with its braces filled. */
 export const line = (key, values = {}) => lines.get(key).replace(/\{(\w+)\}/g, (all, name) => values[name] ?? all);
 
