@@ -99,7 +99,7 @@ def test_every_route_is_a_call() -> None:
     asked.add(("GET", client_calls.export_request("p").path))
     routes = {(method.upper(), path) for path, methods in document(ROUTES)["paths"].items() for method in methods}
     wanted_routes = {one for one in routes if one[1].startswith("/v1/")}
-    fill = {"name": "p", "job": "j", "user": "u", "id": "i"}
+    fill = {"name": "p", "job": "j", "user": "u", "id": "i", "model": "p"}
     missing = [one for one in sorted(wanted_routes) if (one[0], one[1].format(**fill)) not in asked]
     assert missing == []
 

@@ -149,6 +149,7 @@ class Dream:
     episodes: int
     turns: int
     tokens: int
+    beside: int  # tokens of the night's own lessons and anchor that the same steps read
     version: str | None
     status: VersionStatus | None
     reason: str  # why there is no version

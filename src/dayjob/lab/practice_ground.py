@@ -100,10 +100,11 @@ class PracticeGround:
         chosen, judged = ([one.reward for one in done[role]] for role in (STOP, JUDGE))
         greedy = await self.rewards(engine, version, seeds=self.held[JUDGE])
         failed = [one for each in done.values() for one in each if one.ending in UNLEARNED]
+        lost = len({one.seed for one in failed})
         if failed:
-            log.warning("%d held-out tasks count as not solved; one of them: %s", len(failed), failed[0].error)
+            log.warning("%d held-out tasks count as not solved; one of them: %s", lost, failed[0].error)
         rates = {"stop": passed(chosen), "judge": passed(judged), "judge_reward": fmean(judged)}
-        return Look(score=fmean(chosen), rates=rates | {"greedy": passed(greedy), "failed": float(len(failed))})
+        return Look(score=fmean(chosen), rates=rates | {"greedy": passed(greedy), "failed": float(lost)})
 
     async def rewards(
         self, engine: Engine, version: str, *, seeds: Sequence[int], spec: Json | None = None

@@ -42,8 +42,9 @@ async def feedback(call: Call) -> Response:
     try:
         sent = parse_feedback(call.body)
     except Invalid as error:
-        body = orjson.loads(call.body) if error.param == "kind" else None
-        raise await _of_its_policy(call, Unfit.of(body, error)) from None
+        if error.param != "kind" or not call.body:
+            raise
+        raise await _of_its_policy(call, Unfit.of(orjson.loads(call.body), error)) from None
     if isinstance(sent, FeedbackItem):
         receipt = await _one(call, sent)
         status = int(receipt["status"])

@@ -150,12 +150,12 @@ def test_numbers_of_tasks_that_make_no_sense_are_refused(wrong):
         Tasks(**settings_of([wrong], Tasks)[0])
 
 
-def test_looks_are_at_the_held_out_tasks_with_the_most_probable_answers(bytes_model):
+def test_looks_are_at_the_held_out_tasks_sampled_and_with_the_most_probable_answers(bytes_model):
     ground = opened(SMALL, stop=1, judge=3)
     engine = LocalEngine(Student(bytes_model, RECIPE, seed=0), name="practice")
     look = asyncio.run(ground.look(engine, "practice"))
     assert look == asyncio.run(ground.look(engine, "practice"))
-    assert set(look.rates) == {"stop", "judge", "judge_reward", "failed"}
+    assert set(look.rates) == {"stop", "judge", "judge_reward", "greedy", "failed"}
     assert look.rates["failed"] == 0
     assert len(asyncio.run(ground.rewards(engine, "practice", seeds=ground.held[1]))) == 3
 
@@ -199,7 +199,7 @@ def test_the_command_makes_an_adapter_and_tells_how_it_went(bytes_model, tmp_pat
              "learning_rate=2e-2"]  # fmt: skip
     practice(json.dumps(SMALL), model=bytes_model, out=out, settings=small)
     told = capsys.readouterr().out
-    assert "step 0: 0.000 of held-out tasks solved" in told
+    assert "step 0: 0.000 of attempts at held-out tasks solve them, 0.000 by the most probable answers" in told
     assert "step 0, the warm start: " in told
     report = json.loads((out / REPORT).read_text())
     assert [(one["step"], one["warmed"]) for one in report["looks"]] == [(0, 0), (0, 40), (1, 40), (2, 40)]

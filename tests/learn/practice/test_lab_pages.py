@@ -23,7 +23,7 @@ def piece(before: float, after: float, *, kl: float = 0.0, last: float | None = 
     """The figures of a course of two steps."""
     return {
         "before": before, "after": after, "last": after if last is None else last, "best_step": 2, "cpu_s": 3.0,
-        "looks": [{"step": 0, "judge": before}, {"step": 2, "judge": after}], "served": {"20 turns": {"after": 0.1}},
+        "looks": [{"step": 0, "judge": before}, {"step": 2, "judge": after}], "greedy": [before / 2, after / 2], "served": {"20 turns": {"after": 0.1}},
         "curve": {"kl_behaviour": [kl, kl], "sample_size": [1.0, 0.5], "practice/dropped": [None, 0.25],
                   "anchor/kl": [0.0, 0.02], "bits": [0.5, 0.7], "turns": [6.0, 7.0]},
         "peak_mb": 500.0,
@@ -56,7 +56,7 @@ def test_the_page_of_staleness_compares_with_fresh_attempts():
 
 def test_the_page_of_practice_tells_gains_failures_and_what_was_tried(tmp_path: Path):
     result = {
-        "seeds": [0, 1], "judge": 10, "steps": 2, "groups": 1, "attempts": 2, "range": [0.05, 0.6],
+        "seeds": [0, 1], "judge": 10, "tries": 2, "steps": 2, "groups": 1, "attempts": 2, "range": [0.05, 0.6],
         "lift": {"starts": {"a": 0.2, "b": 0.9}, "rows": {"a": [piece(0.2, 0.5), piece(0.2, 0.5)]}},
         "nines": {"starts": {}, "rows": {"b": [piece(0.99, 0.998), piece(0.99, 0.998)]}},
         "zero": {"starts": {"c": 0.3}, "rows": {}},
@@ -74,7 +74,7 @@ def test_the_page_tells_what_a_teacher_is_worth_and_what_it_costs():
     taught = piece(0.0, 0.1)
     taught["curve"] |= {"teacher_tokens": [300.0, 0.0], "teacher_gain": [0.5, 0.0], "tokens": [0.0, 100.0]}
     result = {
-        "seeds": [0], "judge": 10, "steps": 2, "groups": 1, "attempts": 2, "range": [0.05, 0.6],
+        "seeds": [0], "judge": 10, "tries": 2, "steps": 2, "groups": 1, "attempts": 2, "range": [0.05, 0.6],
         "zero": {"starts": {}, "rows": {"alone": [piece(0.0, 0.0)], "taught": [taught]}},
     }  # fmt: skip
     text = "\n".join(practice_page(result))
@@ -83,7 +83,7 @@ def test_the_page_tells_what_a_teacher_is_worth_and_what_it_costs():
 
 
 def test_before_is_after_the_warm_start_and_after_at_the_best_look():
-    looks = tuple({"step": step, "warmed": warmed, "judge": judge} for step, warmed, judge in
+    looks = tuple({"step": step, "warmed": warmed, "judge": judge, "greedy": judge / 2} for step, warmed, judge in
                   ((0, 0, 0.1), (0, 9, 0.4), (5, 9, 0.3)))  # fmt: skip
     one = Piece(name="x", spec={}, recipe=PracticeRecipe(), tasks=Tasks(), seed=0)
     for best, after in ((0, 0.1), (1, 0.4), (2, 0.3)):

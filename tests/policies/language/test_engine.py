@@ -338,7 +338,7 @@ def test_a_folder_is_loaded_as_it_is_or_refused(tmp_path):
     with torch.inference_mode():
         torch.testing.assert_close(load_model(tmp_path / "model")(input_ids=ids).logits, model(input_ids=ids).logits)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(Invalid, match="no causal model"):
+    with pytest.raises(Invalid, match="no weights in safetensors"):
         load_model(tmp_path / "empty")
 
 
