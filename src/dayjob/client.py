@@ -159,6 +159,7 @@ class _Api:
     feedback_many = _Call(calls.feedback_many)
     chat = _Call(language.chat)
     models = _Call(language.models)
+    model = _Call(language.model)
     notes = _Call(language.notes)
     share_note = _Call(language.share_note)
     delete_note = _Call(language.delete_note)

@@ -276,6 +276,11 @@ def models(*, user: str | None = None) -> Plan[tuple[Model, ...]]:
     return tuple(read(Model, one) for one in listed_under(found, "data"))
 
 
+def model(name: str) -> Plan[Model]:
+    """One of them: a policy, or POLICY@VERSION. Raises NotFound for what no chat may name."""
+    return read(Model, (yield from ask_json("GET", f"/v1/models/{part(name, param='name')}")))
+
+
 # ---- notes -------------------------------------------------------------------------------------------------------
 
 

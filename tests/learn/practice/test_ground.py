@@ -194,9 +194,9 @@ def test_a_prompt_that_is_too_long_loses_its_oldest_messages_behind_the_task():
 
 def test_the_command_makes_an_adapter_and_tells_how_it_went(bytes_model, tmp_path, capsys):
     out = tmp_path / "out"
-    small = ["steps=2", "groups=2", "attempts=4", "stop=16", "judge=8", "self_written=0", "anchor=0", "rank=2",
-             "look_every=1", "context_tokens=200", "credit=turns", "seed=3", "curated=16", "warm_steps=40",
-             "learning_rate=2e-2"]  # fmt: skip
+    small = ["steps=2", "groups=2", "attempts=4", "stop=16", "judge=8", "tries=1", "self_written=0", "anchor=0",
+             "rank=2", "look_every=1", "context_tokens=200", "credit=turns", "seed=3", "curated=16", "warm_steps=40",
+             "learning_rate=2e-2", "temperature=0.01"]  # fmt: skip
     practice(json.dumps(SMALL), model=bytes_model, out=out, settings=small)
     told = capsys.readouterr().out
     assert "step 0: 0.000 of attempts at held-out tasks solve them, 0.000 by the most probable answers" in told

@@ -23,7 +23,8 @@ def piece(before: float, after: float, *, kl: float = 0.0, last: float | None = 
     """The figures of a course of two steps."""
     return {
         "before": before, "after": after, "last": after if last is None else last, "best_step": 2, "cpu_s": 3.0,
-        "looks": [{"step": 0, "judge": before}, {"step": 2, "judge": after}], "greedy": [before / 2, after / 2], "served": {"20 turns": {"after": 0.1}},
+        "looks": [{"step": 0, "judge": before}, {"step": 2, "judge": after}],
+        "greedy": [before / 2, after / 2], "served": {"20 turns": {"after": 0.1}},
         "curve": {"kl_behaviour": [kl, kl], "sample_size": [1.0, 0.5], "practice/dropped": [None, 0.25],
                   "anchor/kl": [0.0, 0.02], "bits": [0.5, 0.7], "turns": [6.0, 7.0]},
         "peak_mb": 500.0,
@@ -62,7 +63,7 @@ def test_the_page_of_practice_tells_gains_failures_and_what_was_tried(tmp_path: 
         "zero": {"starts": {"c": 0.3}, "rows": {}},
     }  # fmt: skip
     text = "\n".join(practice_page(result))
-    assert "| a | 20.0 ±0.0 | 50.0 ±0.0 | +30.0 ±0.0 | 50.0 ±0.0 | 0.020 | 0.60 | 3 |" in text
+    assert "| a | 20.0 ±0.0 | 50.0 ±0.0 | +30.0 ±0.0 | 50.0 ±0.0 | 10.0 ±0.0 | 25.0 ±0.0 | 0.020 | 0.60 | 3 |" in text
     assert "| b | 90 |" in text
     assert "| 10 | 2 |" in text  # failures in a thousand
     assert "No task begins where this part needs it." in text
@@ -78,8 +79,8 @@ def test_the_page_tells_what_a_teacher_is_worth_and_what_it_costs():
         "zero": {"starts": {}, "rows": {"alone": [piece(0.0, 0.0)], "taught": [taught]}},
     }  # fmt: skip
     text = "\n".join(practice_page(result))
-    assert "| alone | 0.0 | 0.0 | +0.0 | 0.0 | - | - | 0.020 |" in text
-    assert "| taught | 0.0 | 10.0 | +10.0 | 10.0 | +0.50 | 75% | 0.020 |" in text
+    assert "| alone | 0.0 | 0.0 | +0.0 | 0.0 | 0.0 | 0.0 | - | - | 0.020 |" in text
+    assert "| taught | 0.0 | 10.0 | +10.0 | 10.0 | 0.0 | 5.0 | +0.50 | 75% | 0.020 |" in text
 
 
 def test_before_is_after_the_warm_start_and_after_at_the_best_look():
