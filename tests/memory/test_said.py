@@ -2,7 +2,7 @@
 
 import pytest
 
-from dayjob.memory.said import holds
+from dayjob.memory.said import heard, holds
 
 OPEN = "When does the office open?"
 
@@ -36,3 +36,28 @@ OPEN = "When does the office open?"
 )
 def test_an_answer_holds_what_was_said_when_every_word_of_it_is_there(answer, said, asked, shown):
     assert holds(answer, said=said, asked=asked) is shown
+
+
+DIAL = "Before every extension we dial 86."
+INITIAL = "It is different here, customers whose name begins with S go to Selma."
+
+
+@pytest.mark.parametrize(
+    ("answer", "said", "asked", "before", "shown"),
+    [
+        ("86231", DIAL, "How do I dial extension 231?", "231", True),
+        ("87231", DIAL, "How do I dial extension 231?", "231", False),
+        ("23186", DIAL, "How do I dial extension 231?", "231", True),  # in the wrong order: words cannot tell
+        ("231", DIAL, "How do I dial extension 231?", "231", False),  # as without it
+        ("Selma", INITIAL, "Whose customer is Silvia?", "Nadia", True),
+        ("Nadia", INITIAL, "Whose customer is Ruth?", "Nadia", False),
+        ("Paris, sir", "Asked about capitals we say sir after the answer.", "The capital of France?", "Paris", True),
+        ("Paris, madam", "Asked about capitals we say sir after the answer.", "The capital of France?", "Paris", False),
+        ("at 9", "At 9:15.", OPEN, "at ten", False),  # not a sentence: all of it, or nothing is known
+        ("the last of the month", "We open at 9:15 these days.", OPEN, "at ten", False),
+        ("Rosa", "No longer Rosa, parking is now with Emil.", "Who handles parking?", "Hugo", False),
+        ("poor", "For simple it is the same as for rich.", "What is the opposite of simple?", "complex", False),
+    ],
+)
+def test_of_a_sentence_whatever_is_new_in_the_answer_comes_out_of_it(answer, said, asked, before, shown):
+    assert heard(answer, said=said, asked=asked, before=before) is shown

@@ -33,7 +33,7 @@ from dayjob.learn.language.splits import Asking
 from dayjob.learn.language.study import Ids, Study
 from dayjob.learn.language.writing import BASE, Written
 from dayjob.memory.lessons import last_question, shorten
-from dayjob.memory.said import holds as has_said
+from dayjob.memory.said import heard
 from dayjob.memory.words import topic
 from dayjob.policies.adapters import Adapter, read_adapter
 from dayjob.policies.engine_protocol import VersionRef
@@ -80,7 +80,7 @@ class _Answered:
     def as_read(self) -> bool:
         """Whether the right answer is only what the teacher makes of a correction, in whose words it does not stand."""
         said, asked = self.asking.said, last_question(self.asking.lesson.question)
-        return bool(said) and not has_said(self.wanted, said=said, asked=asked)
+        return bool(said) and not heard(self.wanted, said=said, asked=asked, before=self.before)
 
     @property
     def is_decided(self) -> bool:

@@ -29,7 +29,7 @@ from dayjob.learn.language.table import Question
 from dayjob.learn.work import SEED, Made, Unsaid, Work
 from dayjob.memory.lessons import last_question, shorten
 from dayjob.memory.notes import NotesMemory
-from dayjob.memory.said import holds
+from dayjob.memory.said import heard
 from dayjob.policies.engine_protocol import VersionRef
 from dayjob.policies.language_train import adapter_files
 from dayjob.policies.tokens import Tokens
@@ -264,7 +264,9 @@ def _lessons(found: Gathered, night: Night) -> list[Json]:
     for report in night.lessons:
         asking = askings[report.id]
         asked, said = last_question(asking.lesson.question), asking.said
-        as_read = bool(said and not report.left_out) and not holds(report.wanted, said=said, asked=asked)
+        as_read = bool(said and not report.left_out) and not heard(
+            report.wanted, said=said, asked=asked, before=report.before
+        )
         told = {"learned": report.learned and not as_read, "as_read": as_read, "decision": asking.decision}
         out.append(asdict(replace(report, id=asking.teacher)) | told | {"asked": shorten(asked)})
     return out
