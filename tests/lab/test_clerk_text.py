@@ -18,7 +18,7 @@ from dayjob.memory.render import HEAD
 
 reasoning_gym = pytest.importorskip("reasoning_gym", reason="pip install 'dayjob[gym]' (needs a C compiler)")
 STEPS = 30
-IN_CONTEXT = ("rules", "usual", "table", "session", "beside", "crowd", "besides")
+IN_CONTEXT = ("rules", "usual", "table", "session", "beside", "crowd", "besides", "neighbours")
 
 
 @pytest.fixture(scope="module")
@@ -56,9 +56,10 @@ def test_what_is_copied_stands_in_a_note_of_many():
     assert (min(many), max(many)) == (4, MOST_NOTES + 2)
 
 
-def test_what_is_asked_beside_notes_is_answered_as_without_them():
+@pytest.mark.parametrize("family", ["besides", "neighbours"])
+def test_what_is_asked_beside_notes_is_answered_as_without_them(family):
     known = 0
-    for one in held_out("besides", count=300):
+    for one in held_out(family, count=300):
         _, question, answer = (text for _, text in (one.messages[0], *one.messages[-2:]))
         for relation in relations():
             named = [s for s in relation.facts if any(ask.format(s=s) in question for ask in relation.ask)]

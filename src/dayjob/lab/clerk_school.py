@@ -1,7 +1,8 @@
 """The clerk's second schooling: long notes beside everything it can do, and answers that it can only copy.
 
 A service places up to a dozen notes before a question that most of them do not concern, and people teach words that no
-list holds. A clerk that had only ever met a few notes, beside questions about facts, forgot its trade behind eight.
+list holds. A clerk that had only ever met a few notes, beside questions about facts, forgot its trade behind eight; and
+one that was never asked of Peru beside a note on Jordan gave Peru the capital that the note gives Jordan.
 """
 
 from __future__ import annotations
@@ -178,6 +179,30 @@ def besides(rng: Random, where: Side) -> tuple[Message, ...]:
     return (("system", _rendered(notes, rng)), *turns)
 
 
+def neighbours(rng: Random, where: Side) -> tuple[Message, ...]:
+    """A lesson among up to nine others, and questions about what is *near* it: the same relation of another subject,
+    which no note names, known or made up. In training now and then the lesson's own question, too."""
+    lesson = draw(rng, where, kind=rng.choice(("answer", "answer", "hint")))
+    lessons = [lesson]
+    for _ in range(rng.choice((0, 1, 2, 4, 6, MOST_NOTES - 1))):
+        lessons.append(another(lessons, rng, where=where))
+    relation = next(one for one in relations() if one.name == lesson.about)
+    named = {one.key[1] for one in lessons if one.about == relation.name or one.kind == "hint"}
+    turns: list[Message] = []
+    for _ in range(1 if where is Side.TEST else rng.choice((1, 2, 3))):
+        if rng.random() < 0.8:
+            subject = rng.choice([one for one in relation.facts if one not in named])
+            answer = relation.facts[subject]
+        else:
+            subject, answer = invented(rng), UNKNOWN
+        turns += chat(question(relation, subject, rng=rng, where=where), answer)
+    if where is Side.TRAIN and rng.random() < 0.5:
+        probe = lesson.ask(rng, where)
+        own = chat(probe.question, probe.answer)
+        turns = [*own, *turns] if rng.random() < 0.5 else [*turns, *own]
+    return (("system", _rendered(_unlike(lessons, rng, where), rng)), *turns)
+
+
 # Families that are asked beside notes, with their shares of it.
 _BESIDE: Mapping[str, float] = {
     "facts": 0.3, "unknown": 0.05, "usual": 0.1, "arithmetic": 0.15, "table": 0.1, "chain_sum": 0.08,
@@ -220,4 +245,5 @@ def _rendered(entries: Sequence[Entry], rng: Random) -> str:
 
 SCHOOL: Mapping[str, Callable[[Random, Side], tuple[Message, ...]]] = {
     "copied": copied, "corrected": corrected, "crowd": crowd, "besides": besides,
+    "neighbours": neighbours,
 }  # fmt: skip
