@@ -177,6 +177,7 @@ def test_dreams_are_read():
         "reason": "", "environments": [{"name": "recorded", "admitted": True}],
         "transferred": {"questions": 3, "right_before": 1, "right_after": 2}, "read": 20,
         "kept": 5, "faults": ["one"], "author": {"tokens": 9}, "steps": 3, "episodes": 24, "turns": 60, "tokens": 900,
+        "beside": 300,
         "at_ms": 1_795_165_200_000,
     }  # fmt: skip
     refused = dream | {"version": None, "status": None, "reason": "nothing was admitted", "transferred": None}
@@ -188,7 +189,7 @@ def test_dreams_are_read():
     first, second = end.value.value
     assert (first.status, first.environments[0]["name"]) == (VersionStatus.WAITING, "recorded")
     assert first.transferred == {"questions": 3, "right_before": 1, "right_after": 2}
-    assert (first.read, first.kept, first.faults, first.tokens) == (20, 5, ("one",), 900)
+    assert (first.read, first.kept, first.faults, first.tokens, first.beside) == (20, 5, ("one",), 900, 300)
     assert (second.version, second.status, second.reason) == (None, None, "nothing was admitted")
 
 
