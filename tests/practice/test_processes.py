@@ -218,7 +218,9 @@ def test_a_worker_ends_with_whoever_started_it_even_while_it_computes(wrong):
         await asyncio.gather(stuck, return_exceptions=True)
         return code
 
-    assert within(work) == 0
+    # Not killed. Whoever sends a signal looks first whether the process has ended, and where that look comes before the
+    # event loop's, the loop reports 255 for a code that it did not see.
+    assert within(work) in (0, 255)
 
 
 def test_workers_that_cannot_start_say_how_to_see_why(monkeypatch):
