@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from dayjob.endings import PolicyKind, VersionStatus
+from dayjob.cli.processes import check_learnable
+from dayjob.endings import Conflict, PolicyKind, VersionStatus
 from dayjob.journal.control import Control
 from dayjob.journal.layers import open_layer
 from dayjob.journal.versions import VersionManifest, publish_files
@@ -75,6 +76,9 @@ def test_a_persons_adapter_is_frozen_alone(dayjob: Command, office) -> None:
     assert (control.pointers(KEY[0], address).frozen, control.pointers(*KEY).frozen) == ("baseline", "")
     listed = dayjob("versions", "clerk", "--user", "ann", "--data", root)
     assert "(frozen)" in listed.out
+    with pytest.raises(Conflict, match="adapter of ann is frozen: first run dayjob freeze clerk --user ann --off"):
+        check_learnable(control, KEY[0], "clerk", recipe=None, user="ann")
+    check_learnable(control, KEY[0], "clerk", recipe=None, user=None)  # everybody's goes on
     rows = dayjob("versions", "clerk", "--user", "ann", "--data", root, "--json").json
     assert not any(row["serves"] for row in rows), "what answers everybody answers her"
     dayjob("freeze", "clerk", "--data", root)

@@ -222,6 +222,18 @@ def test_rows_that_are_nearly_equal_are_set_apart_and_no_others():
     assert torch.equal(set_apart(rows_VD), apart_VD)
 
 
+def test_a_saved_clerk_tells_apart_what_was_never_trained(tmp_path, fresh):
+    rows_VD = fresh.model.model.embed_tokens.weight
+    before_VD = rows_VD.detach().clone()
+    with torch.no_grad():
+        rows_VD[300:340] = rows_VD[300] + 1e-4 * rows_VD[300:340]
+    save(fresh.model, fresh.tokenizer, folder=tmp_path)
+    with torch.no_grad():
+        rows_VD.copy_(before_VD)  # others use this model
+    saved_VD = load_file(tmp_path / "model.safetensors")["model.embed_tokens.weight"].float()
+    assert torch.cdist(saved_VD[300:340], saved_VD[300:340]).fill_diagonal_(torch.inf).min() > 0.01
+
+
 def test_the_shipped_clerk_can_write_every_token():
     rows_VD = load_file(model_folder(None) / "model.safetensors")["model.embed_tokens.weight"].float()
     assert torch.equal(set_apart(rows_VD), rows_VD)

@@ -65,6 +65,9 @@ def test_what_is_asked_beside_notes_is_answered_as_without_them(family):
             named = [s for s in relation.facts if any(ask.format(s=s) in question for ask in relation.ask)]
             known += bool(named)
             assert not named or answer == relation.facts[named[0]]
+            if named and family == "neighbours":
+                quoted = re.findall(r'^- "(.*?)" -> "(?!Asked)', one.messages[0][1], re.MULTILINE)
+                assert not [text for text in quoted if any(ask.format(s=named[0]) in text for ask in relation.ask)]
     assert known > 60
 
 

@@ -28,7 +28,7 @@ from dayjob.gate.shares import Traffic
 from dayjob.journal.control import Control
 from dayjob.journal.jobs import get_job
 from dayjob.journal.join import window_of
-from dayjob.journal.layers import policy_of
+from dayjob.journal.layers import address_of, frozen_of, policy_of
 from dayjob.journal.notes import NotesReader
 from dayjob.journal.plain import iso
 from dayjob.journal.readers import Reader
@@ -258,6 +258,9 @@ def check_learnable(
         raise Conflict(f"policy {policy!r} is frozen: first run {thaw}")
     if control.freeze_file():
         raise Conflict(f"everything is frozen by the file {control.root / 'freeze'}: remove it first")
+    if user is not None and frozen_of(control, tenant, address_of(control, tenant, policy, user)):
+        thaw = again(f"freeze {policy} --user {user} --off", control.root, tenant=tenant)
+        raise Conflict(f"the adapter of {user} is frozen: first run {thaw}")
 
 
 def _waits(control: Control, asked: Job) -> bool:

@@ -157,6 +157,11 @@ def test_looks_are_at_the_held_out_tasks_sampled_and_with_the_most_probable_answ
     assert look == asyncio.run(ground.look(engine, "practice"))
     assert set(look.rates) == {"stop", "judge", "judge_reward", "greedy", "failed"}
     assert look.rates["failed"] == 0
+    sampled = []
+    for seed in ground.held[1]:
+        sampled += asyncio.run(ground._looked(engine, "practice", seeds=[seed], sampled=True))
+    assert [one.seed for one in sampled] == [seed for seed in ground.held[1] for _ in range(ground.tasks.tries)]
+    assert len({one.turns[0].token_ids for one in sampled if one.seed == ground.held[1][0]}) == ground.tasks.tries
     assert len(asyncio.run(ground.rewards(engine, "practice", seeds=ground.held[1]))) == 3
 
 
