@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -72,6 +72,14 @@ def make_anchors(
     kept += [one for one in own if topic(last_question(one.question)) not in held]
     rows, conflicts = sort_out(study, kept, exercises=exercises, recipe=recipe)
     return Anchors(rows=tuple(rows), conflicts=tuple(conflicts), unfit=unfit)
+
+
+def set_aside(anchors: Anchors, *, most: int) -> tuple[Anchors, list[Kept]]:
+    """Take up to ``most`` of the prompts that the model wrote itself, at most a quarter of them, out of the anchor."""
+    own = [row for row in anchors.rows if row.self_written]
+    out = own[len(own) - min(max(most, 0), len(own) // 4) :]
+    gone = {id(row) for row in out}
+    return replace(anchors, rows=tuple(row for row in anchors.rows if id(row) not in gone)), out
 
 
 def replayed(

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dayjob.learn.language.anchors import Anchors, Kept, make_anchors, replayed, sort_out
+from dayjob.learn.language.anchors import Anchors, Kept, make_anchors, replayed, set_aside, sort_out
 from dayjob.learn.language.exercises import Exercise, encode
 from dayjob.learn.language.heeding import heeded
 from dayjob.learn.language.lessons import Material
@@ -25,6 +25,7 @@ from dayjob.learn.language.parts import Anchor, Part, retention
 from dayjob.learn.language.progress import Progress
 from dayjob.learn.language.recipes import NightRecipe
 from dayjob.learn.language.report import LessonReport, answers_of, report
+from dayjob.learn.language.splits import key_of, place_of
 from dayjob.learn.language.study import Ids, Study, slices
 from dayjob.learn.stages import Stages
 from dayjob.objectives.language.average import adapter_product, moved_average
@@ -98,6 +99,7 @@ def learn_night(
         anchors = make_anchors(
             study, material.rehearsals, exercises=exercises, recipe=recipe, seed=seed, held=material.held
         )  # fmt: skip
+    judge, anchors = StopSplit.of(study, material, exercises=exercises, anchors=anchors, recipe=recipe, seed=seed)
     counts = {
         "rehearsals_unfit": float(anchors.unfit),
         "rehearsals_in_conflict": float(len(anchors.conflicts)),
@@ -111,7 +113,6 @@ def learn_night(
         lessons = report(material.lessons, [], out=out, before=[], after=[])
         return Night(state={}, shape=recipe.lora, stats=counts, lessons=lessons, looks=(), why=why)
     before = answers_of(study, exercises, recipe=recipe)
-    judge = StopSplit.of(study, material, exercises=exercises, recipe=recipe, seed=seed)
     learned = Course(study, parts, judge=judge, recipe=recipe, stages=stages).run()
     stages.finish()
     best = learned.best_step
@@ -138,8 +139,11 @@ def _nothing_to_do(parts: Sequence[Part], recipe: NightRecipe) -> str:
     return ""
 
 
+ENOUGH_ASKED, ENOUGH_KEPT = 16, 32  # of a stop split: one asking alone would decide whether anything is learned
+
+
 class StopSplit:
-    """What early stopping reads: held-out askings with what is to be said, and held-out rehearsals."""
+    """What early stopping reads: askings with what is to be said, and rows of what is to stay."""
 
     def __init__(self, asked: Sequence[tuple[Ids, Ids]], kept: Sequence[Kept], *, recipe: NightRecipe) -> None:
         """``asked``: prompts, and what is to be said to each."""
@@ -149,23 +153,33 @@ class StopSplit:
 
     @staticmethod
     def of(
-        study: Study, material: Material, *, exercises: Sequence[Exercise], recipe: NightRecipe, seed: int
-    ) -> StopSplit | None:
-        """None when the recipe does not look, or nothing that was asked is held out: what stays alone would always be
-        best where nothing is learned."""
+        study: Study, material: Material, *, exercises: Sequence[Exercise], anchors: Anchors, recipe: NightRecipe,
+        seed: int,
+    ) -> tuple[StopSplit | None, Anchors]:  # fmt: skip
+        """The stop split, and the anchor without the rows that went into it.
+
+        Held-out askings and rehearsals first. Where those are fewer than ``ENOUGH_ASKED`` and ``ENOUGH_KEPT``, prompts
+        that the model wrote itself are taken out of the anchor, and askings that *are* learned from are read too: they
+        say less about other words, but of one asking alone no step could be chosen. None when the recipe does not
+        look, or of nothing that was asked it is known what is to be said: what stays alone would always be best where
+        nothing is learned.
+        """
         if not recipe.stop_every:
-            return None
+            return None, anchors
         room = study.writer.context_tokens
         held, _ = encode(
             material.stop_lessons, study.tokens, method=recipe.method, room=room, answer_tokens=recipe.answer_tokens
         )
         held, _ = heeded(study, held, recipe=recipe)
         asked = _to_be_said(study, held, recipe=recipe)
+        if len(asked) < ENOUGH_ASKED:
+            asked += _to_be_said(study, sorted(exercises, key=_drawn), recipe=recipe)[: ENOUGH_ASKED - len(asked)]
         if not asked:
-            return None
+            return None, anchors
         kept, _ = replayed(study, material.stop_rehearsals, recipe=recipe, seed=seed)
         kept, _ = sort_out(study, kept, exercises=[*exercises, *held], recipe=recipe)
-        return StopSplit(asked, kept, recipe=recipe)
+        anchors, own = set_aside(anchors, most=ENOUGH_KEPT - len(kept))
+        return StopSplit(asked, [*kept, *own], recipe=recipe), anchors
 
     @torch.no_grad()
     def look(self, study: Study, *, step: int, learning_rate: float) -> Look:
@@ -180,6 +194,10 @@ class StopSplit:
         kl = sum(float(loss) for loss, _ in retention(study, self._kept, microbatch=size))
         score = lesson + self._recipe.anchor * kl
         return Look(learning_rate=learning_rate, step=step, lesson=lesson, kl=kl, score=score)
+
+
+def _drawn(one: Exercise) -> float:
+    return place_of(one.lesson.family, key_of(one.lesson.question))
 
 
 def _to_be_said(study: Study, held: Sequence[Exercise], *, recipe: NightRecipe) -> list[tuple[Ids, Ids]]:
