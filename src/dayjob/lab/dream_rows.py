@@ -40,7 +40,7 @@ from dayjob.lab.dream_depot import Depot, Request
 from dayjob.learn.language.anchors import Kept
 from dayjob.learn.language.exercises import turn
 from dayjob.learn.language.job import Nights
-from dayjob.learn.language.parts import retention
+from dayjob.learn.language.parts import base_states, retention
 from dayjob.learn.language.recipes import NightRecipe
 from dayjob.learn.language.table import Question
 from dayjob.learn.loop import Learner
@@ -226,7 +226,9 @@ class Judge:
             Kept(question=asked.messages, prompt=prompt, answer=one.token_ids, self_written=False)
             for asked, prompt, one in zip(flat, prompts, said, strict=True)
         ]
-        return float(sum(float(stats["kl"]) for _, stats in retention(self._student, rows, microbatch=64)))
+        base = base_states(self._student, rows, microbatch=64)
+        told = retention(self._student, rows, base=base, microbatch=64)
+        return float(sum(float(stats["kl"]) for _, stats in told))
 
     def _prompts(self, questions: Sequence[Question]) -> list[tuple[int, ...]]:
         return [self._student.tokens.render(one.messages) for one in questions]

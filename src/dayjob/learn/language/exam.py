@@ -27,7 +27,7 @@ from dayjob.learn.language.habits import NAMES, habits, is_trivial
 from dayjob.learn.language.heeding import contradicts
 from dayjob.learn.language.lessons import Rehearsal
 from dayjob.learn.language.paper import MOST_QUESTIONS, Paper, Ticks, draw
-from dayjob.learn.language.parts import retention
+from dayjob.learn.language.parts import base_states, retention
 from dayjob.learn.language.recipes import Method, NightRecipe
 from dayjob.learn.language.splits import Asking
 from dayjob.learn.language.study import Ids, Study
@@ -321,9 +321,11 @@ class _Exam:
 
     def _kl(self, rows: Sequence[Kept]) -> tuple[float, int]:
         """KL(base || new), nats a token of the base's answers, and the tokens."""
+        size = self._recipe.microbatch
         self._study.lora.restore(self._state)
+        base = base_states(self._study, rows, microbatch=size)
         with torch.no_grad():
-            parts = [float(loss) for loss, _ in retention(self._study, rows, microbatch=self._recipe.microbatch)]
+            parts = [float(loss) for loss, _ in retention(self._study, rows, base=base, microbatch=size)]
         return sum(parts), sum(len(one.answer) for one in rows)
 
     def _phrase(self, number: int, text: str) -> Json:

@@ -21,7 +21,7 @@ from dayjob.learn.language.exercises import Exercise, encode
 from dayjob.learn.language.heeding import heeded
 from dayjob.learn.language.lessons import Material
 from dayjob.learn.language.mixture import parts_of
-from dayjob.learn.language.parts import Anchor, Part, retention
+from dayjob.learn.language.parts import Anchor, Part, base_states, retention
 from dayjob.learn.language.progress import Progress
 from dayjob.learn.language.recipes import NightRecipe
 from dayjob.learn.language.report import LessonReport, answers_of, report
@@ -149,6 +149,7 @@ class StopSplit:
         """``asked``: prompts, and what is to be said to each."""
         self._asked = asked
         self._kept = kept
+        self._base: list[Tensor] | None = None  # what the base model makes of them
         self._recipe = recipe
 
     @staticmethod
@@ -191,7 +192,9 @@ class StopSplit:
             nats -= float(study.logprobs(rows).sum())
             tokens += int(rows.mask_BT.sum())
         lesson = nats / max(tokens, 1)
-        kl = sum(float(loss) for loss, _ in retention(study, self._kept, microbatch=size))
+        if self._base is None:
+            self._base = base_states(study, self._kept, microbatch=size)
+        kl = sum(float(loss) for loss, _ in retention(study, self._kept, base=self._base, microbatch=size))
         score = lesson + self._recipe.anchor * kl
         return Look(learning_rate=learning_rate, step=step, lesson=lesson, kl=kl, score=score)
 

@@ -148,32 +148,48 @@ class Anchor:
 
     def __init__(self, deck: Sequence[Kept], *, recipe: NightRecipe, seed: int) -> None:
         self.share = recipe.anchor
-        self._deck = deck
+        self._deck = list(enumerate(deck))
+        self._base: list[Tensor] = []
         self._recipe = recipe
         self._seed = seed
 
     def losses(self, study: Study, step: int) -> Iterator[tuple[Tensor, Stats]]:
         """Of :func:`anchor`."""
-        yield from retention(
-            study,
-            deal(self._deck, self._recipe.anchor_rows, step=step, seed=self._seed),
-            microbatch=self._recipe.microbatch,
-        )
+        size = self._recipe.microbatch
+        if not self._base:  # of all rows, whatever the step: a night that goes on gets the bits that it had
+            self._base = base_states(study, [row for _, row in self._deck], microbatch=size)
+        drawn = deal(self._deck, self._recipe.anchor_rows, step=step, seed=self._seed)
+        base = [self._base[number] for number, _ in drawn]
+        yield from retention(study, [row for _, row in drawn], base=base, microbatch=size)
 
 
-def retention(study: Study, kept: Sequence[Kept], *, microbatch: int) -> Iterator[tuple[Tensor, Stats]]:
-    """The anchor's loss on given rows, microbatch by microbatch."""
+def base_states(study: Study, kept: Sequence[Kept], *, microbatch: int) -> list[Tensor]:
+    """(T, D) of each row: the base model's states that predict its answer. The base does not change, so one reading
+    does for a whole night; it holds as many numbers as the answers have tokens, times D."""
+    found: dict[int, Tensor] = {}
+    order = sorted(range(len(kept)), key=lambda number: len(kept[number].prompt) + len(kept[number].answer))
+    for part in slices(len(kept), microbatch):
+        places = order[part]
+        rows = study.rows([kept[place].prompt for place in places], [kept[place].answer for place in places])
+        for place, hidden_TD in zip(places, study.base_hidden(rows), strict=True):
+            found[place] = hidden_TD[: max(1, len(kept[place].answer))].clone()
+    return [found[place] for place in range(len(kept))]
+
+
+def retention(
+    study: Study, kept: Sequence[Kept], *, base: Sequence[Tensor], microbatch: int
+) -> Iterator[tuple[Tensor, Stats]]:
+    """The anchor's loss on given rows, microbatch by microbatch. ``base``: their `base_states`."""
     if not kept:
         return
     rows = study.rows([one.prompt for one in kept], [one.answer for one in kept])
     own_B = torch.tensor([one.self_written for one in kept], device=study.device)
-    weight_BT = per_token(rows.mask_BT)
+    weight_BT, base_BTD = per_token(rows.mask_BT), torch.nn.utils.rnn.pad_sequence(list(base), batch_first=True)
     for part in slices(len(kept), microbatch):
-        piece = rows.cut(part)
         yield anchor(
-            study.hidden(piece),
+            study.hidden(rows.cut(part)),
             study.vocabulary_VD,
-            base_BTD=study.base_hidden(piece),
+            base_BTD=base_BTD[part],
             base_VD=study.base_vocabulary_VD,
             weight_BT=weight_BT[part],
             self_written_B=own_B[part],
