@@ -60,7 +60,7 @@ def machine() -> str:
         named = [line.partition(":")[2].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
         name = named[0] if named else name
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return f"{name}, {cores} cores, Python {platform.python_version()}, numpy {np.__version__}"
+    return f"{name}, {cores} core{'s' * (cores != 1)}, Python {platform.python_version()}, numpy {np.__version__}"
 
 
 def code_mark(*folders: str) -> str:
