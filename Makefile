@@ -4,6 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 
+# Bytecode is kept whatever the shell says: pip compiles none, and dozens of processes import the same libraries.
+export PYTHONDONTWRITEBYTECODE :=
+
 .PHONY: help venv run test bench lint format clean
 
 help:

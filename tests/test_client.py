@@ -227,9 +227,9 @@ def test_gives_up_after_its_retries_and_says_so(server: Server, call: Call) -> N
 
 
 def test_a_stalled_server_times_out(server: Server, call: Call) -> None:
-    server.script = [Answer(stall_s=0.4)]
+    server.script = [Answer(stall_s=3.0)]
     with pytest.raises(Unreachable, match="ReadTimeout"):
-        call("policies", timeout=0.1, retries=0)
+        call("policies", timeout=0.7, retries=0)
 
 
 def test_a_connection_that_was_never_made_is_tried_again_even_for_a_rollback() -> None:

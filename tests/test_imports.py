@@ -3,7 +3,8 @@
 import ast
 import subprocess
 import sys
-from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -89,17 +90,42 @@ def module_of(path: Path) -> str:
 MODULES = {module_of(path) for path in FILES}
 
 
-def imports(path: Path) -> Iterator[tuple[int, str]]:
-    """(line, module) of every import in a file, wherever it stands; names of ours as ``dayjob.part.module``."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Function:
+    """A function of a file, with all that the rules ask about it."""
+
+    line: int
+    name: str
+    length: int
+    positional: tuple[str, ...]
+    keywords: int
+
+
+@cache  # three rules go through every file, and parsing is all that takes time
+def read(path: Path) -> tuple[list[tuple[int, str]], list[Function]]:
+    """(line, module) of every import in a file, wherever it stands; names of ours as ``dayjob.part.module``. And its
+    functions."""
+    imported, functions = list[tuple[int, str]](), list[Function]()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
-            yield from ((node.lineno, alias.name) for alias in node.names)
+            imported += [(node.lineno, alias.name) for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}:{node.lineno} imports by a relative name"
             source = node.module or ""
             inner = [f"{source}.{alias.name}" for alias in node.names]
             modules = [name for name in inner if name.removeprefix("dayjob.") in MODULES]
-            yield from ((node.lineno, name) for name in (modules or [source]))
+            imported += [(node.lineno, name) for name in (modules or [source])]
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            functions.append(
+                Function(
+                    line=node.lineno,
+                    name=node.name,
+                    length=(node.end_lineno or node.lineno) - node.lineno + 1,
+                    positional=tuple(one.arg for one in (*node.args.posonlyargs, *node.args.args)),
+                    keywords=len(node.args.kwonlyargs),
+                )
+            )
+    return imported, functions
 
 
 def within(module: str, part: str) -> bool:
@@ -118,7 +144,7 @@ def test_imports_point_down_only(path):
     assert module in MAY_IMPORT or part in MAY_IMPORT, f"{part} is a new part: give it a row in MAY_IMPORT"
     allowed = MAY_IMPORT.get(module, MAY_IMPORT.get(part, ()))
     own = () if module in MAY_IMPORT and module != part else (part,)
-    for line, name in imports(path):
+    for line, name in read(path)[0]:
         if name == "dayjob":
             name = (
                 "dayjob.version"  # the bare package has the version for everyone, its other names only for the outside
@@ -135,7 +161,7 @@ def test_imports_point_down_only(path):
 @pytest.mark.parametrize("path", APPS, ids=[path.name for path in APPS])
 def test_apps_are_built_on_public_names(path):
     """As anybody outside builds on dayjob: on the client and the words of the contract, on nothing within."""
-    for line, name in imports(path):
+    for line, name in read(path)[0]:
         public = not within(name, "dayjob") or name in ("dayjob", "dayjob.client", "dayjob.endings")
         assert public, f"{path}:{line}: an app must not import {name}"
 
@@ -143,7 +169,7 @@ def test_apps_are_built_on_public_names(path):
 def test_lab_and_cli_leave_the_inside_of_serve_alone():
     for path in FILES:
         if part_of(module_of(path)) in ("lab", "cli"):
-            inside = [name for _, name in imports(path) if within(name, "dayjob.serve") and name not in SERVE_DOORS]
+            inside = [name for _, name in read(path)[0] if within(name, "dayjob.serve") and name not in SERVE_DOORS]
             assert not inside, f"{path} imports {inside}"
 
 
@@ -154,31 +180,21 @@ def test_the_server_the_judge_and_the_client_start_without_torch():
 
 @pytest.mark.parametrize("path", FILES + APPS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_files_and_functions_stay_small(path):
-    text = path.read_text()
-    lines = text.count("\n")
+    lines = path.read_text().count("\n")
     assert lines <= MAX_FILE_LINES, f"{path} has {lines} lines"
-    for node in functions(text):
-        length = (node.end_lineno or node.lineno) - node.lineno + 1
-        assert length <= MAX_FUNCTION_LINES, f"{path}:{node.lineno} {node.name} has {length} lines"
-        count = len([one for one in positional(node) if one not in ("self", "cls")]) + len(node.args.kwonlyargs)
-        assert count <= MAX_PARAMETERS, f"{path}:{node.lineno} {node.name} has {count} parameters"
+    for one in read(path)[1]:
+        assert one.length <= MAX_FUNCTION_LINES, f"{path}:{one.line} {one.name} has {one.length} lines"
+        count = len([name for name in one.positional if name not in ("self", "cls")]) + one.keywords
+        assert count <= MAX_PARAMETERS, f"{path}:{one.line} {one.name} has {count} parameters"
 
 
 @pytest.mark.parametrize("path", FILES + APPS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_public_parameters_are_keyword_only_after_the_second(path):
-    for node in functions(path.read_text()):
-        free = [one for one in positional(node) if one not in ADDRESS]
+    for one in read(path)[1]:
+        free = [name for name in one.positional if name not in ADDRESS]
         # The parameters of a command are named by whoever types it.
-        command = "cli" in path.parts or ("lab" in path.parts and node.name == "run")
-        if not node.name.startswith("_") and not command:
+        command = "cli" in path.parts or ("lab" in path.parts and one.name == "run")
+        if not one.name.startswith("_") and not command:
             assert len(free) <= MAX_POSITIONAL, (
-                f"{path}:{node.lineno} {node.name}({', '.join(free)}): put * after the second"
+                f"{path}:{one.line} {one.name}({', '.join(free)}): put * after the second"
             )
-
-
-def functions(text: str) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
-    return (node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
-
-
-def positional(node: ast.FunctionDef | ast.AsyncFunctionDef) -> list[str]:
-    return [one.arg for one in (*node.args.posonlyargs, *node.args.args)]

@@ -1,6 +1,7 @@
 """dayjob serve: the processes beside it come back when they die, and do not eat the machine when they cannot live."""
 
 import contextlib
+import math
 import os
 import signal
 import socket
@@ -27,16 +28,16 @@ def helping(root: Path, command: str, *, young_s: float) -> Iterator[Helpers]:
 
 
 def test_one_that_dies_at_once_is_started_ever_less_often(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Twice the pause each time: in a second at most six starts at 0, 0.02, 0.04 ... and not fifty."""
+    """Twice the pause each time: in half a second at most six starts at 0, 0.02, 0.06 ... and not twenty-five."""
     monkeypatch.setattr(cli_serve.sys, "executable", "/bin/false")
     with helping(tmp_path, "learn", young_s=5.0) as helpers:
         started, before = 1, helpers.running["learn"].pid
         began = time.monotonic()
-        while time.monotonic() - began < 1.0:
+        while (waited := time.monotonic() - began) < 0.5 or (helpers.pauses_s.get("learn", 0.0) < 0.16 and waited < 60):
             now = helpers.running["learn"].pid
             started, before = started + (now != before), now
             time.sleep(0.002)
-        assert 3 <= started <= 7, "0.02 s, 0.04, 0.08, 0.16, 0.32, 0.64"
+        assert 3 <= started <= 2 + math.log2(1 + waited / 0.02), "0.02 s, 0.04, 0.08, 0.16, 0.32, 0.64"
         assert helpers.pauses_s["learn"] >= 0.16
 
 
@@ -49,7 +50,7 @@ def test_one_that_worked_is_started_again_at_the_next_look(tmp_path: Path, monke
         for _ in range(6):
             dead = helpers.running["gate"].pid
             os.kill(dead, signal.SIGKILL)
-            until(lambda: helpers.running["gate"].pid != dead, "another", within_s=5.0)  # noqa: B023
+            until(lambda: helpers.running["gate"].pid != dead, "another", within_s=60.0)  # noqa: B023
         assert helpers.pauses_s["gate"] == 0.0
     assert helpers.running["gate"].poll() is not None, "they end with the server"
 

@@ -2,11 +2,15 @@
 
 import io
 import json
+import secrets
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from random import Random
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from geospot import app
 from geospot.app import ANSWER_BYTES, PHOTO_BYTES, Geospot, create_app
 from geospot.encoder import ImageEncoder
 from geospot.guard import same_origin
@@ -30,7 +34,9 @@ def a_photo(seed: int = 0) -> bytes:
 
 
 @pytest.fixture
-def spot(world: World, encoder: ImageEncoder, dayjob_url: str) -> Geospot:
+def spot(world: World, encoder: ImageEncoder, dayjob_url: str, monkeypatch: pytest.MonkeyPatch) -> Geospot:
+    """Its photos are the same every time: one in 240 shows a place whose latitude is the truth's to three digits."""
+    monkeypatch.setattr(app, "secrets", SimpleNamespace(randbits=Random(0).getrandbits, token_hex=secrets.token_hex))
     client = AsyncClient(dayjob_url)
     return Geospot(world=world, client=client, policy=POLICY, encoder=encoder, clip_missing=None)
 

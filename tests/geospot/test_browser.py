@@ -68,7 +68,7 @@ def opened(pages_of: tuple[object, str], *, width: int, height: int) -> Iterator
     chromium, address = pages_of
     context = chromium.new_context(viewport={"width": width, "height": height})  # type: ignore[attr-defined]
     fresh = context.new_page()
-    fresh.set_default_timeout(8000)
+    fresh.set_default_timeout(30_000)
     said: list[str] = []
     fresh.on("console", lambda message: said.append(message.text))
     fresh.on("pageerror", lambda error: said.append(str(error)))

@@ -113,7 +113,7 @@ def test_bytes_that_a_killed_erasure_left_in_the_log_go_when_the_server_is_back(
     back = Store(crashed, secret=b"s" * 32, find_spec=find_fake_spec, config=config)
     reading.execute("COMMIT")
     reading.close()
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while secret in journal_files(crashed) and time.monotonic() < deadline:
         time.sleep(0.02)
     assert secret not in journal_files(crashed)

@@ -308,6 +308,9 @@ def test_a_copy_taken_while_it_writes_is_a_prefix_of_history(store: Store, tmp_p
     try:
         for n in range(4):
             time.sleep(0.1)
+            while not acked:
+                assert writing.is_alive()
+                time.sleep(0.01)
             known.append(max(acked))
             copies.append(tmp_path / f"copy{n}" / "journal.db")
             copies[-1].parent.mkdir()

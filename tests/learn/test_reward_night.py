@@ -9,6 +9,7 @@ import pytest
 
 from dayjob import Candidate, Client, Feedback, RankerSpec
 from dayjob.endings import FeedbackState, JobState
+from dayjob.fakes import fake_id
 from dayjob.gate.desk import Desk
 from dayjob.journal import jobs, versions
 from dayjob.journal.control import Control
@@ -40,7 +41,8 @@ def play(client: Client, rng: np.random.Generator) -> list[str]:
     for n in range(ROUNDS):
         vector_KD = rng.standard_normal((K, DIM)).astype(np.float32)
         candidates = [Candidate(id=f"c{k}", features=vector_KD[k], score=-float(k)) for k in range(K)]
-        answer = client.rank(POLICY, rng.standard_normal(DIM), user=f"u{n % 20}", candidates=candidates)
+        context_D, name = rng.standard_normal(DIM), fake_id(n + 1)
+        answer = client.rank(POLICY, context_D, user=f"u{n % 20}", candidates=candidates, id=name)
         first, second = (place.id for place in answer.ranking[:2])
         asked.append(second if n in (1, 3) else first)
         if n == 0:
@@ -63,7 +65,9 @@ def play(client: Client, rng: np.random.Generator) -> list[str]:
 
 @pytest.fixture(scope="module")
 def played(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, list[str]]]:
-    with running(tmp_path_factory.mktemp("rewards") / "data") as server:
+    data = tmp_path_factory.mktemp("rewards") / "data"
+    Control(data).secret("sampling")  # with it and the ids, the same is shown again
+    with running(data) as server:
         with Client(server.url) as client:
             asked = play(client, np.random.default_rng(0))
         yield server, asked

@@ -125,8 +125,8 @@ def test_a_step_that_computes_without_end_is_cut_off_and_the_others_go_on(wrong)
 
     async def work(workers):
         actor = ScriptedActor([Action(text="0")] * 2)
-        hosted = await collect(roll(environment, range(2), actor=actor, host=workers, step_timeout_s=0.3))
-        played = await collect(workers.play(environment.spec, [4, 5], actor="silent", step_timeout_s=0.3))
+        hosted = await collect(roll(environment, range(2), actor=actor, host=workers, step_timeout_s=2))
+        played = await collect(workers.play(environment.spec, [4, 5], actor="silent", step_timeout_s=2))
         return hosted, played
 
     for found in within(work):

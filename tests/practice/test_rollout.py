@@ -166,7 +166,7 @@ def test_attempts_draw_differently():
     ("fault", "ending", "said"),
     [("reset", EpisodeEnding.FAILED, "OSError: no disk"), ("raise", EpisodeEnding.FAILED, "KeyError"),
      ("exit", EpisodeEnding.FAILED, "SystemExit"), ("cancel", EpisodeEnding.FAILED, "CancelledError"),
-     ("timeout", EpisodeEnding.FAILED, "its own"), ("sleep", EpisodeEnding.TIMEOUT, "0.05 s"),
+     ("timeout", EpisodeEnding.FAILED, "its own"), ("sleep", EpisodeEnding.TIMEOUT, "0.5 s"),
      ("nan", EpisodeEnding.FAILED, "between 0 and 1"), ("half", EpisodeEnding.FAILED, "with the ending"),
      ("none", EpisodeEnding.FAILED, "NoneType"), ("message", EpisodeEnding.FAILED, "content that is text"),
      ("task", EpisodeEnding.FAILED, "no task"),
@@ -174,7 +174,7 @@ def test_attempts_draw_differently():
 )  # fmt: skip
 def test_what_goes_wrong_in_an_environment_is_data_and_the_others_go_on(fault, ending, said):
     watch = Watched(fault)
-    found = take(watch, range(10), actor=Perfect(), step_timeout_s=0.05)
+    found = take(watch, range(10), actor=Perfect(), step_timeout_s=0.5)
     good, bad = ([one for one in found if one.seed % 2 == side] for side in (0, 1))
     assert [(one.reward, one.ending, one.error) for one in good] == [(1.0, EpisodeEnding.DONE, "")] * 5
     assert len(bad) == 5
@@ -265,14 +265,14 @@ class SlowEpisode:
 
 
 def test_the_time_in_which_a_model_writes_is_not_the_environments():
-    """Eight actors that hold the event loop for 30 ms each: far more together than the limit of a step."""
+    """Eight actors that hold the event loop for 100 ms each: far more together than the limit of a step."""
 
     class Holding(Perfect):
         async def act(self, messages, **settings):
-            time.sleep(0.03)
+            time.sleep(0.1)
             return await super().act(messages, **settings)
 
-    found = take(Slow(), range(8), actor=Holding(), parallel=8, step_timeout_s=0.1)
+    found = take(Slow(), range(8), actor=Holding(), parallel=8, step_timeout_s=0.5)
     assert [one.ending for one in found] == [EpisodeEnding.DONE] * 8
 
 

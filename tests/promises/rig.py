@@ -34,7 +34,7 @@ from dayjob import cli, fakes
 serve.load_ranker = fakes.load_fake
 cli.main()
 """
-START_S = 30.0
+START_S = 120.0  # a busy machine takes long to start; a server that dies says so at once
 PAUSE_S = 0.003  # of a client between an answer and its next question: it is there to be cut off, not to load
 IDLE_S = 2.0  # servers close connections that say nothing for five
 POLICY = "geo"
@@ -100,10 +100,13 @@ class Running:
 
     def children(self) -> list[int]:
         """The processes beside it."""
-        threads = Path(f"/proc/{self.process.pid}/task").iterdir()
-        return [int(one) for thread in threads for one in (thread / "children").read_text().split()]
+        found = list[int]()
+        for thread in Path(f"/proc/{self.process.pid}/task").iterdir():
+            with contextlib.suppress(OSError):  # a thread of the pool may end meanwhile
+                found += map(int, (thread / "children").read_text().split())
+        return found
 
-    def helper(self, name: str, within_s: float = 20.0) -> int:
+    def helper(self, name: str, within_s: float = 60.0) -> int:
         """The process of the "learn" or "gate" beside it, waited for: it may be on its way back."""
         deadline = time.monotonic() + within_s
         while time.monotonic() < deadline:
@@ -127,7 +130,7 @@ class Running:
     def stop(self) -> int:
         """SIGTERM, and the exit status."""
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(15)
+        return self.process.wait(60)
 
 
 def is_dead(pid: int) -> bool:
@@ -276,7 +279,7 @@ class Worker(threading.Thread):
 
     def end(self) -> History:
         self.stopping.set()
-        self.join(30)
+        self.join(60)
         return self.history
 
 

@@ -23,6 +23,7 @@ from dayjob.journal.control import Control
 from dayjob.journal.readers import Reader
 from dayjob.records import Stored
 from dayjob.serve.app import create_app
+from tests.promises.learning import until
 from tests.promises.rig import PAUSE_S, POLICY, SPEC, Reply, add_version, rank_body, serving, versions_of
 
 BASELINE = "v0-baseline"
@@ -159,7 +160,7 @@ def test_a_damaged_challenger_is_never_shown(house: House) -> None:
     control = Control(house.root)
     control.move(*KEY, change={"challenger": name})
     control.db().close()
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while not house.damaged():
         assert time.monotonic() < deadline
         time.sleep(0.02)
@@ -193,7 +194,7 @@ def test_one_damaged_policy_does_not_keep_others_from_their_versions(house: Hous
     control = Control(house.root)
     control.move(*KEY, change={"champion": bad})
     control.move("default", "another", change={"frozen": "champion"})
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while not house.ok("GET", "/v1/policies/another")["frozen"]:
         assert time.monotonic() < deadline
         time.sleep(0.02)
@@ -230,7 +231,11 @@ def check_stored(stored: Stored, numbers: dict[str, int]) -> None:
         assert numbers_in(record.rival_score) == {numbers[str(record.challenger)]}, record
 
 
-@pytest.mark.timeout(120)
+def shown(replies: list[Reply], version: str) -> int:
+    return sum(reply.status == 200 and reply.body["version"] == version for reply in replies)
+
+
+@pytest.mark.timeout(300)
 def test_sixty_swaps_under_load_without_an_error_or_an_answer_of_two_versions(tmp_path: Path) -> None:
     data, stop, replies = tmp_path / "data", threading.Event(), []
     with serving(data, "--no-judge", environ={"DAYJOB_POLL_S": "0.01"}) as server:
@@ -242,14 +247,17 @@ def test_sixty_swaps_under_load_without_an_error_or_an_answer_of_two_versions(tm
         ]
         for asker in askers:
             asker.start()
-        control = Control(data)
+        control, third = Control(data), itertools.cycle(range(3))
         for challenger, champion in itertools.pairwise(names):
             previous = control.pointers(*KEY).champion
             control.move(*KEY, change={"champion": champion, "previous": previous, "challenger": challenger})
             time.sleep(0.03)
+            if next(third) == 0:  # on a busy machine, too, a third of them answers something
+                before = len(replies)
+                until(lambda: shown(replies[before:], champion) >= 12, "answers")  # noqa: B023
         stop.set()
         for asker in askers:
-            asker.join(10)
+            asker.join(60)
         control.db().close()
         assert server.stop() == 0
     assert {reply.status for reply in replies} == {200}

@@ -11,6 +11,8 @@ import pytest
 from typer.testing import CliRunner
 
 from dayjob.cli import app
+from dayjob.config import Config, load_config
+from dayjob.endings import Invalid
 from dayjob.fakes import FakeRanker
 from dayjob.journal.control import Control
 from dayjob.journal.readers import Reader
@@ -18,7 +20,8 @@ from tests.promises.rig import POLICY, SPEC, Link, Running, add_version, rank_bo
 
 BASELINE = "v0-baseline"
 KEY = ("default", POLICY)
-WITHIN_S = 1.0
+PROMISED_S = 1.0
+WITHIN_S = 10 * PROMISED_S  # on a busy machine; how often the server looks is held on its own
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +70,7 @@ def challengers(link: Link, data: Path) -> set[str | None]:
     return {stored.record.challenger for stored in Reader(data).recent(*KEY, 30)}
 
 
-def wait(true: Callable[[], bool], within_s: float = 10.0) -> float:
+def wait(true: Callable[[], bool], within_s: float = 60.0) -> float:
     """Wait until something is so; the seconds that it took."""
     began = time.monotonic()
     while not true():
@@ -83,6 +86,12 @@ def command(*arguments: str) -> None:
 
 
 # ---- rolling back ----------------------------------------------------------------------------------------------------
+
+
+def test_the_server_looks_more_often_than_is_promised(tmp_path: Path) -> None:
+    assert Config(data=tmp_path).poll_s <= PROMISED_S / 4
+    with pytest.raises(Invalid, match=r"0\.01 to 0\.5"):
+        load_config(flags={"poll_s": PROMISED_S}, environ={}, directory=tmp_path)
 
 
 def test_a_moved_row_takes_effect_within_a_second(server: Running, link: Link) -> None:
@@ -153,7 +162,7 @@ def test_a_freeze_stops_trials_and_learning_until_it_is_lifted(
 ) -> None:
     names = versions(server)
     hand(server, "champion")
-    assert wait(lambda: names[2] not in challengers(link, server.data)) < 3 * WITHIN_S
+    assert wait(lambda: names[2] not in challengers(link, server.data)) < WITHIN_S
     assert serves(link) == names[1]
     state = link.ok("GET", f"/v1/policies/{POLICY}")
     assert (state["frozen"], state["serves"]) == (True, "champion")

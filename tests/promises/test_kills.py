@@ -35,6 +35,7 @@ from tests.promises.rig import (
     Worker,
     add_version,
     check_history,
+    is_dead,
     merged,
     rank_body,
     serving,
@@ -42,6 +43,7 @@ from tests.promises.rig import (
 )
 
 BACK_WITHIN_S = 3.0
+SLOWEST_S = 4.0  # on a busy machine; who waits for what is held by a stopped process waits five, or for ever
 
 
 # ---- the server ------------------------------------------------------------------------------------------------------
@@ -112,7 +114,7 @@ def kill_again_and_again(data: Path, *, rounds: int, seed: int) -> Report:
             killed = time.monotonic()
             server.kill()
     stop.set()
-    steering.join(30)
+    steering.join(60)
     history = merged([probes, *(worker.end() for worker in workers)])
     with serving(data) as last:
         send_again(last, history)
@@ -239,14 +241,14 @@ def test_a_judge_that_is_stopped_or_killed_does_not_touch_serving_and_is_restart
             began = time.monotonic()
             link.ok("POST", "/v1/rank", rank_body(number))
             slowest = max(slowest, time.monotonic() - began)
-        assert slowest < 1.0
+        assert slowest < SLOWEST_S
         began = time.monotonic()
         link.ok("POST", f"/v1/policies/{POLICY}/rollback", {})
         answer = link.ok("POST", "/v1/rank", rank_body(1))
-        assert time.monotonic() - began < 1.0
+        assert time.monotonic() - began < SLOWEST_S
         assert answer["version"] == BASELINE
         os.kill(judge, signal.SIGKILL)
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while (found := server.children()) in ([], [judge]):
             assert time.monotonic() < deadline, "the judge was not restarted"
             time.sleep(0.05)
@@ -258,8 +260,8 @@ def test_a_judge_ends_when_its_server_is_killed(tmp_path: Path) -> None:
     with serving(tmp_path / "data") as server:
         (judge,) = server.children()
         server.kill()
-        deadline = time.monotonic() + 15
-        while Path(f"/proc/{judge}").exists() and "Z" not in Path(f"/proc/{judge}/stat").read_text().split()[2]:
+        deadline = time.monotonic() + 60
+        while not is_dead(judge):
             assert time.monotonic() < deadline, "a judge that nobody sees goes on moving pointers"
             time.sleep(0.05)
 
@@ -286,11 +288,11 @@ def test_a_stuck_writer_sheds_load_with_retry_after_and_loses_nothing(tmp_path: 
         shed = list(replies)
         began = time.monotonic()
         server.link().ok("GET", f"/v1/policies/{POLICY}")
-        assert time.monotonic() - began < 1.0, "reads go on"
+        assert time.monotonic() - began < SLOWEST_S, "reads go on"
         blocker.execute("ROLLBACK")
         blocker.close()
         for each in asking:
-            each.join(10)
+            each.join(60)
         assert len(shed) >= 20
         assert {reply.status for reply in shed} == {429}
         assert all(int(reply.headers["retry-after"]) >= 1 for reply in shed)

@@ -25,7 +25,7 @@ from tests.promises.learning import KEY, ask, at_work, check_versions, declare, 
 from tests.promises.rig import POLICY, Link, Ports, Running, Worker, check_history, is_dead, merged, rank_body, serving
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds processes by Linux's /proc")
-SLOWEST_S = 1.0  # an answer may take so long on a busy machine; a process that waits for a stopped one takes for ever
+SLOWEST_S = 4.0  # on a busy machine; who waits for what is held by a stopped process waits five, or for ever
 
 
 def promote_and_roll_back(ports: Ports, stop: threading.Event, *, seed: int) -> None:
@@ -190,7 +190,7 @@ def test_a_learner_without_memory_dies_the_server_lives_and_the_job_is_done_late
         teach(link, 100)
         job = ask(link)
         starved = subprocess.run(
-            learner, preexec_fn=cap_memory, capture_output=True, timeout=60, env={**os.environ, "OMP_NUM_THREADS": "1"}
+            learner, preexec_fn=cap_memory, capture_output=True, timeout=110, env={**os.environ, "OMP_NUM_THREADS": "1"}
         )
         assert starved.returncode != 0
         assert jobs(data)[job] in (JobState.QUEUED, JobState.RUNNING), "it waits, it did not fail"
@@ -200,6 +200,6 @@ def test_a_learner_without_memory_dies_the_server_lives_and_the_job_is_done_late
             until(lambda: jobs(data)[job] is JobState.SUCCEEDED, "the job")
         finally:
             fed.send_signal(signal.SIGTERM)
-            assert fed.wait(20) == 0
+            assert fed.wait(60) == 0
         assert len(check_versions(data)) == 2
         assert server.stop() == 0

@@ -17,7 +17,7 @@ from dayjob.cli import serve as cli_serve
 from dayjob.cli.serve import assemble
 from dayjob.config import Config
 from dayjob.endings import Role
-from dayjob.fakes import FakeClock, FakeRanker, load_fake
+from dayjob.fakes import FakeClock, FakeRanker, fake_id, load_fake
 from dayjob.journal import vectors
 from dayjob.journal.control import Control
 from dayjob.journal.readers import Reader
@@ -42,7 +42,7 @@ def request(number: int) -> dict[str, Any]:
     k = int(dice.integers(1, 7))
     scale = 1e5 if number % 3 == 0 else 1.0
     body: dict[str, Any] = {
-        "policy": POLICY, "user": f"u{number % 9}", "explore": number % 11 != 0,
+        "policy": POLICY, "id": fake_id(number), "user": f"u{number % 9}", "explore": number % 11 != 0,
         "context": {"features": (scale * dice.normal(size=5)).tolist()},
         "candidates": [
             {"id": f"item{n}", "features": (scale * dice.normal(size=5)).tolist(), "pair": dice.normal(size=2).tolist(),

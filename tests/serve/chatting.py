@@ -46,7 +46,7 @@ def journaled(http: httpx2.Client, policy: str, decision: str, **headers: str) -
     return next((row for row in map(json.loads, lines) if row["id"] == decision), None)
 
 
-def wait_for(look: Any, seconds: float = 10.0) -> Any:
+def wait_for(look: Any, seconds: float = 60.0) -> Any:
     """What ``look`` finds as soon as it finds something."""
     deadline = time.monotonic() + seconds
     while (found := look()) is None:

@@ -1,6 +1,7 @@
 """A real Chromium that looks at pages, and everything that goes wrong on them."""
 
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -39,9 +40,12 @@ INKED = """([name, colour]) => {
 }"""
 
 
-def inked(page, plot: str, colour: str) -> int:
-    """Pixels of a colour of the stylesheet within the axes of a plot."""
-    return page.evaluate(INKED, [plot, colour])
+def inked(page, plot: str, colour: str, *, least: int = -2) -> int:
+    """Pixels of a colour of the stylesheet within the axes of a plot, waited for until they are more than ``least``."""
+    ends = time.monotonic() + 30
+    while (found := page.evaluate(INKED, [plot, colour])) <= least and time.monotonic() < ends:
+        page.wait_for_timeout(50)
+    return found
 
 
 @dataclass(slots=True)

@@ -1,9 +1,10 @@
 """The chat of the wire contract, with the official OpenAI client against a real server over a tiny random model."""
 
-import json
+import itertools
 import threading
 import uuid
 from collections.abc import Iterator
+from functools import partial
 
 import httpx2
 import numpy as np
@@ -99,8 +100,8 @@ def test_a_seed_draws_the_same_tokens_and_another_draws_others(client):
     assert first.choices[0].message.content == again.choices[0].message.content
     assert first.id != again.id
     assert first.choices[0].message.content != other.choices[0].message.content
-    apart = ask(client, max_tokens=16), ask(client, max_tokens=16)
-    assert apart[0].choices[0].message.content != apart[1].choices[0].message.content, "without one, each its own"
+    apart = {ask(client, max_tokens=16).choices[0].message.content for _ in range(4)}  # one in 250 ends at once
+    assert len(apart) > 1, "without one, each its own"
 
 
 def test_greedy_takes_the_most_probable_token_every_time(client):
@@ -252,23 +253,25 @@ def test_a_retry_beside_the_first_waits_for_its_answer(client, http):
 
 
 def test_a_stream_that_nobody_reads_any_more_is_journaled_as_aborted(server, http):
-    body = {"model": "clerk", "messages": HELLO, "max_tokens": 450, "stream": True, "id": str(uuid.uuid4()), "n": 2}
-    with httpx2.Client(base_url=server.url) as gone, gone.stream("POST", "/v1/chat/completions", json=body) as stream:
-        lines = stream.iter_lines()
-        told = json.loads(next(lines).removeprefix("data: "))
-        assert [next(lines) for _ in range(8)]
-    row = wait_for(lambda: journaled(http, "clerk", told["id"]))
-    endings = [choice["ending"] for choice in row["choices"]]
-    assert "aborted" in endings
-    cut = row["choices"][endings.index("aborted")]
-    assert 1 <= len(cut["token_ids"]) < 450
-    assert len(cut["token_ids"]) == len(cut["model_logprobs"]) == len(cut["sample_logprobs"])
+    for seed in range(50):  # so small a model may end, or be through, before the server hears that nobody listens
+        body = {"model": "clerk", "messages": HELLO, "max_tokens": 450, "stream": True, "id": str(uuid.uuid4()), "n": 2,
+                "seed": seed}  # fmt: skip
+        with httpx2.Client(base_url=server.url) as gone, gone.stream("POST", "/v1/chat/completions", json=body) as told:
+            heard_of = list(itertools.islice(told.iter_lines(), 9))
+        assert body["id"] in heard_of[0]
+        row = wait_for(partial(journaled, http, "clerk", body["id"]))
+        if cut := [choice for choice in row["choices"] if choice["ending"] == "aborted" and choice["token_ids"]]:
+            break
+    assert cut
+    assert len(cut[0]["token_ids"]) < 450
+    assert len(cut[0]["token_ids"]) == len(cut[0]["model_logprobs"]) == len(cut[0]["sample_logprobs"])
     assert "cut short" in error_of(http.post("/v1/chat/completions", json=body), 409)["message"]
 
 
 def test_who_goes_away_with_an_id_of_his_own_finds_the_whole_answer_later(server, http):
     body = {"model": "clerk", "messages": HELLO, "max_tokens": 300, "id": str(uuid.uuid4()), "seed": 1}
-    with httpx2.Client(base_url=server.url, timeout=0.05) as hasty, pytest.raises(httpx2.ReadTimeout):
+    patience = httpx2.Timeout(20, read=0.05)
+    with httpx2.Client(base_url=server.url, timeout=patience) as hasty, pytest.raises(httpx2.ReadTimeout):
         hasty.post("/v1/chat/completions", json=body)
     told = http.post("/v1/chat/completions", json=body).json()
     row = journaled(http, "clerk", body["id"])

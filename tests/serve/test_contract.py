@@ -38,14 +38,14 @@ def test_sigterm_drains_and_exits_0_within_ten_seconds(tmp_path):
 @pytest.mark.parametrize("host", ["0.0.0.0", "::"])
 def test_without_keys_it_refuses_to_bind_anything_but_loopback(tmp_path, host):
     command = [sys.executable, "-m", "dayjob", "serve", "--data", str(tmp_path), "--host", host, "--port", "0"]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=30)
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert ended.returncode == 2
     assert "keys" in ended.stderr
 
 
 def test_a_second_server_over_the_same_directory_is_refused(server):
     command = [sys.executable, "-m", "dayjob", "serve", "--data", str(server.data), "--port", "0"]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=30)
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert ended.returncode == 2
     assert "another server" in ended.stderr
 

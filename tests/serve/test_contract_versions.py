@@ -2,6 +2,7 @@
 
 import json
 import time
+import uuid
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
@@ -29,12 +30,14 @@ ROUNDS = 400
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     root = tmp_path_factory.mktemp("versions")
+    Control(root / "data").secret("sampling")  # with it and the ids, every part and every coin below is the same again
     with running(root / "data", arguments=(), environ=SETTINGS) as one:
         yield one
 
 
 def rank(http: httpx2.Client, policy: str, rng: np.random.Generator, **body: Any) -> dict[str, Any]:
     """Five candidates whose caller's score is noise; the better one has a larger first feature."""
+    body["id"] = str(uuid.UUID(bytes=rng.bytes(16), version=4))
     five = [{"id": f"c{n}", "features": rng.normal(size=2).tolist(), "score": rng.normal()} for n in range(5)]
     answer = http.post("/v1/rank", json={"policy": policy, "context": {"features": [1, 0]}, "candidates": five} | body)
     assert answer.status_code == 200, answer.text

@@ -274,5 +274,5 @@ def test_a_repaired_version_serves_without_a_restart(hub: Hub, monkeypatch: pyte
             await asyncio.sleep(0.01)
         follower.cancel()
 
-    asyncio.run(asyncio.wait_for(repaired(), 10))
+    asyncio.run(asyncio.wait_for(repaired(), 60))
     assert hub.live[KEY].serving.champion == name

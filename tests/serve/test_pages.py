@@ -145,9 +145,8 @@ class TestBrowser:
         with eyes.open(f"{served.url}/policies/geo", scheme=scheme) as page:
             page.wait_for_selector('[data-plot="evidence"] canvas')
             page.wait_for_selector('[data-plot="position"] canvas')
-            page.wait_for_timeout(100)
             drawn = {"reward": "quiet", "position": "v1", "effect": "v1", "evidence": "v1"}
-            pixels = {plot: inked(page, plot, colour) for plot, colour in drawn.items()}
+            pixels = {plot: inked(page, plot, colour, least=8) for plot, colour in drawn.items()}
             assert min(pixels.values()) > 8, pixels
             assert inked(page, "effect", "accent") == 0
             for plot in drawn:
@@ -165,9 +164,8 @@ class TestBrowser:
             page.route("**/v1/policies/geo/report", lambda route: route.fulfill(json=report))
             page.goto(f"{served.url}/policies/geo")
             page.wait_for_selector('[data-plot="position"] canvas')
-            page.wait_for_timeout(100)
-            assert (inked(page, "position", "v2") > 8) is told
-            assert inked(page, "position", "accent") > 8
+            assert inked(page, "position", "accent", least=8) > 8
+            assert (inked(page, "position", "v2", least=8 if told else -2) > 8) is told
             legend = page.locator('[data-plot="position"] .u-legend').inner_text()
             assert ("foretold by the click model" in legend) is told
             assert "pull of the position" in legend
@@ -180,7 +178,7 @@ class TestBrowser:
             before = served.policy("geo")["counts"]["decisions"]
             for number in range(200, 205):
                 served.visit("geo", number)
-            page.locator("#glance dd", has_text=f"{before + 5}").first.wait_for(timeout=8000)
+            page.locator("#glance dd", has_text=f"{before + 5}").first.wait_for(timeout=30_000)
             page.evaluate(LOOK)
             assert page.locator('[data-plot="position"] canvas').get_attribute("data-mine") == "yes"
             assert page.locator("#position-words details").get_attribute("open") is not None
@@ -256,7 +254,7 @@ class TestBrowser:
             page.evaluate(LOOK)
             assert "does not answer" in page.locator("#offline").inner_text()
             page.unroute("**/*")
-            page.locator("#offline").wait_for(state="hidden", timeout=8000)
+            page.locator("#offline").wait_for(state="hidden", timeout=30_000)
             assert "ERR_FAILED" in self.taken(eyes)
 
     def test_the_replay_shows_the_alarm_when_it_fired(self, served, eyes):
@@ -267,8 +265,7 @@ class TestBrowser:
             page.route("**/replay.json", lambda route: route.fulfill(json=REPLAY))
             page.goto(f"{served.url}/replay")
             page.wait_for_selector('[data-plot="share"] canvas')
-            page.wait_for_timeout(100)
-            assert inked(page, "km", "bad") > 100
+            assert inked(page, "km", "bad", least=100) > 100
             page.locator("#at").focus()
             page.keyboard.press("Home")
             assert "100 interactions" in page.locator("#now").inner_text()
@@ -279,8 +276,7 @@ class TestBrowser:
             assert page.locator("#alarm").is_visible()
             assert page.locator("#rollback").is_visible()
             assert "clicks informative" in page.locator("#now").inner_text()
-            page.wait_for_timeout(100)
-            assert inked(page, "reward", "bad") > 20
+            assert inked(page, "reward", "bad", least=20) > 20
 
     def test_logging_in_and_out(self, keyed, eyes):
         with eyes.open(f"{keyed.url}/policies/secretive") as page:

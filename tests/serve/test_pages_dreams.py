@@ -78,7 +78,7 @@ def test_a_dream_is_shown_with_what_held_what_did_not_and_why(served, eyes):
         eyes.problems[:] = [one for one in eyes.problems if "422" not in one]  # the refusal that was asked for
 
 
-def begun(control: Control, *, within_s: float = 10.0) -> Job:
+def begun(control: Control, *, within_s: float = 60.0) -> Job:
     """The job, once the page's request has made it."""
     deadline = time.monotonic() + within_s
     while not (found := unfinished(control)):

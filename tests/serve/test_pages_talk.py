@@ -16,11 +16,13 @@ from dayjob.lab.server import running
 from dayjob.records import Verdict, Version
 from tests.serve.eyes import LOOK, NASTY, browser_test
 from tests.serve.markup import SAYS, save_markup
-from tests.serve.talking import ask, be, text
+from tests.serve.talking import ask, be, teach, text
 from tests.serve.timetable import THINGS, Timetable
 
 pytestmark = browser_test
 TEA, LUNCH = THINGS.index("tea"), THINGS.index("lunch")
+NIGHT_MS = 600_000  # half a minute of processor time, however busy the machine
+TAUGHT = ("tea", "training", "review")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -334,3 +336,57 @@ def test_a_night_that_fails_or_is_refused_says_so(world, eyes):
         world.http.post("/v1/policies/clerk/unfreeze", json={}).raise_for_status()
         assert "409" in " ".join(eyes.problems)
         eyes.problems.clear()
+
+
+# ---- the whole story, with the real learner and the real judge
+
+
+@pytest.fixture(scope="module")
+def awake(timetable, tmp_path_factory) -> Iterator[World]:
+    """A server that learns, with its clerk."""
+    clerk, folder = timetable
+    root, environ = tmp_path_factory.mktemp("night"), {"DAYJOB_BASES": f"words={folder}", "OMP_NUM_THREADS": "1"}
+    with (
+        running(root / "data", arguments=(), environ=environ) as one,
+        httpx2.Client(base_url=one.url, timeout=60) as http,
+    ):
+        http.put("/v1/policies/clerk", json={"kind": "language", "base": "words"}).raise_for_status()
+        yield World(url=one.url, data=one.data, http=http, clerk=clerk)
+        one.stop()  # the learner and the judge end with it
+
+
+@pytest.mark.timeout(900)
+def test_after_a_night_the_note_is_gone_and_it_still_obeys(awake, eyes):
+    clerk, keys = awake.clerk, {name: THINGS.index(name) for name in TAUGHT}
+    with eyes.open(f"{awake.url}/talk/clerk") as page:
+        for name, key in keys.items():
+            turn = ask(page, f"When is {name}?")
+            assert text(turn) == clerk.fact(key)
+            teach(turn, clerk.rule(key))
+        page.get_by_role("button", name="New conversation").click()
+        for question in ("When is post?", "When is dinner?", "When is lunch?"):
+            ask(page, question)  # the traffic of the day, which is to stay as it is
+        page.get_by_role("button", name="Sleep").click()
+        page.get_by_text("answers ann now").wait_for(timeout=NIGHT_MS)
+        assert "Promoted" in page.locator("#night-now").inner_text()
+
+        adapter = awake.http.get("/v1/policies/clerk", params={"user": "ann"}).json()["adapter"]
+        assert adapter["champion"].startswith("v1-")
+        page.locator("#known-notes").wait_for()
+        states = {note["asked"]: note["state"] for note in awake.http.get("/v1/notes?user=ann").json()["notes"]}
+        assert states["When is tea?"] == "retired"
+        after = ask(page, "When is tea?")
+        assert text(after) == clerk.rule(keys["tea"])
+        assert "no note" in after.locator('[data-slot="noted"]').inner_text()
+        assert after.locator('[data-slot="version"]').inner_text() == adapter["champion"]
+        assert text(ask(page, "When is post?")) == clerk.fact(THINGS.index("post"))
+
+        be(page, "bob")
+        other = ask(page, "When is tea?")
+        assert text(other) == clerk.fact(keys["tea"])
+        assert other.locator('[data-slot="version"]').inner_text() == "v0-baseline"
+
+        page.goto(f"{awake.url}/policies/clerk/mornings?user=ann")
+        changed = page.locator('[data-slot="changed"] .lesson', has_text="When is tea?")
+        for words in (clerk.fact(keys["tea"]), clerk.rule(keys["tea"]), "as taught", "Because of"):
+            assert words in changed.inner_text()

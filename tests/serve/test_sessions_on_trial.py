@@ -1,5 +1,6 @@
 """A challenger of the tenant among real sessions over HTTP: who answers, what is journaled, what the gate says."""
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -71,6 +72,20 @@ def on_trial(service: Service, world: World, judge: LanguageJudge, number: int =
     return name
 
 
+def sessions(service: Service, name: str = "s", each: int = 4) -> list[str]:
+    """Names of sessions, so many for each of the versions that can answer now, as they were found."""
+    pointers, coin, found = service.hub.control.pointers(*KEY), service.voices.coin, list[str]()
+    chances = coin.toss(pointers, session="any").told["chances"]
+    left = Counter({str(getattr(pointers, who)): each for who, chance in chances.items() if chance})
+    for n in range(1_000):  # the rarest answers a quarter: that they do not suffice has a chance of 1e-100
+        version = coin.toss(pointers, session=f"{name}{n}").version
+        if left[version]:
+            left[version] -= 1
+            found.append(f"{name}{n}")
+    assert not left.total(), left
+    return found
+
+
 def decided(service: Service, told: dict[str, Any]) -> Decision:
     stored = service.hub.reader.decision(TENANT, told["id"])
     assert stored is not None
@@ -80,8 +95,8 @@ def decided(service: Service, told: dict[str, Any]) -> Decision:
 def test_a_session_stays_with_the_version_that_its_coin_chose(service, world, http, judge):
     name = on_trial(service, world, judge)
     seen = set()
-    for n in range(8):
-        session = {"metadata": {"session": f"s{n}"}}
+    for one in sessions(service):
+        session = {"metadata": {"session": one}}
         first, second = ask(http, **session), ask(http, model="clerk@champion", **session)
         a, b = decided(service, first), decided(service, second)
         assert (a.version, a.role, a.challenger, a.role_propensity) == (
@@ -100,15 +115,16 @@ def test_a_session_stays_with_the_version_that_its_coin_chose(service, world, ht
 def test_a_comparison_does_not_tell_the_coin_of_a_session_that_has_not_begun(service, world, http, judge):
     """An answer of before the trial is compared by the version that wrote it, or by the champion, whatever its session
     would get; else a client could read each coin and go on only in the sessions that it likes."""
-    asked = [ask(http, metadata={"session": f"s{n}"})["id"] for n in range(8)]
+    asked = {one: ask(http, max_tokens=1, metadata={"session": one})["id"] for one in (f"s{n}" for n in range(40))}
     on_trial(service, world, judge)
-    found = {http.get(f"/v1/decisions/{one}/compare").json()["version"] for one in asked}
+    pointers = service.hub.control.pointers(*KEY)
+    coins = {service.voices.coin.toss(pointers, session=one).coin for one in asked}
+    found = {http.get(f"/v1/decisions/{one}/compare").json()["version"] for one in asked.values()}
     assert found == {BASELINE}
-    coins = {service.voices.coin.toss(service.hub.control.pointers(*KEY), session=f"s{n}").coin for n in range(8)}
     assert coins == {-1, 1}, "some of them would have got the challenger"
     gone = publish(service, world, 2)
     promote(http, gone)
-    late = [ask(http, metadata={"session": f"late{n}"}) for n in range(8)]
+    late = [ask(http, metadata={"session": one}) for one in sessions(service, "late", each=1)]
     by_it = next(one["id"] for one in late if decided(service, one).version == gone)
     assert http.get(f"/v1/decisions/{by_it}/compare").json()["version"] == gone
     champion = publish(service, world, 3)
@@ -152,8 +168,8 @@ def test_a_challenger_that_does_not_load_leaves_the_champion_answering_under_the
     for file in (service.hub.root / "versions").rglob("adapter_model.safetensors"):
         file.write_bytes(file.read_bytes()[:-1] + b"!")
     coins = set()
-    for n in range(8):
-        found = decided(service, ask(http, metadata={"session": f"s{n}"}))
+    for one in sessions(service):
+        found = decided(service, ask(http, metadata={"session": one}))
         assert (found.version, found.challenger) == (BASELINE, name)
         coins.add(found.coin)
     assert coins == {-1, 1}
@@ -162,7 +178,7 @@ def test_a_challenger_that_does_not_load_leaves_the_champion_answering_under_the
 def test_after_a_promotion_a_share_of_the_sessions_is_answered_by_what_was_replaced(service, world, http):
     first = publish(service, world, 1)
     promote(http, first)
-    found = [decided(service, ask(http, metadata={"session": f"w{n}"})) for n in range(24)]
+    found = [decided(service, ask(http, metadata={"session": one})) for one in sessions(service, "w", each=6)]
     by = {one.version for one in found}
     assert by == {first, BASELINE}
     for one in found:

@@ -3,6 +3,7 @@
 import asyncio
 import subprocess
 import sys
+import time
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
@@ -215,6 +216,19 @@ def test_weights_that_overflow_end_only_their_own_answers(qwen, tmp_path):
         close_to(answer.model, qwen.logprobs(BASE, PROMPTS[1], answer.ids), atol=1e-4)
 
 
+@pytest.fixture
+def slow(monkeypatch):
+    """A token takes 20 ms: an answer is still being written whenever this process gets a core again."""
+    forward = Batch.forward
+
+    def waits(self, *given, **named):
+        time.sleep(0.02)
+        return forward(self, *given, **named)
+
+    monkeypatch.setattr(Batch, "forward", waits)
+
+
+@pytest.mark.usefixtures("slow")
 def test_nobody_writes_for_those_who_left(qwen):
     async def go():
         async with opened(qwen, slots=2) as engine:
@@ -245,6 +259,7 @@ def test_a_cancelled_score_harms_nobody(qwen):
     asyncio.run(go())
 
 
+@pytest.mark.usefixtures("slow")
 def test_a_pass_that_fails_ends_its_answers_and_not_the_engine(qwen, monkeypatch):
     async def go():
         async with opened(qwen, slots=2) as engine:
@@ -264,6 +279,7 @@ def test_a_pass_that_fails_ends_its_answers_and_not_the_engine(qwen, monkeypatch
     asyncio.run(go())
 
 
+@pytest.mark.usefixtures("slow")
 def test_a_full_queue_says_so_and_empties(qwen):
     async def go():
         async with opened(qwen, slots=1, waiting=2) as engine:
@@ -277,6 +293,7 @@ def test_a_full_queue_says_so_and_empties(qwen):
     asyncio.run(go())
 
 
+@pytest.mark.usefixtures("slow")
 def test_closing_ends_what_is_being_written(qwen):
     async def go():
         async with opened(qwen, slots=1) as engine:

@@ -1,6 +1,7 @@
 """What leaves an engine's memory, and when; and that scoring is done in pieces."""
 
 import asyncio
+import threading
 from contextlib import asynccontextmanager
 
 import pytest
@@ -99,15 +100,16 @@ def test_a_version_loaded_again_while_its_last_answer_is_written_stays(qwen):
 
 
 def test_a_version_that_is_dropped_while_it_is_read_never_arrives(qwen):
-    ref = qwen.adapters[0]
+    ref, dropped = qwen.adapters[0], threading.Event()
 
     async def go():
         async with opened(qwen) as engine:
-            engine.worker.shelf._reader.submit(lambda: asyncio.run(asyncio.sleep(0.05)))  # reading takes its time
+            engine.worker.shelf._reader.submit(dropped.wait, 60)  # reading takes its time
             load = asyncio.create_task(engine.load(ref))
             await settled(engine)
             with pytest.raises(NotFound):
                 await engine.drop(ref.name)
+            dropped.set()
             with pytest.raises(NotFound, match="dropped while it was read"):
                 await load
             await asyncio.sleep(0.1)
