@@ -18,7 +18,7 @@ from dayjob.memory.render import HEAD
 
 reasoning_gym = pytest.importorskip("reasoning_gym", reason="pip install 'dayjob[gym]' (needs a C compiler)")
 STEPS = 30
-IN_CONTEXT = ("rules", "usual", "table", "session", "beside", "crowd", "besides", "neighbours")
+IN_CONTEXT = ("rules", "usual", "table", "session", "beside", "crowd", "besides", "neighbours", "halves", "spared")
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +69,24 @@ def test_what_is_asked_beside_notes_is_answered_as_without_them(family):
                 quoted = re.findall(r'^- "(.*?)" -> "(?!Asked)', one.messages[0][1], re.MULTILINE)
                 assert not [text for text in quoted if any(ask.format(s=named[0]) in text for ask in relation.ask)]
     assert known > 60
+
+
+def test_of_two_questions_in_one_a_note_decides_one():
+    known = 0
+    for one in held_out("halves", count=100):
+        asks, answers = one.messages[-2][1].split(" And: "), one.messages[-1][1].split("; ")
+        right = {ask.format(s=s): v for each in relations() for s, v in each.facts.items() for ask in each.ask}
+        as_known = [right.get(ask) == answer for ask, answer in zip(asks, answers, strict=True)]
+        assert as_known in ([True, False], [False, True]), "the one as ever, the other as the note says"
+        known += len(one.messages[0][1].split("\n- ")) > 4
+    assert 20 < known < 80
+
+
+def test_a_rule_is_asked_of_cases_that_it_leaves_as_they_are():
+    usual = {"Nadia", "the mail room"}
+    assert {one.messages[-1][1] for one in held_out("spared", count=60)} == usual
+    taught = [one.messages for step in range(STEPS) for one in schooling(0, step, count=128) if one.family == "spared"]
+    assert any({text for role, text in one if role == "assistant"} - usual for one in taught)
 
 
 @pytest.mark.parametrize("family", sorted(set(ASKED) - set(IN_CONTEXT)))

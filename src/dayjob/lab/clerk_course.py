@@ -19,10 +19,10 @@ SHARES: Mapping[str, float] = {
 }  # fmt: skip
 # Shares of a step of the second schooling, in examples.
 SCHOOL_SHARES: Mapping[str, float] = {
-    "facts": 0.07, "check": 0.01, "both": 0.03, "unknown": 0.03, "notes": 0.08, "rules": 0.10, "usual": 0.01,
-    "hints": 0.05, "beside": 0.02, "session": 0.05, "table": 0.03, "arithmetic": 0.04, "chain_sum": 0.03,
+    "facts": 0.06, "check": 0.01, "both": 0.03, "unknown": 0.03, "notes": 0.08, "rules": 0.07, "usual": 0.01,
+    "hints": 0.04, "beside": 0.02, "session": 0.05, "table": 0.03, "arithmetic": 0.04, "chain_sum": 0.03,
     "spell_backward": 0.05, "letter_counting": 0.02, "number_sorting": 0.02, "copied": 0.06, "corrected": 0.02,
-    "crowd": 0.10, "besides": 0.08, "neighbours": 0.10,
+    "crowd": 0.10, "besides": 0.07, "neighbours": 0.08, "halves": 0.04, "spared": 0.04,
 }  # fmt: skip
 EVERY: Mapping[str, Family] = {**FAMILIES, **SCHOOL}
 ASKED: Mapping[str, Family] = {**EVERY, "unseen_wording": unseen_wording, **gym_families(default=True)}

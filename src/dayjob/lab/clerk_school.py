@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from random import Random
 
 from clerk.facts import NAMES, PLACES, relations
-from clerk.lessons import Lesson, draw, invented
+from clerk.lessons import Lesson, Probe, draw, invented
 from clerk.split import Side, side
 from clerk.wordings import BARE, FRAMES, TAKEN, UNKNOWN, question, sentence
 
@@ -203,6 +203,61 @@ def neighbours(rng: Random, where: Side) -> tuple[Message, ...]:
     return (("system", _rendered(_unlike(lessons, rng, where), rng)), *turns)
 
 
+def halves(rng: Random, where: Side) -> tuple[Message, ...]:
+    """Two questions in one, among up to ten notes: one of them decides one half, and none speaks of the other."""
+    lesson = draw(rng, where, kind=rng.choice(("answer", "answer", "hint")))
+    lessons = [lesson]
+    for _ in range(rng.choice((0, 1, 2, 4, 6, MOST_NOTES - 1))):
+        lessons.append(another(lessons, rng, where=where))
+    told = next(one for one in relations() if one.name == lesson.about)
+    about = {one.key[1] if one.about == "wrap" else one.about for one in lessons}
+    free_of = [one for one in relations() if one.name not in about] or [told]
+    named = {one.key[1] for one in lessons if one.kind != "rule"}
+    while True:
+        known = rng.choice(free_of)
+        subject = rng.choice([one for one in known.facts if one not in named])
+        if side("both", told.name, lesson.key[1], known.name, subject) == where:
+            break
+    probe = lesson.ask(rng, where)
+    asked = [
+        (rng.choice(told.ask[:-1]).format(s=probe.case), probe.answer),
+        (rng.choice(known.ask[:-1]).format(s=subject), known.facts[subject]),
+    ]
+    rng.shuffle(asked)
+    turns = chat(" And: ".join(text for text, _ in asked), "; ".join(answer for _, answer in asked))
+    if where is Side.TRAIN and rng.random() < 0.3:
+        turns = (*chat(probe.question, probe.answer), *turns)
+    return (("system", _rendered(_unlike(lessons, rng, where), rng)), *turns)
+
+
+def spared(rng: Random, where: Side) -> tuple[Message, ...]:
+    """A rule among up to nine other notes, asked of a case that it does not change; in training of one that it does,
+    too, so that the two stand side by side."""
+    lesson = draw(rng, where, kind="rule")
+    while lesson.about not in _CASES:
+        lesson = draw(rng, where, kind="rule")
+    lessons = [lesson]
+    for _ in range(rng.choice((0, 1, 2, 4, 6, MOST_NOTES - 1))):
+        lessons.append(another(lessons, rng, where=where))
+    asked = [_case(lesson, rng, where, changed=False)]
+    if where is Side.TRAIN:
+        asked += [_case(lesson, rng, where, changed=rng.random() < 0.6) for _ in range(2)]
+        rng.shuffle(asked)
+    turns = (turn for probe in asked for turn in chat(probe.question, probe.answer))
+    return (("system", _rendered(_unlike(lessons, rng, where), rng)), *turns)
+
+
+_CASES = ("initial", "country")  # rules that leave some cases as they are
+
+
+def _case(lesson: Lesson, rng: Random, where: Side, *, changed: bool) -> Probe:
+    """A case of a rule that it changes, or one that it does not."""
+    while True:
+        probe = lesson.ask(rng, where)
+        if (probe.answer != probe.before) == changed:
+            return probe
+
+
 # Families that are asked beside notes, with their shares of it.
 _BESIDE: Mapping[str, float] = {
     "facts": 0.3, "unknown": 0.05, "usual": 0.1, "arithmetic": 0.15, "table": 0.1, "chain_sum": 0.08,
@@ -245,5 +300,5 @@ def _rendered(entries: Sequence[Entry], rng: Random) -> str:
 
 SCHOOL: Mapping[str, Callable[[Random, Side], tuple[Message, ...]]] = {
     "copied": copied, "corrected": corrected, "crowd": crowd, "besides": besides,
-    "neighbours": neighbours,
+    "neighbours": neighbours, "halves": halves, "spared": spared,
 }  # fmt: skip
