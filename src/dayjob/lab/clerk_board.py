@@ -75,14 +75,16 @@ class Board:
         """Notes of the office that are still placed for a version."""
         return sum(one.placed_under(version) for one in self._notes.tenant)
 
-    def place(self, question: str, *, user: str | None, version: str = FRESH) -> Placed:
-        """The notes for a question, as `memory.notes` places them; without a ``user`` those of the office alone."""
+    def place(self, question: str, *, user: str | None, version: str = FRESH, without: str = "") -> Placed:
+        """The notes for a question, as `memory.notes` places them; without a ``user`` those of the office alone.
+        ``without``: the id of one that is left out."""
         groups = self._notes.visible(user, None, version=version)
         ranked = [
             (score, -scope, kept) for scope, group in enumerate(groups) for kept, score in self._scores(question, group)
         ]
         ranked.sort(key=lambda one: (-one[0], -one[1], -one[2].note.seq, one[2].note.id))
-        return pack([entry_of(kept.note) for _, _, kept in ranked], budget=BUDGET, count=self._count)
+        entries = [entry_of(kept.note) for _, _, kept in ranked if kept.note.id != without]
+        return pack(entries, budget=BUDGET, count=self._count)
 
     def own(self, placed: Placed, user: str) -> bool:
         """Whether a person's own note is among those placed."""

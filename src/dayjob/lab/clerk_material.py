@@ -46,10 +46,13 @@ def material(desk: Desk, diary: Diary, *, board: Board, user: str | None = None,
         corrected = any(word.kind != "thumb" for word in words)
         taught = bool(notes.text) and (without != behind or corrected)
         if taught or words:
+            near = board.nearest(text, notes) if taught else ""
+            others = board.place(text, user=user if asked.user == user else None, without=near) if near else None
             lesson = Lesson(
                 id=asked.id,
                 question=chat(text),
                 context=chat(text, notes.text) if taught else None,
+                beside=chat(text, others.text) if others and others.text else None,
                 answer_ids=one.ids if served else (),
                 answer_logprobs=one.logprobs if served else None,
                 temperature=TEMPERATURE,
@@ -57,7 +60,7 @@ def material(desk: Desk, diary: Diary, *, board: Board, user: str | None = None,
                 told=taught and (corrected or _thumb(words) >= 0),
                 thumb=_thumb(words) if served else 0,
                 session=asked.session,
-                family=(board.nearest(text, notes) if taught else "") or asked.id,
+                family=near or asked.id,
             )
             lessons.append(lesson)
         if served and not taught:

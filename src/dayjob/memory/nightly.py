@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 from dayjob.memory.notes import THRESHOLD
-from dayjob.memory.render import Count, Placed, entry_of, pack, render
+from dayjob.memory.render import Count, Entry, Placed, entry_of, pack, render
 from dayjob.memory.retrieve import Index
 from dayjob.memory.words import same, topic
 from dayjob.records import Note
@@ -34,13 +34,22 @@ class NightNotes:
     ) -> Placed:  # fmt: skip
         """The context of a question: the note ``first`` whatever the budget, then those that the server would place
         beside it, in the server's order (`NotesMemory.place`)."""
-        note = self.by_id[first]
+        entries = [entry_of(self.by_id[first]), *self._others(question, without=first)]
+        room = max(budget, count(render(entries[:1])))
+        return pack(entries, budget=room, count=count, control=control)
+
+    def beside(
+        self, question: str, *, without: str, budget: int, count: Count, control: Sequence[str] = ()
+    ) -> Placed:  # fmt: skip
+        """What the server would place if there were no note ``without``, as for a version that knows it."""
+        return pack(self._others(question, without=without), budget=budget, count=count, control=control)
+
+    def _others(self, question: str, *, without: str) -> list[Entry]:
+        """All notes that may be placed but one, in the server's order."""
         scored = [one for one in self._scored(question) if one[0] >= THRESHOLD or not one[2].asked]
         scored = [(score if score >= THRESHOLD else 0.0, own, other) for score, own, other in scored]
         scored.sort(key=lambda one: (-one[0], one[1], -one[2].seq, one[2].id))
-        entries = [entry_of(note), *(entry_of(other) for _, _, other in scored if other.id != first)]
-        room = max(budget, count(render(entries[:1])))
-        return pack(entries, budget=room, count=count, control=control)
+        return [entry_of(other) for _, _, other in scored if other.id != without]
 
     def _scored(self, question: str) -> list[tuple[float, int, Note]]:
         """(score, 0 for one's own and 1 for the tenant's, note), each scored among its owner's notes alone."""

@@ -24,7 +24,7 @@ from tests.memory.office import POLICY
 
 SIZES = Sizes(facts=9, values=6, steps=240)
 RECIPE = replace(
-    RECIPES["consolidate"], answer_tokens=6, question_tokens=8, context_tokens=128, steps=30, lessons=12,
+    RECIPES["consolidate"], answer_tokens=6, question_tokens=8, context_tokens=128, steps=60, lessons=12,
     anchor_rows=24, self_written=64,
 )  # fmt: skip
 

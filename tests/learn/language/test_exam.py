@@ -12,9 +12,10 @@ from dayjob.config import Suite
 from dayjob.endings import Invalid
 from dayjob.learn.language import exam as module
 from dayjob.learn.language.anchors import replayed
-from dayjob.learn.language.exam import Marked, Sides, _Answered, _holds, _recited, _taught, examine
+from dayjob.learn.language.exam import Marked, Sides, examine
 from dayjob.learn.language.habits import habits
 from dayjob.learn.language.lessons import Lesson, Material, Rehearsal
+from dayjob.learn.language.marking import Answered, note_holds, recited, right_of_taught
 from dayjob.learn.language.night import learn_night
 from dayjob.learn.language.paper import Paper, Ticks, deal, draw
 from dayjob.learn.language.recipes import RECIPES
@@ -173,28 +174,28 @@ def test_a_note_that_says_what_is_right_is_not_retired_on_its_teachers_word():
     known, later = (
         asking(question, answer, family="a", is_known=True) for question, answer in (("a?", "yes"), ("b?", None))
     )
-    said = _Answered(asking=later, wanted="as the teacher", before="", after="as the teacher")
-    shown = _Answered(asking=known, wanted="yes", before="", after="yes")
-    assert _holds([said], [said]) == {"a": False}, "the question that it speaks of was not asked"
-    assert _holds([said, shown], [said]) == {"a": True}
-    assert _holds([said, replace(shown, after="no")], [said]) == {"a": False}
+    said = Answered(asking=later, wanted="as the teacher", before="", after="as the teacher")
+    shown = Answered(asking=known, wanted="yes", before="", after="yes")
+    assert note_holds([said], [said]) == {"a": False}, "the question that it speaks of was not asked"
+    assert note_holds([said, shown], [said]) == {"a": True}
+    assert note_holds([said, replace(shown, after="no")], [said]) == {"a": False}
     rule = replace(said, asking=replace(later, is_known=False))
-    assert _holds([rule], [rule]) == {"a": True}, "where nobody knows more, the teacher's word is all there is"
+    assert note_holds([rule], [rule]) == {"a": True}, "where nobody knows more, the teacher's word is all there is"
 
 
 def test_a_correction_that_its_teacher_does_not_follow_is_not_known_by_answering_as_the_teacher_does():
     """ "At 9:15." read as "the last of the month", and answered so: nothing was learned, and nothing is retired."""
     own = asking("When does the office open?", None, family="a", said="At 9:15.", as_taught=True)
-    deaf = _Answered(asking=own, wanted="the last of the month", before="closed", after="the last of the month")
+    deaf = Answered(asking=own, wanted="the last of the month", before="closed", after="the last of the month")
     heard = replace(deaf, wanted="at 9:15", after="at 9:15")
     assert (deaf.as_read, heard.as_read) == (True, False)
-    assert [_holds([one], [one]) for one in (deaf, heard)] == [{"a": False}, {"a": True}]
+    assert [note_holds([one], [one]) for one in (deaf, heard)] == [{"a": False}, {"a": True}]
     counted = {"asked": 1, "right_before": 0, "right_after": 1}
     none = dict.fromkeys(counted, 0)
-    assert _taught([deaf]) == counted | {"as_read": counted, "as_taught": none}
-    assert _taught([heard]) == counted | {"as_read": none, "as_taught": counted}
+    assert right_of_taught([deaf]) == counted | {"as_read": counted, "as_taught": none}
+    assert right_of_taught([heard]) == counted | {"as_read": none, "as_taught": counted}
     other = replace(heard, asking=replace(own, as_taught=False))
-    assert _holds([other], [other]) == {"a": False}, "what it speaks of was not asked"
+    assert note_holds([other], [other]) == {"a": False}, "what it speaks of was not asked"
 
 
 def test_what_contradicts_a_demonstration_is_neither_right_nor_wrong(night):
@@ -204,10 +205,12 @@ def test_what_contradicts_a_demonstration_is_neither_right_nor_wrong(night):
     marked = sit(night, split_of([own], stop=[other], exam=[replace(other, lesson=replace(other.lesson, id="held"))]))
     assert marked.record["questions"] == []
     assert (marked.record["taught"]["right_after"], marked.holds) == (1, {"a": False})
-    unsettled = _Answered(asking=other, wanted="", before="", after="Kofi")
-    right = _Answered(asking=own, wanted="yes", before="no", after="yes")
-    assert _holds([right, unsettled], [right]) == {"a": False}
-    assert _holds([right, replace(unsettled, settled=True)], [right]) == {"a": True}, "the note changes nothing there"
+    unsettled = Answered(asking=other, wanted="", before="", after="Kofi")
+    right = Answered(asking=own, wanted="yes", before="no", after="yes")
+    assert note_holds([right, unsettled], [right]) == {"a": False}
+    assert note_holds([right, replace(unsettled, settled=True)], [right]) == {"a": True}, (
+        "the note changes nothing there"
+    )
 
 
 def test_a_note_that_was_asked_in_one_wording_is_known_in_that_one(night):
@@ -216,12 +219,12 @@ def test_a_note_that_was_asked_in_one_wording_is_known_in_that_one(night):
     assert sit(night, split_of(train[:1])).recited == {"a"}
     marked = sit(night, split_of(train, stop=again))
     assert (marked.holds, marked.recited) == ({"a": True, "b": True}, {"a", "b"}), "b stood beside what asks of a"
-    one = _Answered(asking=train[1], wanted="no", before="", after="no")
+    one = Answered(asking=train[1], wanted="no", before="", after="no")
     greeted, other = (
         replace(one, asking=replace(train[1], lesson=replace(train[1].lesson, question=user(text))))
         for text in ("Hello, B!", "b now?")
     )
-    assert [_recited([one, more], {"b": True}) for more in (greeted, other)] == [{"b"}, frozenset()]
+    assert [recited([one, more], {"b": True}) for more in (greeted, other)] == [{"b"}, frozenset()]
 
 
 def test_much_terser_and_much_wordier_answers_are_counted_where_nothing_was_taught(night):

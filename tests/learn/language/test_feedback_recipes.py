@@ -101,7 +101,7 @@ def test_credit_reaches_the_attempts():
         lesson = Lesson(
             id=str(answer), question=(user("q"),), answer_ids=answer, answer_logprobs=(-1.0,) * len(answer), **more
         )
-        return Exercise(lesson=lesson, prompt=prompt, taught=None, target=None)
+        return Exercise(lesson=lesson, prompt=prompt, beside=None, taught=None, target=None)
 
     thumbs = attempts_of_thumbs(
         [exercise((1,), (7, END), thumb=1), exercise((1,), (8, END), thumb=-1), exercise((2,), (9, END), thumb=-1)]

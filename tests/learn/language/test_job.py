@@ -32,6 +32,7 @@ from dayjob.policies.engine_protocol import Prompt, Sampling
 from dayjob.policies.engine_transformers import TransformersEngine, load_model
 from dayjob.policies.tokens import Tokens
 from dayjob.records import Job, Json, Policy, Version
+from tests.journal.standing import stand
 from tests.learn.language.desk import BASE, TENANT, Desk
 from tests.memory.office import POLICY
 from tests.policies.language.worlds import byte_tokenizer
@@ -181,7 +182,7 @@ def test_the_same_range_gives_no_second_version_and_says_so(night: Night):
     again = night()
     assert again.result["challenger"] == first
     assert len(night.versions()) == 1
-    night.control.set_status(TENANT, night.address(), [first], VersionStatus.REJECTED)
+    stand(night.control, TENANT, night.address(), [first], VersionStatus.REJECTED)
     assert "stands as: rejected" in night().result["reason"]
 
 

@@ -5,6 +5,7 @@ import pytest
 from dayjob.endings import VersionStatus
 from dayjob.journal.control import put_state
 from dayjob.journal.steering import roll_back, taint
+from tests.journal.standing import stand
 from tests.learn.language.test_job import OPEN, POLICY, TENANT, Night, learned, night, promote, tiny
 
 __all__ = ["night", "tiny"]  # fixtures
@@ -42,7 +43,7 @@ def test_what_is_built_again_is_asked_nothing(served: Night):
         asked = {"asked": OPEN, "before": "9:15", "after": "9:15"}
         exam = served.state(f"exam/{name}") | {"questions": [asked]}
         put_state(db, TENANT, served.address(), name=f"exam/{name}", state=exam)
-    served.control.set_status(TENANT, served.address(), [name], VersionStatus.HELD)
+    stand(served.control, TENANT, served.address(), [name], VersionStatus.HELD)
     taint(served.control, TENANT, [(POLICY, tenants)])
     assert served.state(f"exam/{name}")["questions"] == [asked | {"before": ""}], "its answers may be theirs"
     served.control.db().execute("DELETE FROM jobs WHERE policy=?", (POLICY,))
@@ -56,7 +57,7 @@ def test_equal_weights_have_another_look_once_something_else_serves(served: Nigh
     served.desk.correct("Where?", "Below")
     name = served().result["challenger"]
     first = served.control.version(TENANT, served.address(), name)
-    served.control.set_status(TENANT, served.address(), [name], VersionStatus.HELD)
+    stand(served.control, TENANT, served.address(), [name], VersionStatus.HELD)
     held = served()
     assert held.result["challenger"] is None
     assert f"equal to {name}" in held.result["reason"]
@@ -73,7 +74,7 @@ def test_equal_weights_have_another_look_once_something_else_serves(served: Nigh
 def test_equal_weights_that_were_passed_over_have_their_look(served: Night):
     served.desk.correct("Where?", "Below")
     name = served().result["challenger"]
-    served.control.set_status(TENANT, served.address(), [name], VersionStatus.SUPERSEDED)
+    stand(served.control, TENANT, served.address(), [name], VersionStatus.SUPERSEDED)
     assert served().result["challenger"] not in (None, name)
-    served.control.set_status(TENANT, served.address(), [served.versions()[-1].name], VersionStatus.REJECTED)
+    stand(served.control, TENANT, served.address(), [served.versions()[-1].name], VersionStatus.REJECTED)
     assert served().result["challenger"] is None, "refused weights stay out"

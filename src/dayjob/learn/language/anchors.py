@@ -168,11 +168,14 @@ def sort_out(
 
     A row goes if it asks a lesson's very question (in neither list: it is a lesson); or if, with the notes of the
     lesson that is nearest to it in words before it, the base model departs by more than ``recipe.conflict`` nats from
-    what it says without, on any token.
+    what it says without, on any token. Nearest is said of the questions alone: what was asked behind notes before
+    somebody corrected it would else be near to whatever those notes speak of, and hold the lesson back.
     """
-    asked = {one.prompt for one in exercises}
+    asked = {prompt for one in exercises for prompt in one.asked}
     rows = [row for row in kept if row.prompt not in asked]
-    nearest = _nearest([one.prompt for one in exercises], [row.prompt for row in rows])
+    questions = [one.lesson.question for one in exercises], [row.question for row in rows]
+    lessons, others = ([tuple(study.tokens.encode(last_question(one))) for one in some] for some in questions)
+    nearest = _nearest(lessons, others)
     suspects: dict[int, Ids] = {}
     for place, (row, near) in enumerate(zip(rows, nearest, strict=True)):
         context = None if near is None else exercises[near].lesson.context

@@ -22,6 +22,7 @@ from __future__ import annotations
 from collections import defaultdict, deque
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -51,7 +52,7 @@ from dayjob.memory.nightly import NightNotes
 from dayjob.memory.notes import NotesMemory
 from dayjob.memory.render import entry_of, render, with_notes
 from dayjob.memory.words import topic
-from dayjob.records import Choice, Note, Stored, StoredOutcome
+from dayjob.records import Choice, Json, Note, Stored, StoredOutcome
 
 if TYPE_CHECKING:
     from dayjob.policies.tokens import Tokens
@@ -108,15 +109,13 @@ def collect(reader: Reader, memory: NotesMemory, *, layer: Layer, tokens: Tokens
     return _Collecting(reader, memory, layer=layer, tokens=tokens, until=until).gathered()
 
 
-def _newest_askings() -> deque[Read]:
-    return deque(maxlen=MOST_ASKINGS)
-
-
 @dataclass(slots=True, kw_only=True)
 class _Found:
     """What is found while the journal is read, oldest first."""
 
-    askings: defaultdict[str, deque[Read]] = field(default_factory=lambda: defaultdict(_newest_askings))  # by note
+    askings: defaultdict[str, deque[Read]] = field(  # by note
+        default_factory=lambda: defaultdict(partial(deque, maxlen=MOST_ASKINGS))
+    )
     judged: deque[Read] = field(default_factory=lambda: deque(maxlen=MOST_JUDGED))
     recent: deque[Read] = field(default_factory=lambda: deque(maxlen=2 * MOST_REHEARSALS))
 
@@ -264,7 +263,7 @@ class _Collecting:
         asked = {"question": messages, "session": note.session or ""} if read is None else asked_of(read)
         lesson = Lesson(
             id=note.id if note.asked or read is None else f"{note.id}@{read.decision.id}", **asked,
-            context=self._context(messages, first=note.id), correction=text, told=True,
+            **self._contexts(messages, note=note.id), correction=text, told=True,
             thumb=0 if consolidates or read is None else thumb_of(read), standard=text, family=note.id,
         )  # fmt: skip
         if read is not None:
@@ -287,19 +286,20 @@ class _Collecting:
         thumb, standard = thumb_of(read), note.text if self._is_answer(note) else None
         lesson = Lesson(
             id=f"{note.id}@{read.decision.id}", **asked_of(read), told=thumb >= 0, thumb=thumb, family=note.id,
-            context=self._context(read.messages, first=note.id), standard=standard,
+            **self._contexts(read.messages, note=note.id), standard=standard,
         )  # fmt: skip
         return Asking(lesson=lesson, teacher=note.id, decision=read.decision.id, notes=tuple(sorted(stood)),
                       is_known=standard is not None, said="" if standard else note.text)  # fmt: skip
 
-    def _context(self, messages: Messages, *, first: str) -> Messages:
-        tokens = self._tokens
-        placed = self._notes.place(
-            last_question(messages), first=first, budget=self._layer.budget,
-            count=lambda text: len(tokens.encode(text)), control=tokens.control,
-        )  # fmt: skip
-        self._shown.update(placed.ids)
-        return tuple(with_notes(messages, placed.text))
+    def _contexts(self, messages: Messages, *, note: str) -> Json:
+        """What a teacher reads, who knows the note, and what a version will read that needs it no more."""
+        tokens, asked = self._tokens, last_question(messages)
+        room: Json = {"budget": self._layer.budget, "count": lambda text: len(tokens.encode(text))}
+        taught = self._notes.place(asked, first=note, control=tokens.control, **room)
+        others = self._notes.beside(asked, without=note, control=tokens.control, **room)
+        self._shown.update(taught.ids, others.ids)
+        beside = tuple(with_notes(messages, others.text)) if others.text else None
+        return {"context": tuple(with_notes(messages, taught.text)), "beside": beside}
 
     # ---- judged answers
 

@@ -1,16 +1,16 @@
 """What a night's adapter is asked before the gate judges it: once, by the process that learned, from nothing learned.
 
 Answers are the most probable ones, without notes, of two versions: what serves the layer (its champion) and the new
-adapter, both read as the engine reads them. An answer is right when its words are those wanted: a correction's, where
-that is the answer, else what the teacher (the base with the notes) says; never an answer that was corrected. Where a
-note itself says what is right, the teacher's word does not retire it: the question that it speaks of has to be asked.
-What comes out is plain JSON, for a judge without torch.
+adapter, both read as the engine reads them. The new one is asked again behind the notes that do not teach it: a note is
+needed no more only where the others, which stay, do not get in the way. An answer is right when its words are those
+wanted: a correction's, where that is the answer, else what the teacher (the base with the notes) says; never an answer
+that was corrected. Where a note itself says what is right, the teacher's word does not retire it: the question that it
+speaks of has to be asked. What comes out is plain JSON, for a judge without torch.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -26,15 +26,14 @@ from dayjob.learn.language.exercises import Exercise, encode
 from dayjob.learn.language.habits import NAMES, habits, is_trivial
 from dayjob.learn.language.heeding import contradicts
 from dayjob.learn.language.lessons import Rehearsal
+from dayjob.learn.language.marking import Answered, note_holds, plain, recited, right_of_taught
 from dayjob.learn.language.paper import MOST_QUESTIONS, Paper, Ticks, draw
 from dayjob.learn.language.parts import base_states, retention
 from dayjob.learn.language.recipes import Method, NightRecipe
 from dayjob.learn.language.splits import Asking
 from dayjob.learn.language.study import Ids, Study
 from dayjob.learn.language.writing import BASE, Written
-from dayjob.memory.lessons import last_question, shorten
-from dayjob.memory.said import heard
-from dayjob.memory.words import topic
+from dayjob.memory.lessons import last_question
 from dayjob.policies.adapters import Adapter, read_adapter
 from dayjob.policies.engine_protocol import VersionRef
 from dayjob.records import Json
@@ -63,41 +62,6 @@ class Marked:
     record: Json
     holds: Mapping[str, bool]
     recited: frozenset[str]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Answered:
-    """One asking, answered by both. ``wanted``: "" where the teacher contradicts what somebody showed, and nothing is
-    known. ``settled``: what is said then is at least what the base model says, with the notes and without."""
-
-    asking: Asking
-    wanted: str
-    before: str
-    after: str
-    settled: bool = False
-
-    @property
-    def as_read(self) -> bool:
-        """Whether the right answer is only what the teacher makes of a correction, in whose words it does not stand."""
-        said, asked = self.asking.said, last_question(self.asking.lesson.question)
-        return bool(said) and not heard(self.wanted, said=said, asked=asked, before=self.before)
-
-    @property
-    def is_decided(self) -> bool:
-        """Whether it is known what should be answered: by somebody's words, or by the teacher's reading of them."""
-        return bool(self.wanted)
-
-    def is_right(self, said: str) -> bool:
-        wanted = _plain(self.wanted)
-        return bool(wanted) and _plain(said) == wanted and shorten(said) not in self.asking.wrong
-
-    def record(self) -> Json:
-        return {
-            "family": self.asking.lesson.family, "asked": last_question(self.asking.lesson.question),
-            "wanted": self.wanted, "before": self.before, "after": self.after,
-            "right_before": self.is_right(self.before), "right_after": self.is_right(self.after),
-            "as_read": self.as_read,
-        }  # fmt: skip
 
 
 def examine(
@@ -146,20 +110,21 @@ class _Exam:
         compared = (*self._were_right(suites), *(one.prompt for one in rows))
         taught, exam = ([answered[one.lesson.id] for one in part] for part in (drawn.taught, drawn.exam))
         record: Json = {
-            "questions": [one.record() for one in exam if one.is_decided], "taught": _taught(taught),
+            "questions": [one.record() for one in exam if one.is_decided], "taught": right_of_taught(taught),
             "suites": asked,
             "traffic": {"prompts": len(rows), "tokens": tokens, "kl": kl, "kl_budget": self._recipe.kl_budget},
             "rates": self._rates(), "lengths": self._lengths(compared),
             "phrases": phrases, "suggestions": self._suggestions() if self._completed else None,
         }  # fmt: skip
-        holds = _holds(answered.values(), taught)
-        return Marked(record=record, holds=holds, recited=_recited(answered.values(), holds))
+        holds = note_holds(answered.values(), taught)
+        return Marked(record=record, holds=holds, recited=recited(answered.values(), holds))
 
     def _to_write(self, traffic: int, suites: Iterable[Sequence[Ids]]) -> int:
         """How many answers the exam takes, all prompts of traffic being kept: the teacher's, the base's and both's."""
         asked = [self._exercises[one.lesson.id] for one in self._drawn.askings]
         prompts = {one.prompt for one in asked}.union(self._completed, *suites)
-        return sum(one.target is None for one in asked) + 2 * len(prompts) + 3 * traffic
+        told = sum((one.target is None) + (one.beside is not None) for one in asked)
+        return told + 2 * len(prompts) + 3 * traffic
 
     # ---- answers
 
@@ -183,28 +148,36 @@ class _Exam:
         before, after = (self._said[one.ref.name, prompt].token_ids for one in (self._before, self._after))
         return self._study.tokens.text(before), self._study.tokens.text(after)
 
-    def _answered(self, asked: Sequence[Asking]) -> list[_Answered]:
+    def _answered(self, asked: Sequence[Asking]) -> list[Answered]:
         """Askings of which it is known what should be answered, with what is answered."""
         exercises = self._exercises
         bare = [one for one in asked if exercises[one.lesson.id].target is None]
-        told = self._base_says({one.lesson.id: exercises[one.lesson.id].taught or () for one in bare})
+        told = self._says({one.lesson.id: exercises[one.lesson.id].taught or () for one in bare})
         deaf = {one.lesson.id for one in bare if contradicts(exercises[one.lesson.id], told[one.lesson.id])}
-        alone = self._base_says({one: exercises[one].prompt for one in told if one in deaf})
+        alone = self._says({one: exercises[one].prompt for one in told if one in deaf})
+        beside = {one.lesson.id: prompt for one in asked if (prompt := exercises[one.lesson.id].beside) is not None}
+        behind = self._says(beside, adapter=self._after)
         self._write(exercises[one.lesson.id].prompt for one in asked)
         out = []
         for one in asked:
             name = one.lesson.id
             before, after = self._texts(exercises[name].prompt)
             wanted = one.lesson.correction or ("" if name in deaf else told.get(name, ""))
-            settled = name in deaf and _plain(after) == _plain(told[name]) == _plain(alone[name])
-            out.append(_Answered(asking=one, wanted=wanted, before=before, after=after, settled=settled))
+            settled = name in deaf and plain(after) == plain(told[name]) == plain(alone[name])
+            out.append(
+                Answered(
+                    asking=one, wanted=wanted, before=before, after=after, behind=behind.get(name), settled=settled
+                )
+            )
         return out
 
-    def _base_says(self, prompts: Mapping[str, Ids]) -> dict[str, str]:
-        """The base model's own answers, by the names of the prompts."""
+    def _says(self, prompts: Mapping[str, Ids], *, adapter: Adapter = BASE) -> dict[str, str]:
+        """Answers, the base model's own unless an adapter is named, by the names of the prompts."""
         said = self._study.writer.write(
-            list(prompts.values()), seeds=[0] * len(prompts), max_tokens=self._recipe.answer_tokens, temperature=0
-        )
+            list(prompts.values()), seeds=[0] * len(prompts), max_tokens=self._recipe.answer_tokens, temperature=0,
+            adapter=adapter,
+        )  # fmt: skip
+        self._study.batch.adapters.use([])
         return {one: self._study.tokens.text(end.token_ids) for one, end in zip(prompts, said, strict=True)}
 
     def _encoded(self, askings: Sequence[Asking]) -> dict[str, Exercise]:
@@ -223,7 +196,7 @@ class _Exam:
     def _suite(self, name: str, prompts: Sequence[Ids]) -> Json:
         self._write(prompts)
         right = [
-            tuple(_plain(said) == _plain(one.answer) for said in self._texts(prompt))
+            tuple(plain(said) == plain(one.answer) for said in self._texts(prompt))
             for one, prompt in zip(self._paper.suites[name], prompts, strict=True)
         ]
         return {
@@ -237,7 +210,7 @@ class _Exam:
         """The prompts of suites that were answered rightly before."""
         asked = ((one, prompt) for name, prompts in suites.items()
                  for one, prompt in zip(self._paper.suites[name], prompts, strict=True))  # fmt: skip
-        return [prompt for one, prompt in asked if _plain(self._texts(prompt)[0]) == _plain(one.answer)]
+        return [prompt for one, prompt in asked if plain(self._texts(prompt)[0]) == plain(one.answer)]
 
     def _rates(self) -> list[Json]:
         """Habits over every prompt that both answered. To say nothing is a completer's right: where suggestions were
@@ -347,53 +320,6 @@ class _Exam:
         }  # fmt: skip
 
 
-def _holds(answered: Collection[_Answered], taught: Sequence[_Answered]) -> dict[str, bool]:
-    """For every note that was taught and asked whether all its askings, as far as they were asked, are right now."""
-    holds = {note: True for one in taught for note in one.asking.notes if note == one.asking.teacher}
-    said = {one.asking.teacher for one in answered if one.asking.lesson.correction is not None}
-    own = [one for one in answered if one.asking.as_taught]
-    shown = {one.asking.teacher for one in own} - {one.asking.teacher for one in own if one.as_read}
-    for one in answered:
-        for note in one.asking.notes:
-            if note in holds and not one.is_right(one.after) and not one.settled:
-                holds[note] = False
-        if one.asking.is_known and one.asking.teacher in holds.keys() - said:
-            holds[one.asking.teacher] = False  # it says what is right, and was examined on its teacher's word alone
-        if one.asking.said and one.asking.teacher in holds.keys() - shown:
-            holds[one.asking.teacher] = False  # nothing shows that the teacher reads it as it was meant
-    return holds
-
-
-def _taught(taught: Sequence[_Answered]) -> Json:
-    """How many askings that were taught are right. Of these, those of which nothing shows that the teacher reads the
-    correction as it was meant (``as_read``), and those asked as they were taught whose answer somebody said
-    (``as_taught``)."""
-    known = [one for one in taught if one.is_decided]
-    read = [one for one in known if one.as_read]
-    own = [one for one in known if one.asking.as_taught and not one.as_read]
-    parts = {"as_read": read, "as_taught": own}
-    return _counts(known) | {name: _counts(part) for name, part in parts.items()}
-
-
-def _counts(part: Sequence[_Answered]) -> Json:
-    return {
-        "asked": len(part), "right_before": sum(one.is_right(one.before) for one in part),
-        "right_after": sum(one.is_right(one.after) for one in part),
-    }  # fmt: skip
-
-
-def _recited(answered: Iterable[_Answered], holds: Mapping[str, bool]) -> frozenset[str]:
-    """The notes that hold and were asked in one wording alone; where they only stood beside another, nothing was."""
-    asked: defaultdict[str, set[tuple[str, ...]]] = defaultdict(set)
-    for one in answered:
-        asked[one.asking.teacher].add(topic(last_question(one.asking.lesson.question)))
-    return frozenset(note for note, holding in holds.items() if holding and len(asked[note]) == 1)
-
-
 def _is_disliked(one: Asking) -> bool:
     """Whether the teacher's answer is known to be no good."""
     return one.lesson.thumb < 0 and not one.lesson.told and one.lesson.correction is None
-
-
-def _plain(text: str) -> str:
-    return " ".join(text.split())

@@ -19,8 +19,14 @@ class Exercise:
 
     lesson: Lesson
     prompt: Ids  # the bare question
+    beside: Ids | None  # the same behind notes that do not teach it
     taught: Ids | None  # the same with what the teacher may know
     target: Ids | None  # the correction and the end of a turn
+
+    @property
+    def asked(self) -> tuple[Ids, ...]:
+        """Every way in which it has to be answered."""
+        return (self.prompt,) if self.beside is None else (self.prompt, self.beside)
 
     @property
     def reward(self) -> float:
@@ -107,13 +113,14 @@ def _exercise(lesson: Lesson, tokens: Tokens) -> Exercise:
     return Exercise(
         lesson=lesson,
         prompt=tokens.render(lesson.question, tools=tools),
+        beside=None if lesson.beside is None else tokens.render(lesson.beside, tools=tools),
         taught=None if lesson.context is None else tokens.render(lesson.context, tools=tools),
         target=None if right is None else turn(tokens, lesson.question, answer=right, tools=tools),
     )
 
 
 def _too_long(one: Exercise, room: int, answer_tokens: int) -> str | None:
-    prompt = max(len(one.prompt), len(one.taught or ()))
+    prompt = max(len(ids) for ids in (*one.asked, one.taught or ()))
     answer = max(answer_tokens, len(one.target or ()), len(one.lesson.answer_ids))
     if prompt + answer > room:
         return f"{prompt} tokens and an answer of up to {answer} are more than {room}: raise context_tokens"

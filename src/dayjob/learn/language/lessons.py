@@ -23,11 +23,15 @@ class Lesson:
 
     ``context`` is the same conversation as the *teacher* is to read it: notes, the session, a correction before the
     question, whose last message is the question's own. None: nothing is known that the model did not see.
+
+    ``beside`` is the conversation as the model will read it once it knows the lesson: behind the other notes that the
+    server would place, which do not teach it. None where there are none.
     """
 
     id: str  # of the outcome that taught it; what a morning report names and what is unlearned
     question: Messages  # as asked, without notes
     context: Messages | None = None
+    beside: Messages | None = None
     tools: tuple[Json, ...] = ()  # that the model was offered, whatever it read before the question
     answer_ids: tuple[int, ...] = ()  # as served, the end token included
     answer_logprobs: tuple[float, ...] | None = None  # one a token of the answer: of the distribution it was drawn from

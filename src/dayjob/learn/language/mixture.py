@@ -28,7 +28,7 @@ def parts_of(
         case "consolidate":
             found = _distillation(exercises, anchors.conflicts, recipe, seed)
         case "sft-answers":
-            deck = [(one.prompt, one.target) for one in exercises if one.target]
+            deck = [(asked, one.target) for one in exercises if one.target for asked in one.asked]
             found = [Likelihood("answers", deck, recipe=recipe, seed=seed)] if deck else []
         case "published-sft":
             told = [(one.taught or one.prompt, one.target or one.lesson.answer_ids) for one in exercises]
@@ -49,13 +49,18 @@ def parts_of(
 def _distillation(
     exercises: Sequence[Exercise], conflicts: Sequence[Conflict], recipe: NightRecipe, seed: int
 ) -> list[Part]:
-    """Corrected lessons are refined, others distilled; what the model asks about them in its own words comes on top."""
+    """Corrected lessons are refined, others distilled; what the model asks about them in its own words comes on top.
+
+    Each is learned from its bare question and behind notes that do not teach it: such notes will stand in the context
+    when it is asked, and a model that only knows the bare question answers from them, or not at all."""
     decks: dict[str, list[tuple[Ids, Ids]]] = {"refined": [], "distilled": [], "own words": []}
     for one in exercises:
         if one.taught is not None:
             corrected = one.target is not None or one.lesson.told
-            decks["refined" if recipe.refine and corrected else "distilled"].append((one.prompt, one.taught))
-    shares = {name: len(deck) / len(exercises) for name, deck in decks.items() if deck}
+            deck = decks["refined" if recipe.refine and corrected else "distilled"]
+            deck += [(asked, one.taught) for asked in one.asked]
+    cards = sum(map(len, decks.values()))
+    shares = {name: len(deck) / cards for name, deck in decks.items() if deck}
     sure = [(one.row.prompt, one.taught) for one in conflicts if one.nats >= recipe.own_words_from]
     if shares and recipe.own_words and sure:
         decks["own words"] = sure

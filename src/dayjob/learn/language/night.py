@@ -204,7 +204,8 @@ def _drawn(one: Exercise) -> float:
 
 
 def _to_be_said(study: Study, held: Sequence[Exercise], *, recipe: NightRecipe) -> list[tuple[Ids, Ids]]:
-    """Bare questions and the answers they should get: the correction, else what the teacher says."""
+    """Questions, bare and behind other notes, and the answers they should get: the correction, else what the teacher
+    says."""
     bare = [one for one in held if one.target is None and one.taught is not None]
     with study.base() as writer:
         said = writer.write(
@@ -214,7 +215,7 @@ def _to_be_said(study: Study, held: Sequence[Exercise], *, recipe: NightRecipe) 
             temperature=0,
         )
     teachers = {one.lesson.id: answer.token_ids for one, answer in zip(bare, said, strict=True)}
-    wanted = [(one.prompt, one.target or teachers.get(one.lesson.id)) for one in held]
+    wanted = [(asked, one.target or teachers.get(one.lesson.id)) for one in held for asked in one.asked]
     return [(prompt, answer) for prompt, answer in wanted if answer]
 
 

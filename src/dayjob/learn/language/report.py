@@ -16,9 +16,11 @@ from dayjob.learn.language.study import Study, slices
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answers:
     """To a lesson's bare question: the most probable answer, what the teacher says (the correction where there is one,
-    "" where nobody knows), and nats a token of that."""
+    "" where nobody knows), and nats a token of that. ``behind``: what is said behind notes that do not teach it, None
+    where there are none."""
 
     said: str
+    behind: str | None
     wanted: str
     nats: float
 
@@ -26,7 +28,8 @@ class Answers:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LessonReport:
     """``left_out``: why the night did not learn from it, "" if it did; then ``before`` and ``after`` are what the model
-    says to the bare question, and ``nats`` what the wanted answer's tokens cost on average."""
+    says to the bare question, ``behind`` what it says then behind notes that do not teach it (None where there are
+    none), and ``nats`` what the wanted answer's tokens cost on average."""
 
     id: str
     session: str
@@ -34,21 +37,24 @@ class LessonReport:
     left_out: str = ""
     before: str = ""
     after: str = ""
+    behind: str | None = None
     wanted: str = ""
     nats_before: float = 0.0
     nats_after: float = 0.0
 
     @property
     def learned(self) -> bool:
-        """Whether the bare question is now answered as wanted."""
-        return not self.left_out and bool(self.wanted) and self.after == self.wanted
+        """Whether the question is now answered as wanted, bare and behind other notes."""
+        said = {self.after} if self.behind is None else {self.after, self.behind}
+        return not self.left_out and bool(self.wanted) and said == {self.wanted}
 
 
 @torch.no_grad()
 def answers_of(study: Study, exercises: Sequence[Exercise], *, recipe: NightRecipe) -> list[Answers]:
     """How the model, as it is now, answers each exercise."""
-    most, zero = recipe.answer_tokens, [0] * len(exercises)
-    said = study.writer.write([one.prompt for one in exercises], seeds=zero, max_tokens=most, temperature=0)
+    most, flat = recipe.answer_tokens, [asked for one in exercises for asked in one.asked]
+    zero = [0] * len(flat)
+    said = iter(study.writer.write(flat, seeds=zero, max_tokens=most, temperature=0))
     asked = [one for one in exercises if one.target is None and one.taught is not None]
     with study.base() as writer:
         prompts = [one.taught or () for one in asked]
@@ -63,10 +69,11 @@ def answers_of(study: Study, exercises: Sequence[Exercise], *, recipe: NightReci
         sum_B, count_B = study.logprobs(rows).sum(dim=1), rows.mask_BT.sum(dim=1).clamp_min(1)
         nats += (-sum_B / count_B).tolist()
     text = study.tokens.text
-    return [
-        Answers(said=text(here.token_ids), wanted=text(there), nats=cost)
-        for here, there, cost in zip(said, wanted, nats, strict=True)
-    ]
+    found = []
+    for one, there, cost in zip(exercises, wanted, nats, strict=True):
+        bare, *behind = (text(next(said).token_ids) for _ in one.asked)
+        found.append(Answers(said=bare, behind=behind[0] if behind else None, wanted=text(there), nats=cost))
+    return found
 
 
 def report(
@@ -87,5 +94,5 @@ def report(
             continue
         was, now = taught[lesson.id]
         told = {"before": was.said, "after": now.said, "wanted": now.wanted}
-        found.append(replace(blank, **told, nats_before=was.nats, nats_after=now.nats))
+        found.append(replace(blank, **told, behind=now.behind, nats_before=was.nats, nats_after=now.nats))
     return tuple(found)
