@@ -83,18 +83,21 @@ def _versions(result: dict[str, Any]) -> list[dict[str, Any]]:
     for title, pieces in _by_row(result):
         made = [version for one in pieces for version in one["versions"]]
         said = {kind: sum(one["verdict"] == kind for one in made) for kind in ("promote", "reject")}
-        worse = sum(one["verdict"] == "promote" and one["words"] < _before(one, pieces) for one in made)
+        on = [one for one in made if one["verdict"] == "promote"]
+        less, fewer = (sum(one[name] < _before(one, pieces)[name] for one in on) for name in ("reward", "words"))
         rows.append({
             "people": title, "made": len(made), "promoted": said["promote"], "refused": said["reject"],
-            "still open": len(made) - sum(said.values()), "promoted and worth less than the base": worse,
+            "still open": len(made) - sum(said.values()), "of the promoted, less reward than the base": less,
+            "of the promoted, fewer words than the base": fewer,
             "why refused": "; ".join(sorted({reason for one in made for reason in harm_names(one["reason"])})),
         })  # fmt: skip
     return rows
 
 
-def _before(version: dict[str, Any], pieces: Sequence[Piece]) -> float:
-    mine = next(one for one in pieces if version in one["versions"])
-    return float(mine["before"]["words"])
+def _before(version: dict[str, Any], pieces: Sequence[Piece]) -> dict[str, float]:
+    """The base of the same row and seed."""
+    before: dict[str, float] = next(one for one in pieces if version in one["versions"])["before"]
+    return before
 
 
 HARMS = {
