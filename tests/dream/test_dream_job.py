@@ -248,9 +248,9 @@ def test_a_budget_of_one_is_what_the_night_reads_of_lessons_and_anchor(dream: Dr
     lesson = Lesson(id="1", question=({"role": "user", "content": "?"},), family="f")
     served = replace(lesson, answer_ids=(1, 2, 3))
     exercises = [
-        Exercise(lesson=lesson, prompt=(1,) * 10, taught=None, target=(1,) * 4),
-        Exercise(lesson=served, prompt=(1,) * 7, taught=(1,) * 99, target=None),
-        Exercise(lesson=lesson, prompt=(1,) * 8, taught=(1,) * 99, target=None),
+        Exercise(lesson=lesson, prompt=(1,) * 10, beside=None, taught=None, target=(1,) * 4),
+        Exercise(lesson=served, prompt=(1,) * 7, beside=None, taught=(1,) * 99, target=None),
+        Exercise(lesson=lesson, prompt=(1,) * 8, beside=None, taught=(1,) * 99, target=None),
     ]  # read: 14, 10, and 8 with an answer that is written at night, of 8 at most
     rows = tuple(Kept(question=(), prompt=(1,) * 5, answer=(1,) * 2, self_written=True) for _ in range(9))
     anchors = Anchors(rows=rows, conflicts=(), unfit=0)
