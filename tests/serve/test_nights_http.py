@@ -21,6 +21,7 @@ from dayjob.serve import nights as nights_route
 from dayjob.serve.app import create_app
 from dayjob.serve.auth import parse_keys
 from dayjob.serve.call import Service
+from tests.journal.standing import mark_taught, stand
 from tests.policies.language.worlds import BASE, World
 from tests.serve.adapting import publish, serve_tiny
 from tests.serve.asking import error_of
@@ -105,7 +106,8 @@ def office(tmp_path: Path) -> Iterator[Office]:
 
 def lesson(name: str, family: str = "f1", **changes: Any) -> dict[str, Any]:
     return {"id": name, "session": "s1", "decision": "d1", "family": family, "left_out": "", "asked": "q",
-            "before": "old", "after": "new", "wanted": "new", "learned": True, "as_read": False} | changes  # fmt: skip
+            "before": "old", "after": "new", "wanted": "new", "behind": None, "learned": True,
+            "as_read": False} | changes  # fmt: skip
 
 
 def nights(office: Office, key: str, **query: str) -> list[dict[str, Any]]:
@@ -231,7 +233,7 @@ def test_whose_lessons_are_is_asked_once_for_all_of_them(office, world, monkeypa
 def test_a_tainted_versions_night_keeps_no_words(office, world):
     name = office.night(world, [lesson("o1")], user=None)
     control = office.service.hub.control
-    control.set_taught("default", "clerk", name, marks=[control.mark_of("default", "ann")])
+    mark_taught(control, "default", "clerk", name, marks=[control.mark_of("default", "ann")])
     office("boss", "DELETE", "/v1/users/ann")
     (night,) = nights(office, "boss")
     assert (night["status"], night["lessons"], night["exam"]) == (VersionStatus.TAINTED.value, [], None)
@@ -392,7 +394,8 @@ def test_a_comparison_scores_the_served_tokens_with_and_without_the_notes(office
     assert {one["with_notes"] for one in plain} == {None}
     assert all(one["without_notes"] < 0 for one in plain)
     office("bob", "GET", f"/v1/decisions/{noted}/compare", expect=403)
-    office("boss", "GET", "/v1/decisions/nothing/compare", expect=404)
+    missing = office("boss", "GET", "/v1/decisions/nothing/compare", expect=404)
+    assert "GET /v1/policies/NAME/conversations lists it" in missing["error"]["message"]
 
 
 def test_a_comparison_is_by_the_version_that_wrote_the_answer_and_where_that_is_gone_by_its_persons(office, world):
@@ -405,7 +408,7 @@ def test_a_comparison_is_by_the_version_that_wrote_the_answer_and_where_that_is_
     assert told["version"] == own
     control = office.service.hub.control
     address = address_of(control, "default", "clerk", "ann")
-    control.set_status("default", address, [own], VersionStatus.TAINTED)
+    stand(control, "default", address, [own], VersionStatus.TAINTED)
     assert office("ann", "GET", f"/v1/decisions/{decision}/compare")["version"] == newer
     stored = office.service.hub.reader.decision("default", decision)
     assert stored is not None

@@ -210,7 +210,8 @@ class TestBrowser:
             assert served.http.get("/v1/notes", params={"user": "ann"}).json()["notes"] == []
 
     def test_a_night_says_why_it_was_held_and_who_promoted_it_all_the_same(self, served, eyes):
-        version = night(served, "ivy", 1, [lesson("x")])
+        lost = {"learned": False, "behind": f"two {NASTY}"}
+        version = night(served, "ivy", 1, [lesson("x"), lesson("y", **lost), lesson("z", **lost | {"as_read": True})])
         control = Control(served.data)
         address = address_of(control, "default", "page", "ivy")
         with control.write() as db:
@@ -223,6 +224,11 @@ class TestBrowser:
             said.wait_for()
             assert said.inner_text().split("\n")[0] == "Held: it has not learned"
             assert f"Of {NASTY} 0 are right." in said.inner_text()
+            told = page.locator('.lesson [data-slot="wanted"]').all_inner_texts()
+            assert told == [
+                "", f"Right when asked alone; behind the notes that stay it says: two {NASTY}. Its note stays, too.",
+                "As the model with the note reads it: noon sharp. The note stays.",
+            ]  # fmt: skip
             assert chip.inner_text() == "not promoted"
             body = {"version": version, "reason": f"I know better {NASTY}", "user": "ivy"}
             served.http.post("/v1/policies/page/promote", json=body).raise_for_status()

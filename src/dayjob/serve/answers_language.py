@@ -30,7 +30,8 @@ class PersonsPolicyView(PolicyView):
 
 class LessonView(Answered):
     """What a night made of one lesson. ``left_out``: why it was not learned, "" where it was. ``before`` and ``after``:
-    the answer to the bare question. Null where the key may not read what a person said."""
+    the answer to the bare question; ``behind``: the answer then, behind notes that do not teach it, null where there
+    are none. Null where the key may not read what a person said."""
 
     id: str
     session: str | None = None
@@ -41,6 +42,7 @@ class LessonView(Answered):
     before: str | None = None
     after: str | None = None
     wanted: str | None = None
+    behind: str | None = None
     learned: bool
     as_read: bool
 

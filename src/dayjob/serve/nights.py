@@ -117,6 +117,7 @@ def _lesson(lesson: Json, *, readable: bool) -> Json:
         "learned": bool(lesson.get("learned")),
         "as_read": bool(lesson.get("as_read")),
         **words,
+        "behind": lesson.get("behind") if readable else None,
     }
 
 

@@ -107,6 +107,13 @@ function fold(details, title, rows) {
 
 const text = (value) => (value === null ? line("hidden") : value || line("nothing-said"));
 
+// Why an answer does not count as learned.
+function missed(one) {
+  if (!one.wanted) return "";
+  if (one.as_read) return line("read-as", one);
+  return one.after === one.wanted && one.behind !== null ? line("beside", { said: text(one.behind) }) : line("wanted", one);
+}
+
 function lesson(one) {
   const node = part("lesson");
   node.dataset.lesson = one.id;
@@ -118,7 +125,7 @@ function lesson(one) {
     const mark = slot(node, "learned");
     mark.textContent = line(one.learned ? "yes" : one.as_read ? "read" : "no");
     mark.classList.add(one.learned ? "good" : "warn");
-    put(node, "wanted", !one.learned && one.wanted ? line(one.as_read ? "read-as" : "wanted", { wanted: one.wanted }) : "");
+    put(node, "wanted", one.learned ? "" : missed(one));
   }
   put(node, "behind", one.note ? line("behind", { text: one.note.text }) : line("unknown"));
   const path = `/v1/lessons/${encodeURIComponent(one.id)}`;
