@@ -11,7 +11,9 @@ from dayjob.learn.language.recipes import RECIPES
 from dayjob.learn.language.study import Study
 from tests.learn.language.world import lessons_of, week_of
 
-RECIPE = replace(RECIPES["consolidate"], answer_tokens=6, question_tokens=8, context_tokens=64, self_written=96)
+RECIPE = replace(
+    RECIPES["consolidate"], answer_tokens=6, question_tokens=8, context_tokens=64, self_written=96, noted=0
+)
 
 
 def opened(office, material: Material, **settings) -> tuple[StopSplit | None, Anchors, Anchors]:

@@ -14,7 +14,9 @@ import math
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 
+import numpy as np
 import torch
 
 from dayjob.endings import Invalid
@@ -24,11 +26,12 @@ from dayjob.learn.language.recipes import NightRecipe
 from dayjob.learn.language.study import Ids, Study, slices
 from dayjob.learn.language.writing import seeds_of
 from dayjob.memory.lessons import last_question
+from dayjob.memory.render import Entry, render, with_notes
 from dayjob.memory.words import topic
 from dayjob.objectives.language.divergence import FORWARD, divergence_along
 from dayjob.records import Json
 
-_REPLAYED, _QUESTIONS, _ANSWERS = 11, 12, 13  # roles of seeds
+_REPLAYED, _QUESTIONS, _ANSWERS, _NOTED = 11, 12, 13, 14  # roles of seeds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +74,11 @@ def make_anchors(
     own = _self_written(study, recipe=recipe, seed=seed)
     kept += [one for one in own if topic(last_question(one.question)) not in held]
     rows, conflicts = sort_out(study, kept, exercises=exercises, recipe=recipe)
-    return Anchors(rows=tuple(rows), conflicts=tuple(conflicts), unfit=unfit)
+    noted = iter(_behind_notes(study, [row for row in rows if row.self_written], recipe=recipe, seed=seed))
+    mixed: list[Kept] = []  # so that early stopping's share has some of each
+    for row in rows:
+        mixed += [row, *islice(noted, int(row.self_written and len(mixed) % (recipe.noted + 1) == 0))]
+    return Anchors(rows=(*mixed, *noted), conflicts=tuple(conflicts), unfit=unfit)
 
 
 def set_aside(anchors: Anchors, *, most: int) -> tuple[Anchors, list[Kept]]:
@@ -135,15 +142,49 @@ def _self_written(study: Study, *, recipe: NightRecipe, seed: int) -> list[Kept]
             continue
         if len(prompt) + recipe.answer_tokens <= writer.context_tokens:
             questions.append((question, prompt))
-    prompts = [prompt for _, prompt in questions]
+    return _answered(study, questions, recipe=recipe, seeds=seeds_of(seed, _ANSWERS, count=len(questions)))
+
+
+def _answered(
+    study: Study, questions: Sequence[tuple[Messages, Ids]], *, recipe: NightRecipe, seeds: Sequence[int]
+) -> list[Kept]:
+    """What the base model says to each."""
     with study.base() as writer:
-        answers = writer.write(
-            prompts, seeds=seeds_of(seed, _ANSWERS, count=len(prompts)), max_tokens=recipe.answer_tokens
-        )
+        answers = writer.write([prompt for _, prompt in questions], seeds=seeds, max_tokens=recipe.answer_tokens)
     return [
         Kept(question=question, prompt=prompt, answer=answer.token_ids, self_written=True)
         for (question, prompt), answer in zip(questions, answers, strict=True)
     ]
+
+
+def _behind_notes(study: Study, own: Sequence[Kept], *, recipe: NightRecipe, seed: int) -> list[Kept]:
+    """One in ``recipe.noted`` of the model's own questions again, behind made-up notes, with what the base says then.
+
+    A note gives one of these questions the answer to another; three times in four one of them is on the question that
+    is asked. What the notes of real traffic say is mostly what the night teaches: a model that says it anyway need not
+    read them, and forgets how to.
+    """
+    said = [(last_question(one.question), study.tokens.text(one.answer).strip()) for one in own]
+    pairs = [pair for pair in said if all(pair)]
+    if not recipe.noted or len(pairs) < 2:
+        return []
+    rng, questions = np.random.default_rng((seed, _NOTED)), []
+    for _ in range(0, len(own), recipe.noted):
+        drawn = [
+            int(one) for one in rng.choice(len(pairs), size=min(int(rng.integers(2, 6)), len(pairs)), replace=False)
+        ]
+        others = [pairs[int(one)][1] for one in rng.integers(len(pairs), size=len(drawn))]
+        about = list(zip((pairs[place][0] for place in drawn), others, strict=True))[int(rng.random() < 0.25) :]
+        rng.shuffle(about)
+        entries = [Entry(id="", asked=asked, text=text, order=order) for order, (asked, text) in enumerate(about)]
+        question = tuple(with_notes([{"role": "user", "content": pairs[drawn[0]][0]}], render(entries)))
+        try:
+            prompt = study.tokens.render(question)
+        except Invalid:  # no system's message in this template, or a control token in a question
+            continue
+        if len(prompt) + recipe.answer_tokens <= study.writer.context_tokens:
+            questions.append((question, prompt))
+    return _answered(study, questions, recipe=recipe, seeds=seeds_of(seed, _NOTED, count=len(questions)))
 
 
 def _opening(study: Study) -> Ids:

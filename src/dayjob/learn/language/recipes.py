@@ -47,6 +47,7 @@ class NightRecipe:
     anchor_rows: int = 64  # a step
     self_written: int = 512  # prompts that the base model writes itself; 0: none
     question_tokens: int = 64  # at most, of a prompt that it writes itself
+    noted: int = 3  # one in so many of these prompts is asked behind made-up notes, too; 0: none
     conflict: float = 0.5  # nats: a rehearsal whose answer the notes change by more than this on any token is no anchor
     own_words: float = 0.5  # weight of such rehearsals as lessons of self-distillation; 0: they are dropped
     own_words_from: float = 3.0  # nats: from here on they are surely about the lesson; below they are only dropped
@@ -79,6 +80,7 @@ class NightRecipe:
             "own_words_from",
             "warmup",
             "stop_every",
+            "noted",
         ):
             if getattr(self, name) < 0:
                 raise Invalid(f"{name} is {getattr(self, name)}: 0 or more", param=name)
