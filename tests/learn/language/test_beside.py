@@ -1,11 +1,12 @@
 """A lesson is learned, and held to be known, behind the notes that stay when its own is gone."""
 
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 
 from dayjob.endings import OutcomeKind
-from dayjob.learn.language.anchors import Anchors, Kept, sort_out
+from dayjob.learn.language.anchors import Anchors, Kept, make_anchors, sort_out
 from dayjob.learn.language.exercises import encode
 from dayjob.learn.language.lessons import Lesson, Material
 from dayjob.learn.language.marking import Answered, note_holds
@@ -15,6 +16,7 @@ from dayjob.learn.language.recipes import RECIPES
 from dayjob.learn.language.report import LessonReport, answers_of
 from dayjob.learn.language.splits import Asking
 from dayjob.learn.language.study import Study
+from dayjob.memory.lessons import last_question
 from dayjob.memory.render import HEAD
 from tests.learn.language.desk import Desk, content
 from tests.learn.language.test_collect import OPEN, OPENING
@@ -115,3 +117,27 @@ def test_an_answer_from_before_the_correction_behind_other_notes_is_no_anchor(of
     stay, conflicts = sort_out(study, rows, exercises=exercises, recipe=RECIPE)
     assert len(conflicts) >= len(rows) - 1
     assert len(stay) + len(conflicts) == len(rows)
+
+
+def test_the_models_own_questions_are_rehearsed_behind_made_up_notes(office):
+    """Three in four have a note on the very question, with another one's answer, as the server would place it."""
+    study = Study(office[1], replace(RECIPE, context_tokens=128), seed=0)
+    made = {
+        noted: make_anchors(
+            study, (), exercises=[], recipe=replace(RECIPE, self_written=120, question_tokens=8, noted=noted), seed=0
+        ).rows
+        for noted in (0, 2)
+    }
+    own, behind = ([row for row in made[2] if (len(row.question) == 2) == noted] for noted in (False, True))
+    assert own == list(made[0])
+    assert len(own) // 2 - 2 <= len(behind) <= len(own) // 2 + 1
+    asked = {last_question(row.question) for row in own}
+    about = 0
+    for row in behind:
+        assert row.self_written
+        assert row.question[0]["content"].startswith(HEAD)
+        assert last_question(row.question) in asked
+        about += f'- "{last_question(row.question)}" -> ' in row.question[0]["content"]
+    assert 0.5 * len(behind) < about < len(behind)
+    places = [place for place, row in enumerate(made[2]) if len(row.question) == 2]
+    assert max(b - a for a, b in pairwise(places)) <= 6, "early stopping's share has some of them"
