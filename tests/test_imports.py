@@ -37,7 +37,6 @@ MAY_IMPORT = {
     "practice": (*BASE, *POLICY, "signals.intervals"),
     "dream": (*BASE, *POLICY, "practice", "journal.readers", "signals.intervals"),
     "serve": (*BASE, *POLICY, "memory", "journal", "gate.trial", "version"),
-    "scale": (*BASE, "policies", "journal", "practice"),
     "client": ("endings", *CLIENT, "version"),
     "fakes": EVERYTHING,
     "fakes_practice": EVERYTHING,

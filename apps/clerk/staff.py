@@ -76,7 +76,7 @@ class Load:
 def asks_of(here: Office, day: int, *, load: Load, quiet: bool = False) -> list[Ask]:
     """A day's questions in their order. A convention's opening question is asked by several on its first day.
 
-    ``quiet``: a time before this day in which nobody speaks of any convention.
+    ``quiet``: a time after this day in which nobody speaks of any convention.
     """
     rng = Random(f"day {here.seed} {day} {quiet}")
     office_wide = [] if quiet else here.standing(day)

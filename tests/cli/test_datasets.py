@@ -13,7 +13,6 @@ from dayjob.config import Base
 from dayjob.journal.control import Control
 from dayjob.journal.readers import Reader
 from dayjob.memory.notes import NotesReader
-from dayjob.policies.tokens import unpack_ids
 from tests.cli.conftest import Command
 from tests.policies.language.worlds import byte_tokenizer
 
@@ -120,9 +119,9 @@ def test_a_line_is_a_decision_in_the_models_own_tokens(dayjob: Command, clerk: P
     generation, tokens = stored.record.generation, open_tokens(Base(name="tiny", path=str(tokenizer)))
     assert generation is not None
     assert (generation.base, stored.record.version, generation.notes) == ("tiny", "v0-baseline", ())
-    assert unpack_ids(generation.prompt_ids) == tokens.render([SYSTEM, QUESTION])
+    assert tuple(np.frombuffer(generation.prompt_ids, "<u4")) == tokens.render([SYSTEM, QUESTION])
     better, _ = generation.choices
-    ids = unpack_ids(better.token_ids)
+    ids = tuple(np.frombuffer(better.token_ids, "<u4").tolist())
     assert tokens.text(ids) == better.text == "At nine."
     assert ids[:-1] == tokens.encode("At nine.")
     assert ids[-1] in tokens.end_ids
@@ -194,9 +193,8 @@ def test_what_is_missing_is_told_with_its_remedy(
         assert done.status == 2, words
         assert remedy in done.err
     (clerk.with_name("empty")).write_text("\n\n")
-    assert (
-        "has no line" in dayjob("import", "chat", clerk.with_name("empty"), "--policy", "clerk", "--base", "tiny").err
-    )
+    done = dayjob("import", "chat", clerk.with_name("empty"), "--policy", "clerk", "--base", "tiny")
+    assert "has no line, and nothing was written: name a file with a JSON object a line" in done.err
     take(dayjob, "chat", FILES["chat"], clerk)
     done = dayjob("import", "chat", file, "--policy", "clerk", "--base", "other", "--data", clerk)
     assert "stands on the base 'tiny'" in done.err

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pyarrow.parquet import read_table
 from starlette.testclient import TestClient
 
 from dayjob.cli.serve import assemble
@@ -18,6 +19,7 @@ from dayjob.journal.readers import Reader
 from dayjob.journal.rows import connect
 from dayjob.serve.app import create_app
 from tests.cli.conftest import Command
+from tests.serve.test_export import parsed
 
 # What of the journal belongs to one policy, in an order of its own.
 RECORD = (
@@ -215,6 +217,12 @@ def test_an_export_to_be_read_has_a_line_a_decision_and_is_not_for_importing(
     assert {"click", "thumb", "reward", "truth", "none", "retract"} == {
         one["kind"] for row in rows for one in row["outcomes"]
     }
+    columns = tmp_path / "shop.parquet"
+    assert (
+        dayjob("export", "shop", "--data", shop, "--format", "parquet", "--out", columns, "--json").json["records"]
+        == 20
+    )
+    assert [parsed(row) for row in read_table(columns).to_pylist()] == rows
     (tmp_path / "read.ndjson").write_text(done.out)
     refused = dayjob("import", "journal", tmp_path / "read.ndjson", "--data", tmp_path / "new")
     assert refused.status == 2

@@ -28,6 +28,7 @@ from dayjob.journal.readers import Reader
 from dayjob.journal.store import Store
 from dayjob.records import Joined, Json, Policy
 from tests.gate.trials import AT, BASELINE, KEY, SPEC, World, open_world, version
+from tests.journal.standing import stand
 
 GOLDEN = Path(__file__).parents[1] / "journal" / "golden"
 V1, V2, V3 = (f"v{n}-{n:08x}" for n in (1, 2, 3))
@@ -354,7 +355,7 @@ def test_what_the_champion_replaced_may_change_without_voiding_the_trial(world: 
     world.trial(V1, V3, 10, favour=0.7)
     world.judge().step()
     assert (docket(world).rival, docket(world).trial.evidence.count) == (V2, 10)
-    world.control.set_status(*KEY, [V2], VersionStatus.TAINTED)
+    stand(world.control, *KEY, [V2], VersionStatus.TAINTED)
     world.judge().step()
     assert world.control.pointers(*KEY).previous is None, "one that is tainted is nothing to return to"
     assert (docket(world).rival, docket(world).trial.evidence.count) == (BASELINE, 10)
@@ -393,7 +394,7 @@ def test_one_rolled_back_by_hand_is_not_promoted_by_the_evidence_it_had(world: W
     world.judge().step()
     assert world.control.pointers(*KEY).champion == V1
     world.control.move(*KEY, change={"champion": BASELINE, "previous": None, "challenger": None})
-    world.control.set_status(*KEY, [V1], VersionStatus.ROLLED_BACK)
+    stand(world.control, *KEY, [V1], VersionStatus.ROLLED_BACK)
     world.trial(BASELINE, V1, 150, favour=0.95, seed=2)
     for _ in range(3):
         world.judge().step()
@@ -404,7 +405,7 @@ def test_one_rolled_back_by_hand_is_not_promoted_by_the_evidence_it_had(world: W
 def test_a_rollback_never_returns_to_one_that_is_tainted(world: World) -> None:
     world.add(2, VersionStatus.RETIRED)
     bad_champion(world, previous=V2)
-    world.control.set_status(*KEY, [V2], VersionStatus.TAINTED)
+    stand(world.control, *KEY, [V2], VersionStatus.TAINTED)
     world.judge().step()
     world.trial(V1, BASELINE, 250, favour=0.97, seed=5)
     world.judge().step()
@@ -418,7 +419,7 @@ def test_taint_between_two_looks_and_the_rollback(world: World, monkeypatch: pyt
     real = module.observe
 
     def meanwhile(*arguments: Any, **named: Any) -> Any:
-        world.control.set_status(*KEY, [V2], VersionStatus.TAINTED)
+        stand(world.control, *KEY, [V2], VersionStatus.TAINTED)
         return real(*arguments, **named)
 
     monkeypatch.setattr(module, "observe", meanwhile)
@@ -428,7 +429,7 @@ def test_taint_between_two_looks_and_the_rollback(world: World, monkeypatch: pyt
 
 def test_a_tainted_challenger_is_taken_off_trial_and_a_tainted_champion_is_not_kept_as_previous(world: World) -> None:
     on_trial(world)
-    world.control.set_status(*KEY, [V1], VersionStatus.TAINTED)
+    stand(world.control, *KEY, [V1], VersionStatus.TAINTED)
     world.trial(BASELINE, V1, 150, favour=0.95)
     world.judge().step()
     pointers = world.control.pointers(*KEY)
@@ -541,7 +542,7 @@ def test_a_challenger_that_is_on_trial_no_more_is_not_promoted(world: World, mon
     real = module.observe
 
     def meanwhile(*arguments: Any, **named: Any) -> Any:
-        world.control.set_status(*KEY, [V1], VersionStatus.HELD)
+        stand(world.control, *KEY, [V1], VersionStatus.HELD)
         return real(*arguments, **named)
 
     monkeypatch.setattr(module, "observe", meanwhile)

@@ -23,6 +23,7 @@ from dayjob.journal.readers import Reader
 from dayjob.records import Json, Verdict
 from tests.gate.talks import BASELINE, KEY, SPEC, WINDOW_MS, Talks, open_talks
 from tests.gate.test_exam import record
+from tests.journal.standing import stand
 
 UNASKED: Json = {"taught": {"asked": 0, "right_before": 0, "right_after": 0}}
 FEW_PROMPTS: Json = {"traffic": {"prompts": 7, "tokens": 90, "kl": 0.004, "kl_budget": 0.05}}
@@ -182,7 +183,7 @@ def test_a_trial_that_was_left_gives_its_level_back_before_the_next_exam_is_read
     assert spent is not None
     assert 45.7 * math.exp(-spent.evidence.log_e_up) > 52.9 > 45.7
     second = talks.add(2, record(won=10))  # 52.9, and 45.7 would do
-    talks.control.set_status(*KEY, [first], VersionStatus.TAINTED)
+    stand(talks.control, *KEY, [first], VersionStatus.TAINTED)
     talks.step()
     assert talks.control.pointers(*KEY).challenger == second
     assert talks.dossier().docket.budget.left == pytest.approx(math.exp(spent.evidence.log_e_up))
@@ -373,7 +374,7 @@ def test_a_version_that_was_taken_back_by_hand_does_not_return_under_another_nam
     ann = talks.layer("ann")
     name = talks.add(1, record(), address=ann, content=b"the same")
     talks.step()
-    talks.control.set_status(KEY[0], ann, [name], VersionStatus.ROLLED_BACK)
+    stand(talks.control, KEY[0], ann, [name], VersionStatus.ROLLED_BACK)
     talks.control.move(KEY[0], ann, change={"champion": BASELINE, "previous": None})
     again = talks.add(2, record(), address=ann, content=b"the same")
     talks.step()
@@ -569,7 +570,7 @@ def test_a_conversation_goes_on_trial_once_however_often_it_is_taken_up(talks: T
     assert (trial.evidence.count, talks.dossier().ratings) == (1, (1.0,))
     talks.control.move(*KEY, change={"challenger": None})
     talks.step()
-    talks.control.set_status(*KEY, [name], VersionStatus.WAITING)
+    stand(talks.control, *KEY, [name], VersionStatus.WAITING)
     talks.step()
     talks.say("the same")
     talks.say("new")
@@ -651,7 +652,7 @@ def test_questions_are_read_once_however_often_it_is_a_versions_turn(talks: Talk
     name = talks.add(1, record(won=5))
     talks.step()
     talks.control.move(*KEY, change={"challenger": None})
-    talks.control.set_status(*KEY, [name], VersionStatus.WAITING)
+    stand(talks.control, *KEY, [name], VersionStatus.WAITING)
     talks.step()
     assert talks.control.pointers(*KEY).challenger == name
     trial = talks.dossier().docket.trial
@@ -663,7 +664,7 @@ def test_weights_that_were_held_may_be_tried_anew_at_the_level_that_is_theirs_th
     """The same content under another name, against another champion: another trial, with the next level of e-LOND."""
     held = talks.add(1, record(), content=b"the same")
     talks.step()
-    talks.control.set_status(*KEY, [held], VersionStatus.HELD)
+    stand(talks.control, *KEY, [held], VersionStatus.HELD)
     talks.control.move(*KEY, change={"challenger": None})
     champion = promoted(talks, 2)
     spent = talks.dossier().docket.budget.decided

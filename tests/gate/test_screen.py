@@ -1,20 +1,24 @@
 """Off-policy estimators: worked numbers, unbiasedness on a bandit with known value, honest diagnostics."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from dayjob.endings import Invalid
 from dayjob.gate.screen import (
     Logged,
+    Target,
     affine,
     bootstrap,
     diagnose,
     difference,
-    empirical_bernstein,
     estimates,
     influence,
+    switch_threshold,
     weights,
     without_model,
 )
@@ -27,21 +31,65 @@ def test_worked_by_hand() -> None:
         q_N=np.array([0.5, 0.5, 1.0, 0.0]),
         q_new_N=np.array([0.4, 0.2, 0.6, 0.8]),
     )
-    value = {name: v for name, (v, _) in influence(logged, switch_at=2.5).items()}
+    value = {name: v for name, (v, _) in influence(logged).items()}
     assert value["IPS"] == pytest.approx(2.0 / 4)
     assert value["SNIPS"] == pytest.approx(2.0 / 6)
     assert value["DM"] == pytest.approx(0.5)
     # w (r - q) = 1, -.5, 0, 0.
     assert value["DR"] == pytest.approx(0.5 + 0.5 / 4)
     assert value["SNDR"] == pytest.approx(0.5 + 0.5 / 6)
-    assert value["SWITCH"] == pytest.approx(value["DR"])
-    for name, (v, terms) in influence(logged, switch_at=1.5).items():
+    assert "SWITCH" not in value, "what the new policy would do is not known"
+    for name, (v, terms) in influence(logged).items():
         assert terms.mean() == pytest.approx(v), name
-    assert influence(logged, switch_at=1.5)["SWITCH"][0] == pytest.approx(0.5 - 0.5 / 4)
     found = diagnose(logged, unsupported_N=[0.0, 0.0, 0.2, 0.2])
     assert found.effective == pytest.approx(36 / 14)
     assert (found.max_weight, found.mean_weight) == (3.0, 1.5)
     assert found.unsupported == pytest.approx(0.1)
+
+
+def test_the_threshold_of_switch_worked_by_hand() -> None:
+    """A model of .5 everywhere. One decision in four has the weight 4, whose action the new policy takes in .1.
+
+    tau infinite: terms 1, 0, 1, 2.5, variance .796875, over 4: .1992; no bias. tau 1: terms 1, 0, 1, .5, variance
+    .171875, over 4: .0430, and the bias at most 1 * .1, squared .01. tau 0: no variance, a bias of at most 1.
+    """
+    logged = Logged(
+        reward_N=np.array([1.0, 0.0, 1.0, 1.0]),
+        weight_N=np.array([1.0, 1.0, 1.0, 4.0]),
+        q_N=np.full(4, 0.5),
+        q_new_N=np.full(4, 0.5),
+        target=Target(chance_NA=np.tile([0.9, 0.1], (4, 1)), ratio_NA=np.tile([1.0, 4.0], (4, 1))),
+    )
+    assert logged.target is not None
+    assert [logged.target.above(tau) for tau in (0.0, 1.0, 4.0)] == pytest.approx([1.0, 0.1, 0.0])
+    assert switch_threshold(logged, logged.target) == 1.0
+    assert influence(logged)["SWITCH"][0] == pytest.approx(0.625)
+    # Where that action is nearly all that it does, the model may not be left alone with it: .0430 + .81.
+    often = Target(chance_NA=np.tile([0.1, 0.9], (4, 1)), ratio_NA=logged.target.ratio_NA)
+    assert switch_threshold(logged, often) == math.inf
+    assert influence(replace(logged, target=often))["SWITCH"][0] == pytest.approx(influence(logged)["DR"][0])
+
+
+@given(st.integers(0, 10_000), st.integers(2, 20), st.floats(0.01, 1.0))
+def test_switch_is_at_no_threshold_worse_than_where_it_chose(seed: int, n: int, rare: float) -> None:
+    rng = np.random.default_rng(seed)
+    log_p, new_p = rng.dirichlet(np.full(4, rare)) + 1e-3, rng.dirichlet(np.ones(4))
+    log_p /= log_p.sum()
+    action = rng.choice(4, n, p=log_p)
+    target = Target(chance_NA=np.tile(new_p, (n, 1)), ratio_NA=np.tile(new_p / log_p, (n, 1)))
+    logged = Logged(
+        reward_N=rng.random(n).round(), weight_N=(new_p / log_p)[action], q_N=rng.random(n), q_new_N=rng.random(n),
+        target=target,
+    )  # fmt: skip
+
+    def risk(tau: float) -> float:
+        kept = np.where(logged.weight_N > tau, 0.0, logged.weight_N)
+        terms = logged.q_new_N + kept * (logged.reward_N - logged.q_N)
+        left = sum(chance for chance, ratio in zip(new_p, new_p / log_p, strict=True) if ratio > tau)
+        return float(np.mean((terms - terms.mean()) ** 2)) / n + (logged.reward_N.max() * left) ** 2
+
+    chosen = risk(switch_threshold(logged, target))
+    assert all(chosen <= risk(tau) + 1e-12 for tau in (0.0, math.inf, *logged.weight_N))
 
 
 def bandit(n: int, seed: int) -> tuple[Logged, float]:
@@ -60,12 +108,13 @@ def bandit(n: int, seed: int) -> tuple[Logged, float]:
         weight_N=weights(new_p[action], log_p[action]),
         q_N=model[context, action],
         q_new_N=model[context] @ new_p,
+        target=Target(chance_NA=np.tile(new_p, (n, 1)), ratio_NA=np.tile(new_p / log_p, (n, 1))),
     )
     return logged, float((chance @ new_p).mean())
 
 
 def test_intervals_cover_and_estimators_are_unbiased() -> None:
-    covered = dict.fromkeys(("IPS", "SNIPS", "DR", "SNDR"), 0)
+    covered = dict.fromkeys(("IPS", "SNIPS", "DR", "SNDR", "SWITCH"), 0)
     errors = {name: [] for name in covered}
     for seed in range(200):
         logged, truth = bandit(1500, seed)
@@ -94,16 +143,6 @@ def test_too_few_events_cannot_tell() -> None:
     # Plenty of clicks, but the log could do only a third of what the new policy does.
     thin = without_model(np.ones(5000), np.full(5000, 1 / 3))
     assert not estimates(thin, alpha=0.05)["IPS"].told
-
-
-def test_empirical_bernstein_worked_by_hand() -> None:
-    term = np.tile([0.0, 1.0], 500)
-    low, high = empirical_bernstein(term, reach=(0.0, 1.0), alpha=0.05)
-    log_term = math.log(80)
-    assert high - 0.5 == pytest.approx(math.sqrt(2 * term.var(ddof=1) * log_term / 1000) + 7 * log_term / 2997)
-    assert low == pytest.approx(1 - high)
-    with pytest.raises(Invalid, match="reach"):
-        empirical_bernstein([0.0, 2.0], reach=(0.0, 1.0), alpha=0.05)
 
 
 def test_affine_undoes_trust_bias() -> None:
@@ -140,3 +179,7 @@ def test_refusals() -> None:
         without_model([np.nan], [1.0])
     with pytest.raises(Invalid, match="attention"):
         affine([1.0], [0.0], beta_N=[0.1], level=0.05, top=(1.0, 0.0))
+    with pytest.raises(Invalid, match="one shape"):
+        Target(chance_NA=np.ones((2, 2)), ratio_NA=np.ones((2, 1)))
+    with pytest.raises(Invalid, match="a row for each"):
+        replace(without_model([1.0], [1.0]), target=Target(chance_NA=np.ones((2, 1)), ratio_NA=np.ones((2, 1))))

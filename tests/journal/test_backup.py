@@ -40,6 +40,7 @@ from dayjob.journal.store import Store, StoreConfig
 from dayjob.journal.writes import person_mark
 from dayjob.records import Policy, Version
 from dayjob.serve.app import create_app
+from tests.journal.standing import mark_taught
 
 GOLDEN = Path(__file__).parent / "golden"
 KEY = ("t", "p")
@@ -208,13 +209,13 @@ def test_what_learned_from_the_erased_is_out_wherever_an_erasure_was_cut_short(s
     mark = person_mark(b"s" * 32, "t", "ann")
     store.append_decision(*fake_decision(1)).result()
     before, other = add_version(control, 1, to_seq=1), add_version(control, 2, to_seq=1)
-    control.set_taught(*KEY, before, marks=[mark, b"m" * 16])
-    control.set_taught(*KEY, other, marks=[b"m" * 16])
+    mark_taught(control, *KEY, before, marks=[mark, b"m" * 16])
+    mark_taught(control, *KEY, other, marks=[b"m" * 16])
     control.move(*KEY, change={"champion": before})
     assert taint_overlooked(control) == []
     store.erase_user("t", "ann").result()
     after = add_version(control, 3, to_seq=store.submit(lambda tx: tx.seq).result())
-    control.set_taught(*KEY, after, marks=[mark])  # they came back, and taught again
+    mark_taught(control, *KEY, after, marks=[mark])  # they came back, and taught again
     assert taint_overlooked(control) == [("t", "p", before)]
     assert control.version(*KEY, before).status is VersionStatus.TAINTED
     assert [job.policy for job in jobs.unfinished(control)] == ["p"]

@@ -3,15 +3,18 @@
 import multiprocessing
 import threading
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
-from dayjob.endings import Fenced, JobState, NotFound, PolicyKind, VerdictKind, VersionStatus
+from dayjob.endings import Conflict, Fenced, JobState, NotFound, PolicyKind, VerdictKind, VersionStatus
 from dayjob.journal import control as module
 from dayjob.journal.control import Control, add_point, add_verdict, put_state
 from dayjob.journal.jobs import get_job, request_job, unfinished, update_job
+from dayjob.journal.steering import GONE, check_may_serve
 from dayjob.records import Policy, Verdict, Version
+from tests.journal.standing import mark_taught, stand
 
 KEY = ("t", "p")
 
@@ -86,9 +89,9 @@ def test_versions_keep_what_was_said_of_them_first_but_their_status(control: Con
     control.add_version(version(1, VersionStatus.CHAMPION))
     assert [v.number for v in control.versions(*KEY)] == [0, 1, 2]
     assert control.version(*KEY, version(1).name) == version(1)
-    control.set_status(*KEY, [version(1).name, version(2).name], VersionStatus.SUPERSEDED)
+    stand(control, *KEY, [version(1).name, version(2).name], VersionStatus.SUPERSEDED)
     assert [v.status for v in control.versions(*KEY)[1:]] == [VersionStatus.SUPERSEDED] * 2
-    control.set_status(*KEY, ["v0-baseline"], VersionStatus.ROLLED_BACK)
+    stand(control, *KEY, ["v0-baseline"], VersionStatus.ROLLED_BACK)
     assert control.versions(*KEY)[0].status is VersionStatus.BASELINE
 
 
@@ -223,8 +226,16 @@ def test_asking_twice_starts_one_job_and_an_interrupted_one_is_taken_up(control:
     assert (done.state, done.progress, done.result) == (JobState.SUCCEEDED, 1.0, {"challenger": "v1"})
     assert unfinished(control) == []
     assert request_job(control, *KEY, recipe="naive").id != job.id
-    with pytest.raises(NotFound):
+    with pytest.raises(NotFound, match="the id that POST /v1/policies/NAME/learn"):
         get_job(control, "u", job.id)
+
+
+@pytest.mark.parametrize("status", VersionStatus)
+def test_what_can_never_serve_again_is_refused_with_what_to_do(status: VersionStatus) -> None:
+    with (
+        nullcontext() if status not in GONE else pytest.raises(Conflict, match="name another, or let the policy learn")
+    ):
+        check_may_serve(version(1, status))
 
 
 def test_a_persons_wish_is_kept_until_they_are_forgotten(control: Control, tmp_path: Path) -> None:
@@ -253,9 +264,9 @@ def test_a_wish_that_outlived_its_name_is_withdrawn_by_its_owner(control: Contro
 
 
 def test_who_taught_a_version_is_known_by_mark_alone(control: Control) -> None:
-    control.set_taught(*KEY, "v1", marks=[b"m" * 16, b"n" * 16])
-    control.set_taught(*KEY, "v1", marks=[b"m" * 16])
-    control.set_taught("u", "p", "v9", marks=[b"m" * 16])
+    mark_taught(control, *KEY, "v1", marks=[b"m" * 16, b"n" * 16])
+    mark_taught(control, *KEY, "v1", marks=[b"m" * 16])
+    mark_taught(control, "u", "p", "v9", marks=[b"m" * 16])
     assert control.taught_by("t", b"m" * 16) == [("p", "v1")]
     assert control.taught_by("t", b"x" * 16) == []
 

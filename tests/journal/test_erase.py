@@ -31,6 +31,7 @@ from dayjob.records import Candidate, CatalogItem, Version
 from dayjob.serve.app import create_app
 from dayjob.serve.auth import parse_keys
 from dayjob.serve.people import AT_ONCE
+from tests.journal.standing import mark_taught, stand
 
 ANN = "ann.example"
 RANKER = {"kind": "ranker", "context_dim": 3, "candidate_dim": 3}
@@ -363,7 +364,7 @@ def test_a_version_that_learned_from_them_cannot_return(acme: Caller, service: A
         control.add_version(version(name, number, VersionStatus.RETIRED))
     mark = person_mark(control.secret("journal"), "acme", ANN)
     for name in names[:2]:
-        control.set_taught("acme", "geo", name, marks=[mark])
+        mark_taught(control, "acme", "geo", name, marks=[mark])
     change = {"champion": names[2], "previous": names[1], "challenger": names[0]}
     control.move("acme", "geo", change=change)
     gone = acme("DELETE", f"/v1/users/{ANN}")
@@ -373,7 +374,7 @@ def test_a_version_that_learned_from_them_cannot_return(acme: Caller, service: A
     for name in names[:2]:
         acme("POST", "/v1/policies/geo/rollback", {"to": name}, expect=409)
         acme("POST", "/v1/policies/geo/promote", {"version": name, "reason": "by hand"}, expect=409)
-        control.set_status("acme", "geo", [name], VersionStatus.RETIRED)
+        stand(control, "acme", "geo", [name], VersionStatus.RETIRED)
         assert control.version("acme", "geo", name).status is VersionStatus.TAINTED, "for ever"
     back = acme("POST", "/v1/policies/geo/rollback", {})
     assert back["champion"] == "v0-baseline", "the baseline always can"
@@ -382,7 +383,7 @@ def test_a_version_that_learned_from_them_cannot_return(acme: Caller, service: A
 def test_a_champion_that_learned_from_them_is_to_be_rebuilt(acme: Caller, service: Any) -> None:
     control: Control = service.hub.control
     control.add_version(version("v1-00000001", 1, VersionStatus.CHAMPION))
-    control.set_taught("acme", "geo", "v1-00000001", marks=[person_mark(control.secret("journal"), "acme", ANN)])
+    mark_taught(control, "acme", "geo", "v1-00000001", marks=[person_mark(control.secret("journal"), "acme", ANN)])
     control.move("acme", "geo", change={"champion": "v1-00000001"})
     acme("DELETE", f"/v1/users/{ANN}")
     assert control.version("acme", "geo", "v1-00000001").status is VersionStatus.TAINTED
@@ -419,7 +420,7 @@ def test_a_version_is_out_before_the_rows_go(acme: Caller, service: Any) -> None
     control: Control = service.hub.control
     acme.rank(ANN)
     control.add_version(version("v1-00000001", 1, VersionStatus.RETIRED))
-    control.set_taught("acme", "geo", "v1-00000001", marks=[person_mark(control.secret("journal"), "acme", ANN)])
+    mark_taught(control, "acme", "geo", "v1-00000001", marks=[person_mark(control.secret("journal"), "acme", ANN)])
     service.hub.store.submit(
         lambda tx: tx.db.execute("CREATE TRIGGER killed BEFORE DELETE ON decisions BEGIN SELECT RAISE(ABORT, 'k'); END")
     ).result()

@@ -12,6 +12,7 @@ from dayjob.journal.control import Control, add_point, add_verdict, put_state
 from dayjob.journal.jobs import request_job, update_job
 from dayjob.journal.rows import open_database
 from dayjob.records import Policy, Verdict, Version
+from tests.journal.standing import mark_taught
 
 CANARY = "zanzibar-gherkin"
 ANN = "ann.of.the.canaries"
@@ -45,7 +46,7 @@ def teach(control: Control, address: str, *, number: int = 1) -> str:
     )  # fmt: skip
     control.add_version(version(address, stored.version, number=number))
     control.move("t", address, change={"champion": stored.version})
-    control.set_taught("t", address, stored.version, marks=[control.mark_of("t", ANN)])
+    mark_taught(control, "t", address, stored.version, marks=[control.mark_of("t", ANN)])
     job = request_job(control, "t", address, recipe="consolidate")
     update_job(control, job, state=JobState.SUCCEEDED, progress=1, result={"said": CANARY})
     (control.root / "work").mkdir(exist_ok=True)

@@ -1,6 +1,8 @@
 """The clerk's staff at a real server, through OpenAI's own client: what they say becomes the notes it should."""
 
 import asyncio
+import subprocess
+import sys
 
 import pytest
 from clerk.office import Size
@@ -15,7 +17,7 @@ from dayjob.journal.notes import NotesReader
 from dayjob.journal.readers import Reader
 from dayjob.lab import clerk_exam, clerk_served
 from dayjob.lab.clerk_desk import Desk
-from dayjob.lab.server import running
+from dayjob.lab.server import Server, running
 from dayjob.memory.notes import NotesMemory
 from tests.lab.test_clerk_office import model
 
@@ -46,7 +48,8 @@ def played(model, tmp_path_factory):
         asyncio.run(play(server.url))
         patch.setattr(clerk_served, "exam", exam)
         evening = clerk_served.evening(
-            Desk(model), server, here=here, record=record, day=1, served="v0-baseline", made="", written={"who asks"}
+            Desk(model), server, here=here, record=record, day=1, served="v0-baseline",
+            night=clerk_served.Slept(wall_s=61.0, cpu_s=30.4), written={"who asks"},
         )  # fmt: skip
         server.stop()
     assert kept_apart == {"who asks"} | {clerk_exam.fold(one.ask.probe.question) for one in record.heard}
@@ -83,3 +86,40 @@ def test_an_evening_is_measured_from_the_outside(played, capsys):
     told = {line[0]: line[1] for line in clerk_served._lines([evening])}
     assert told["- taught rule, without notes"] == f"{evening.taught['rule']:.0%}"
     assert told["- taught, without notes"] == told["the night made"] == "-"
+    assert told["the night took, with everybody's own"] == "61 s, 30 s of CPU"
+    before = f"{evening.tokens_before:.0f}"
+    assert told["the office's, before and after the night"] == f"{before} -> {before}"
+    assert told["- saved"] == "0%"
+
+
+def test_tokens_of_notes_are_saved_where_a_version_no_longer_needs_them(played, model):
+    data, here, record, evening = played
+    memory, desk = NotesMemory(NotesReader(data), Control(data), silent=set), Desk(model)
+    about = [one for one in record.on(1) if one.ask.convention in here.standing(1)]
+    notes = memory.for_training("default", POLICY, user=None, version="v1-new")
+    memory.learned("default", POLICY, version="v1-new", notes=[one.id for one in notes[1:]])
+    memory.verified("default", POLICY, version="v1-new", right=[one.id for one in notes[1:]], wrong=[])
+    before, after = (
+        clerk_served.placed_tokens(memory, desk, heard=about, version=one) for one in ("v0-baseline", "v1-new")
+    )
+    assert before > after >= 0
+    assert clerk_served.placed_tokens(memory, desk, heard=[], version="v1-new") == 0
+    assert evening.tokens_before > 0
+
+
+def test_the_processor_time_of_what_a_server_started_is_counted(tmp_path):
+    burn = "import time\nwhile time.process_time() < .3: pass\n"
+    both = f"import subprocess, sys, time\nsubprocess.run([sys.executable, '-c', {burn!r}])\n"
+    both += f"subprocess.Popen([sys.executable, '-c', {burn!r} + 'print(1, flush=True)\\ninput()'])\ntime.sleep(60)"
+    with subprocess.Popen(
+        [sys.executable, "-c", both], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            assert process.stdout is not None
+            process.stdout.readline()
+            server = Server(url="", data=tmp_path, log=tmp_path, process=process)
+            found = server.started_cpu_s()
+            assert 0.55 < found < 3, "of the one that ended .3 s, of the one that lives .3 s"
+            assert server.cpu_s() < found
+        finally:
+            process.kill()

@@ -18,7 +18,6 @@ from dayjob.lab.dream_day import conversations, record_day
 from dayjob.lab.dream_depot import CALLS, Application, Depot, Thing, requests
 from dayjob.learn.language.collect import Gathered, Layer, collect
 from dayjob.memory.notes import NotesMemory
-from dayjob.policies.tokens import unpack_ids
 from dayjob.practice import registry
 from dayjob.practice.calls import read_calls
 from dayjob.practice.checks import check_environment, play
@@ -125,6 +124,6 @@ def test_a_day_in_the_journal_teaches_the_night_every_call_and_the_dream_what_th
     ]
     assert read[0] == read[1]
     choice = read[0][0].choices[0]
-    assert len(np.frombuffer(choice.sample_logprobs, "<f4")) == len(unpack_ids(choice.token_ids))
+    assert len(np.frombuffer(choice.sample_logprobs, "<f4")) == len(np.frombuffer(choice.token_ids, "<u4"))
     with pytest.raises(Invalid, match="empty folder"):
         record_day(tmp_path / "one", desk, depot=DEPOT, asked=asked, seed=5)

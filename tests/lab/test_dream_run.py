@@ -67,7 +67,7 @@ def test_a_proof_rejects_what_a_careless_author_writes_and_admits_what_the_offli
 def test_no_part_or_model_that_is_not_there(tmp_path):
     with pytest.raises(Invalid, match="there is no part 'all'"):
         dream_run.run(range(1), ["all"], None, tmp_path, quick=True)
-    with pytest.raises(Invalid, match="holds no model"):
+    with pytest.raises(Invalid, match="is no model's folder"):
         dream_run.run(range(1), None, tmp_path, tmp_path, quick=True)
 
 

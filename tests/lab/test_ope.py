@@ -68,7 +68,7 @@ def test_the_sample_is_estimated_within_the_published_spread(tmp_path):
     page = (tmp_path / "ope.md").read_text()
     assert "6 of 6 errors here lie within" in page
     assert (tmp_path / "ope.png").stat().st_size > 10_000
-    assert json.loads((tmp_path / "ope.json").read_text())["command"] == "dayjob lab ope --seeds 1 --quick"
+    assert json.loads((tmp_path / "ope.json").read_text())["command"] == "dayjob lab ope FOLDER --seeds 1 --quick"
 
 
 def test_the_published_spread_is_two_standard_deviations():

@@ -12,7 +12,7 @@ from dayjob.gate.suggestions import Suggested, at_least_by_luck
 from dayjob.lab import suggest
 from dayjob.lab.suggest_editor import ANSWER, CONTEXT, Editor, Typed
 from dayjob.lab.suggest_model import Shape, bring_up
-from dayjob.lab.suggest_page import harm_names, page
+from dayjob.lab.suggest_page import _gains, harm_names, page
 from dayjob.lab.suggest_world import CROWDS, WELCOME, WRONG, Context, Kind, Sort, World
 from dayjob.learn.language.habits import is_trivial
 from dayjob.learn.language.lessons import Lesson
@@ -200,3 +200,15 @@ def test_a_day_is_counted_by_hand():
             typed(Kind.RIGHT, "none"), typed(Kind.SILENT, None)]  # fmt: skip
     day = suggest._day(told, threshold=0.25)
     assert day == {"shown": 0.8, "accepted": 0.5, "reward": (2 - 1) / 5, "words": 3 / 5, "trivial": 0.25}
+
+
+def test_what_serves_at_the_end_is_compared_with_the_base_of_its_own_seed():
+    def world(base: float, end: float) -> dict[str, object]:
+        names = ("shown", "accepted", "reward", "words", "rightly", "unseen")
+        return {"row": "quarter", "before": dict.fromkeys(names, base), "served": dict.fromkeys(names, end)}
+
+    pieces = [world(0.1, 0.2), world(0.5, 0.6), world(0.9, 0.9)]
+    (told,) = _gains({"titles": {"quarter": "p* .25", "half": "p* .5"}, "pieces": pieces, "seeds": [0, 1, 2]})
+    # gains of .1, .1, 0: their mean, and t(.975, 2) = 4.303 times their spread .0577 over the root of 3
+    assert told["reward"] == "+6.7 ±14.3"
+    assert told["people"] == "p* .25"

@@ -1,9 +1,11 @@
 """What the pages of `dayjob lab world` and `dayjob lab rehearse` say of given pieces; the small world of the latter."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from dayjob.lab import rehearse, world
+from dayjob.lab import practice_states, rehearse, world
 from dayjob.lab.figures import surely
 
 
@@ -12,8 +14,10 @@ def of_seed(seed, *, alone, planned, wrong, count):
         return {"solved": [float(one) for one in solved], **more}
 
     accuracy = {"wrong_H": wrong, "count_H": [count] * len(wrong), "value_wrong": 1, "value_count": 10}
-    plan = piece(planned, imagined_per_real=4.0, valued_per_real=2.0, changed=0.25)
-    return {"seed": seed, "accuracy": accuracy, "rows": {world.ALONE: piece(alone), "planning, k 4, d 1": plan}}
+    plan = piece(planned, imagined_per_real=4.0, valued_per_real=2.0, changed=0.25, believed=1 - seed)
+    beyond = {"planning, k 4, d 2": plan} if seed else {}
+    rows = {world.ALONE: piece(alone), "planning, k 4, d 1": plan}
+    return {"seed": seed, "accuracy": accuracy, "rows": rows, "beyond": beyond}
 
 
 FOUND = [
@@ -36,6 +40,10 @@ def test_methods_are_compared_seed_by_seed():
     assert planned["against the policy alone, points"] == "+50.0 ±0.0"  # by .50 on either seed
     assert planned["imagined answers for each real step"] == "4.00"
     assert planned["steps changed, %"] == "25"
+    assert planned["imagined answers believed, by seed"] == "1, 0"
+    (further,) = world.result_rows(FOUND, part="beyond")  # of the second seed alone: the model of the first is right
+    assert (further["method"], further["solved, %"]) == ("planning, k 4, d 2", "100.0 (1)")
+    assert further["against the policy alone, points"] == "+50.0 (1)"
     assert "planning, k 4, d 1" in world._sentence(FOUND)
     assert "Horizon at a tolerance of 20%, by seed: 1, 0." in world._horizons(FOUND)
     assert "misjudged whether they ended well in 2" in world._horizons(FOUND)
@@ -45,10 +53,53 @@ def test_a_piece_is_made_once(tmp_path):
     setting = world.setting_of(0, sizes=world.QUICK, model=_model(tmp_path))
     one, times = world.Seed(setting, world.QUICK, out=tmp_path / "out"), []
     for _ in range(2):
-        assert one.piece("alone", lambda: times.append(1) or {"solved": [1.0]}) == {"solved": [1.0]}
+        made = one.piece("alone", lambda: times.append(1) or {"solved": [1.0]})
+        assert made == {"solved": [1.0], "code": practice_states.mark(*world.CODE)}
     assert len(times) == 1
     larger = world.setting_of(0, sizes=world.Sizes(), model=setting.model)
     assert larger.work != setting.work, "other sizes are other pieces"
+
+
+@pytest.mark.parametrize(("wrong", "horizon"), [(0.9, 0), (0.0, 2)])
+def test_nothing_is_imagined_behind_the_measured_horizon(tmp_path, monkeypatch, wrong, horizon):
+    """Of a hundred conversations all are right for two steps, or most are wrong at the first."""
+    sizes = replace(world.QUICK, plans=((4, 0), (4, 1), (4, 4)), budgets=(1,))
+    asked = {}
+
+    def rehearsed(_, budget, believed, *, name):
+        asked[name] = (budget, believed)
+        return {"solved": [0.0], "practised_turns": 8}
+
+    def planned(_, k, d, believed):
+        asked[f"plan-{k}-{min(d, believed)}"] = (d, believed)
+        return {"solved": [1.0], "imagined_per_real": 0.0, "valued_per_real": 1.0, "changed": 0.0}
+
+    for name, made in {
+        "_accuracy": lambda _: {"wrong_H": [wrong] * 2, "count_H": [100] * 2, "value_wrong": 0, "value_count": 0},
+        "_judged": lambda *_, **__: {"solved": [1.0]}, "_real": lambda _: {"solved": [1.0], "practised_turns": 3},
+        "_episodes": lambda _: [], "_rehearsed": rehearsed, "_planned": planned,
+    }.items():  # fmt: skip
+        monkeypatch.setattr(world.Seed, name, made)
+    for name, made in {"demonstrations": ([], []), "learned": tmp_path, "world_model": (tmp_path, ())}.items():
+        monkeypatch.setattr(world.rows, name, lambda *_, made=made, **__: made)
+    setting = world.setting_of(0, sizes=sizes, model=_model(tmp_path))
+    found = world.Seed(setting, sizes, out=tmp_path / "out").all()
+    assert found["horizon"] == horizon
+    believed = {name: one["believed"] for name, one in found["rows"].items() if "believed" in one}
+    plans = {f"planning, k 4, d {d}": min(d, horizon) for d in (0, 1, 4)}
+    assert believed == {"rehearsal, x1": horizon} | plans
+    rehearsal = found["rows"]["rehearsal, x1"]
+    if horizon:
+        assert asked["rehearsal-1-2"] == (1, 2)
+        assert rehearsal["practised_turns"] == 8
+    else:
+        assert "rehearsal-1-0" not in asked
+        assert (rehearsal["solved"], rehearsal["practised_turns"]) == ([1.0], 0)  # the policy as it is
+    most = setting.office.max_turns
+    assert asked[f"rehearsal-1-{most}"] == (1, most)
+    deeper = {f"planning, k 4, d {d}": d for d in (1, 4) if d > horizon}
+    assert {name: one["believed"] for name, one in found["beyond"].items()} == {"rehearsal, x1": most} | deeper
+    assert asked["plan-4-4"] == (4, 4)
 
 
 def _model(folder):

@@ -32,7 +32,8 @@ def test_the_served_weights_are_the_fitted_utilities_up_to_a_constant_a_list(wor
     generator = torch.Generator().manual_seed(0)
     coefficient = torch.randn(design.shared + design.own, generator=generator)
     spec = RankerSpec(context_dim=24, candidate_dim=dim, pair_dim=1, hidden=())
-    gap = served(replay, design.weights(coefficient, spec), spec) - design.all_utilities(coefficient).numpy()
+    fitted_BK = torch.cat([design.utility(coefficient, at, v_BKR=v_BKR) for at, v_BKR in design.chunks()])
+    gap = served(replay, design.weights(coefficient, spec), spec) - fitted_BK.numpy()
     assert np.abs(gap - gap.mean(axis=1, keepdims=True)).max() < 2e-4
     assert design.own == (8 + 8 if dim == 24 else 5 + 25)
 

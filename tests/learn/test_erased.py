@@ -26,6 +26,7 @@ from dayjob.learn.fit import Fitted
 from dayjob.learn.loop import Learner
 from dayjob.records import Version
 from dayjob.serve.app import create_app
+from tests.journal.standing import stand
 
 KEY = ("default", "geo")
 RANKER = {"kind": "ranker", "context_dim": 3, "candidate_dim": 3, "recipe": "naive", "hidden": [4], "learn_every": 0}
@@ -122,7 +123,7 @@ def test_what_came_out_equal_before_serves_unless_it_was_withdrawn(
         night(control)
     again = control.versions(*KEY)[-1]
     assert champion(control).name == gone.name
-    control.set_status(*KEY, [again.name], stands)
+    stand(control, *KEY, [again.name], stands)
     if stands is VersionStatus.TRIAL:
         control.move(*KEY, change={"challenger": again.name})
     assert night(control).state is JobState.SUCCEEDED

@@ -2,6 +2,7 @@
 tests need: it wants another major version of the openai client)."""
 
 import asyncio
+import importlib
 import importlib.util
 import sys
 
@@ -57,6 +58,9 @@ NEEDY = {
     "a runtime for setup": with_method("async def setup(self, trace, runtime): ..."),
     "a runtime for scoring": SUMS.replace("def right(self, task, trace)", "def right(self, task, trace, runtime)"),
     "a container": with_method("NEEDS_CONTAINER = True"),
+    "a sandbox for scorers that evaluate": SUMS.replace(
+        "float(trace.last_reply == str(task.right))", "float(_value(trace.last_reply) == task.right)"
+    ).replace("class SumConfig", "def _value(text):\n    return eval(text)\n\nclass SumConfig"),
     "rewards": SUMS.replace("@vf.reward", "@vf.metric").replace("weight=0.75", "").replace("weight=0.25", ""),
     "a prompt of texts": SUMS.replace('prompt=f"What is {n} + 7?", ', ""),
     "tool servers": with_method(TOOLS).replace("class SumConfig", BOX + "class SumConfig"),
@@ -136,6 +140,23 @@ def test_settings_that_make_no_sense_are_refused(taskset, settings, said):
     taskset("other", SUMS, needs="numpy")
     with pytest.raises(Invalid, match=said):
         make({"env": "verifiers", **settings})
+
+
+def test_whether_a_scorer_evaluates_is_read_off_its_whole_module(tmp_path, monkeypatch):
+    """A helper of the module may be where it does; what has no source is taken to."""
+    from dayjob.practice.adapters.verifiers import evaluates
+
+    scorer = "class Task:\n    async def right(self, trace):\n        return value(trace.last_reply)\n\n\n"
+    monkeypatch.syspath_prepend(tmp_path)
+    for name, helper in {"compares": "return int(text)", "helps": "return eval(text)",
+                         "parses": "return sympy.parse_expr(text)"}.items():  # fmt: skip
+        (tmp_path / f"scores_{name}.py").write_text(f"{scorer}def value(text):\n    {helper}\n")
+        made = importlib.import_module(f"scores_{name}")
+        assert evaluates(made.Task().right) is (name != "compares")
+    here: dict = {}
+    exec("def right(trace): return 1.0", here)
+    assert evaluates(here["right"])
+    assert evaluates(len)
 
 
 @pytest.mark.skipif(here, reason="verifiers is installed")

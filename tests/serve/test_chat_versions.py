@@ -15,6 +15,7 @@ from dayjob.policies.adapters import WEIGHTS
 from dayjob.serve.app import create_app
 from dayjob.serve.call import Service
 from dayjob.serve.models import Noted
+from tests.journal.standing import stand
 from tests.policies.language.worlds import World, byte_tokenizer
 from tests.serve.adapting import ask, check_written_by, promote, publish, serve_tiny
 from tests.serve.chatting import CONTEXT, HELLO, LANGUAGE
@@ -96,7 +97,7 @@ def test_a_damaged_adapter_never_serves_and_the_last_good_one_goes_on(service, w
 
 def test_a_version_that_learned_from_someone_erased_cannot_be_asked_for(service, world, http):
     tainted = publish(service, world, 1)
-    service.hub.control.set_status("default", "clerk", [tainted], VersionStatus.TAINTED)
+    stand(service.hub.control, "default", "clerk", [tainted], VersionStatus.TAINTED)
     refused = http.post("/v1/chat/completions", json={"model": f"clerk@{tainted}", "messages": HELLO})
     assert refused.status_code == 409
     assert "erased" in refused.json()["error"]["message"]

@@ -120,6 +120,16 @@ def test_an_unknown_name_is_404(http, path):
     error_of(http.get(path), 404)
 
 
+def test_a_vector_of_another_length_is_told_how_many_to_send(http):
+    name = declare(http)
+    told = error_of(
+        http.post("/v1/rank", json={"policy": name, "context": {"features": [1]}, "candidates": THREE}), 422
+    )
+    assert told["param"] == "context.features"
+    assert told["message"].endswith("this policy declared 3: send as many")
+    assert "declared 3: send as many" in error_of(catalog(http, name, {"id": "a", "features": [1]}), 422)["message"]
+
+
 @pytest.mark.parametrize(
     "body", [b"", b"{", b"[]", b"null", b'"x"', b"\xff\xfe", b'{"policy": "x"', b"NaN", b'{"a":' * 5000]
 )

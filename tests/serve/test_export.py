@@ -2,18 +2,21 @@
 
 import asyncio
 import json
+import sys
 from collections.abc import Iterator
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pyarrow.parquet import ParquetFile
 from starlette.testclient import TestClient
 
 from dayjob.cli.serve import assemble
 from dayjob.cli.transfer import baseline
 from dayjob.config import Config
 from dayjob.endings import OutcomeKind, PolicyKind
-from dayjob.journal import exports
+from dayjob.journal import exports, parquet
 from dayjob.journal.control import Control
 from dayjob.journal.readers import Reader
 from dayjob.memory.examples import Format
@@ -81,7 +84,32 @@ def test_a_format_that_does_not_fit_is_422_and_names_the_one_that_does(http: Tes
         assert "format=decisions" in refused.json()["error"]["message"]
     refused = http.get("/v1/export", params={"policy": POLICY, "format": "alpaca"})
     assert refused.status_code == 422
-    assert "chat, preference, openai-dpo, decisions" in refused.json()["error"]["message"]
+    assert "chat, preference, openai-dpo, decisions, parquet" in refused.json()["error"]["message"]
+
+
+def test_parquet_holds_what_the_lines_hold_in_row_groups(http: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parquet, "PAGES", 2)  # of 50 decisions
+    answer = http.get("/v1/export", params={"policy": POLICY, "format": "parquet"})
+    assert answer.headers["content-type"] == parquet.PARQUET
+    file = ParquetFile(BytesIO(answer.content))
+    assert [file.metadata.row_group(n).num_rows for n in range(file.num_row_groups)] == [100, 30]
+    assert [parsed(row) for row in file.read().to_pylist()] == rows(http, "decisions")
+
+
+def parsed(value: Any, name: str = "") -> Any:
+    """What has no shape of its own is JSON."""
+    if name in parquet.FREE and value is not None:
+        return json.loads(value)
+    if isinstance(value, dict):
+        return {key: parsed(one, key) for key, one in value.items()}
+    return [parsed(one) for one in value] if isinstance(value, list) else value
+
+
+def test_without_pyarrow_parquet_says_how_to_have_it(http: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    refused = http.get("/v1/export", params={"policy": POLICY, "format": "parquet"})
+    assert refused.status_code == 422
+    assert "pip install 'dayjob[parquet]'" in refused.json()["error"]["message"]
 
 
 def test_a_page_is_read_when_the_one_before_it_was_taken(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
+from dayjob.serve import feedback
 from dayjob.serve.answers import FeedbackAnswer, FeedbackReceipt
 from dayjob.serve.app import create_app
 from tests.serve.adapting import POLICY, ask, serve_tiny
@@ -75,6 +76,18 @@ def test_a_sound_correction_and_every_other_kind_keep_the_plain_receipt(http):
     early = str(uuid.uuid4())
     assert set(tell(http, 202, decision=early, kind="correction", text="noon")) == plain
     assert "orders" in tell(http, 202, decision=early, kind="correction", text=ORDERS)["note"]
+
+
+def test_only_what_may_be_a_note_is_looked_up_in_a_thread(http, monkeypatch):
+    looked = []
+    plainly = feedback._refused_note
+    monkeypatch.setattr(feedback, "_refused_note", lambda call, one: (looked.append(one.kind), plainly(call, one))[1])
+    ranked = http.post("/v1/rank", json={"policy": "geo", "context": {"features": A}, "candidates": THREE}).json()["id"]
+    tell(http, decision=ranked, kind="click", item="a")
+    tell(http, decision=ask(http)["id"], kind="thumb", value=1)
+    assert looked == [], "a click or a thumb needs no thread"
+    tell(http, decision=ask(http)["id"], kind="correction", text="noon")
+    assert looked == ["correction"]
 
 
 def test_a_kind_that_there_is_not_is_told_the_kinds_of_its_policy(http):

@@ -395,7 +395,7 @@ def test_a_comparison_scores_the_served_tokens_with_and_without_the_notes(office
     assert all(one["without_notes"] < 0 for one in plain)
     office("bob", "GET", f"/v1/decisions/{noted}/compare", expect=403)
     missing = office("boss", "GET", "/v1/decisions/nothing/compare", expect=404)
-    assert "GET /v1/policies/NAME/conversations lists it" in missing["error"]["message"]
+    assert "GET /v1/policies/NAME/conversations lists it" in missing["message"]
 
 
 def test_a_comparison_is_by_the_version_that_wrote_the_answer_and_where_that_is_gone_by_its_persons(office, world):

@@ -10,7 +10,8 @@ import httpx2
 import numpy as np
 import pytest
 
-from dayjob.endings import VersionStatus
+from dayjob.endings import JobState, VersionStatus
+from dayjob.journal import jobs
 from dayjob.journal.control import Control, add_point
 from dayjob.lab.server import running
 from dayjob.records import Version
@@ -132,6 +133,32 @@ def test_only_files_of_the_folder_are_served(served):
     for name in ("..%2fpages.py", "pages.py", "%2e%2e%2ftemplates%2flogin.html"):
         assert served.http.get(f"/static/{name}").status_code == 404
     assert "Leon Sorokin" in served.http.get("/static/uPlot-LICENSE.txt").text
+
+
+def test_the_last_dream_of_a_ranker_is_told_on_its_page(served):
+    def told():
+        found = re.search(r'<p class="quiet">The last dream, (.*?)</p>', served.http.get("/policies/geo").text)
+        return found and found[1]
+
+    def ended(budget, **how):
+        job = jobs.request_job(control, "default", "geo", recipe=jobs.dream_recipe(budget))
+        jobs.update_job(control, job, state=how.pop("state", JobState.SUCCEEDED), progress=1.0, **how)
+
+    control = Control(served.data)
+    assert told() is None
+    ended(4.0, result={"challenger": None, "reason": "people click the first place"})
+    assert told() == "×4: no version came of it: people click the first place."
+    ended(2.0, result={"challenger": "v2-aa", "decisions": 1200, "imagined": 2400})
+    assert told() == (
+        "×2: <code>v2-aa</code> learned from 1,200 real decisions and 2,400 imagined ones; the trial on real ones"
+        " decides."
+    )
+    ended(1.0, state=JobState.FAILED, error=NASTY)
+    assert told().startswith("×1: it failed: ")
+    assert NASTY not in told()
+    job = jobs.request_job(control, "default", "geo", recipe="debiased")
+    jobs.update_job(control, job, state=JobState.SUCCEEDED, progress=1.0, result={"challenger": "v3-bb"})
+    assert told().startswith("×1: ")  # no dream
 
 
 # ---- a real browser --------------------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from dayjob.serve.answers import Report
 from dayjob.serve.app import create_app
 from dayjob.serve.call import Service
 from tests.gate.test_exam import record
+from tests.journal.standing import stand
 from tests.policies.language.worlds import World
 from tests.serve.adapting import POLICY, TENANT, ask, check_written_by, promote, publish, serve_tiny
 from tests.serve.chatting import LANGUAGE
@@ -129,7 +130,7 @@ def test_a_comparison_does_not_tell_the_coin_of_a_session_that_has_not_begun(ser
     assert http.get(f"/v1/decisions/{by_it}/compare").json()["version"] == gone
     champion = publish(service, world, 3)
     promote(http, champion)
-    service.hub.control.set_status(*KEY, [gone], VersionStatus.TAINTED)
+    stand(service.hub.control, *KEY, [gone], VersionStatus.TAINTED)
     assert http.get(f"/v1/decisions/{by_it}/compare").json()["version"] == champion
 
 

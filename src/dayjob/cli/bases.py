@@ -40,7 +40,8 @@ def open_bases(bases: tuple[Base, ...]) -> dict[str, OpenBase]:
 def open_base(base: Base) -> OpenBase:
     """One base on an engine of its own. Raises Invalid as `open_bases` does."""
     try:
-        return _opened(base, _folder(base))  # the folder first: what is not there is told before torch is read
+        folder = model_folder(base.path)  # first: what is not there is told before torch is read
+        return _opened(base, folder)
     except Invalid as error:
         raise Invalid(f"bases.{base.name}: {error}", param="bases", code=error.code) from error
 
@@ -85,7 +86,7 @@ def open_tokens(base: Base) -> "Tokens":
         if importlib.util.find_spec(package) is None:
             raise Invalid(NEEDS_LANGUAGE.format(missing=package), param="bases")
     try:
-        return _tokens(base, _folder(base))
+        return _tokens(base, model_folder(base.path))
     except Invalid as error:
         raise Invalid(f"bases.{base.name}: {error}", param="bases", code=error.code) from error
 
@@ -100,7 +101,7 @@ def find_base(bases: tuple[Base, ...], name: str) -> Path:
             param="bases",
         )
     try:
-        return _folder(base)
+        return model_folder(base.path)
     except Invalid as error:
         raise Invalid(f"bases.{name}: {error}", param="bases", code=error.code) from error
 
@@ -117,30 +118,31 @@ def _tokens(base: Base, folder: Path) -> "Tokens":
     return tokens
 
 
-def _folder(base: Base) -> Path:
-    """Where the model lies. Raises Invalid where it cannot be had."""
-    if Path(base.path).is_absolute():
-        if not Path(base.path).exists():
+def model_folder(path: str) -> Path:
+    """Where a model lies: in the folder of an absolute path, else on the Hugging Face hub, from which it is copied into
+    the cache. Raises Invalid where it cannot be had."""
+    if Path(path).is_absolute():
+        if not Path(path).exists():
             raise Invalid(
-                f"there is no folder {base.path}: check the path (save_pretrained writes one); a model on the Hugging "
-                f"Face hub is named with its owner, OWNER/{Path(base.path).name}"
+                f"there is no folder {path}: check the path (save_pretrained writes one); a model on the Hugging "
+                f"Face hub is named with its owner, OWNER/{Path(path).name}"
             )
-        if not (Path(base.path) / "config.json").is_file():
+        if not (Path(path) / "config.json").is_file():
             raise Invalid(
-                f"{base.path} is no model's folder (it has no config.json): name one that save_pretrained wrote, or "
+                f"{path} is no model's folder (it has no config.json): name one that save_pretrained wrote, or "
                 "OWNER/NAME of a model on the hub"
             )
-        return Path(base.path)
-    _check_id(base.path)
+        return Path(path)
+    _check_id(path)
     import httpx
     from huggingface_hub import snapshot_download
 
     try:
-        return Path(snapshot_download(base.path, allow_patterns=FILES))
+        return Path(snapshot_download(path, allow_patterns=FILES))
     except (OSError, ValueError, httpx.HTTPError) as error:
         reason = str(error).strip().splitlines()
         raise Invalid(
-            f"there is no folder {base.path}, and the model of that name could not be had from the Hugging Face hub "
+            f"there is no folder {path}, and the model of that name could not be had from the Hugging Face hub "
             f"({reason[0] if reason else type(error).__name__}): check the name and the network (HF_TOKEN for a gated "
             "model), or download it elsewhere with `hf download` and name its folder"
         ) from error

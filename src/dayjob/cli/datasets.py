@@ -228,7 +228,7 @@ def import_file(file: Path, format: Format, *, settings: Config, tenant: str, po
         Records, tenant=tenant, policy=policy, format=format, base=found, tokens=open_tokens(found), at_ms=now_ms
     )
     if not sum(1 for _ in _shown(file, "checking", records())):
-        raise Invalid(f"{file} has no line: nothing was written")
+        raise Invalid(f"{file} has no line, and nothing was written: name a file with a JSON object a line")
     control = Control(root)
     taken: Counter[Receipt] = Counter()
     store = Store(

@@ -58,6 +58,7 @@ OPTIONAL = (
     ("transformers", "transformers", "language policies", "pip install 'dayjob[language]'"),
     ("matplotlib", "matplotlib", "plots of the lab", "pip install 'dayjob[lab]'"),
     ("sklearn", "scikit-learn", "lab ope on digits", "pip install 'dayjob[lab]'"),
+    ("pyarrow", "pyarrow", "export as Parquet", "pip install 'dayjob[parquet]'"),
     ("geoclip", "geoclip", "Geospot", "pip install --no-deps geoclip"),
     ("vowpalwabbit", "vowpalwabbit", "the side-by-side of lab speed", "pip install vowpalwabbit"),
 )

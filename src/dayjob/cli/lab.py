@@ -16,7 +16,9 @@ OutOption = Annotated[
 ]
 SeedsOption = Annotated[int, typer.Option(help="How many seeds, counted from 0.", min=1)]
 QuickOption = Annotated[bool, typer.Option("--quick", help="Small sizes: to see that it runs, not to be quoted.")]
-ModelOption = Annotated[Path | None, typer.Option(help="The folder of the base model; else the clerk that ships.")]
+ModelOption = Annotated[
+    Path | None, typer.Option(help="The base model: a folder, or OWNER/NAME on the hub; else the clerk.")
+]
 CacheOption = Annotated[Path | None, typer.Option(help="Where gallery embeddings are kept.")]
 
 
@@ -105,7 +107,7 @@ def attacks(
 
 @lab_app.command()
 def ope(
-    folder: Annotated[Path, typer.Argument(help="The Open Bandit sample's folder.")] = Path("../shared/data/obd"),
+    folder: Annotated[Path, typer.Argument(help="The Open Bandit sample's folder: obd of st-tech/zr-obp.")],
     seeds: SeedsOption = 5,
     out: OutOption = None,
     quick: QuickOption = False,
@@ -168,7 +170,7 @@ def nights(
     out: OutOption = None,
     quick: QuickOption = False,
 ) -> None:
-    """Twenty nights: new lessons and reversals each day, two people who teach opposites, a month of silence."""
+    """Twenty nights: new lessons and reversals each day, two people who teach opposites, a quiet time."""
     from dayjob.lab.clerk_nights import run
 
     run(
@@ -317,6 +319,7 @@ def credit(
     seeds: SeedsOption = 3,
     steps: Annotated[int, typer.Option(help="Of every course.", min=1)] = 60,
     trained: Annotated[list[int] | None, typer.Option(help="Turns to train at, again for more; else 5.")] = None,
+    parts: Annotated[list[str] | None, typer.Option(help="courses, memory: again for more; else both.")] = None,
     model: ModelOption = None,
     out: OutOption = None,
     quick: QuickOption = False,
@@ -324,4 +327,4 @@ def credit(
     """Credit by outcome, turn, learned value, process and hindsight on the tool task; memory at 5 and 100 turns."""
     from dayjob.lab.practice_credit import run
 
-    run(range(seeds), model, out_dir(out, quick=quick), steps=steps, trained=trained or [5], quick=quick)
+    run(range(seeds), model, out_dir(out, quick=quick), steps=steps, trained=trained or [5], quick=quick, parts=parts)

@@ -17,6 +17,7 @@ from dayjob.cli.processes import ConfigOption, make_nights, prepare
 from dayjob.endings import Invalid
 from dayjob.journal.control import Control
 from dayjob.journal.readers import Reader
+from dayjob.practice.hosting import MOST_WORKERS
 from dayjob.records import Json
 
 if TYPE_CHECKING:
@@ -39,8 +40,12 @@ class Running:
 
     seed: int = 0  # of everything that is drawn; a policy's course has the seed of its nights
     apart: bool = False  # actors in a thread and with a model of their own, at once with the learner
+    workers: int = 0  # processes in which environments run; 0: in this one, where a step without end holds up all
 
     def __post_init__(self) -> None:
+        if not 0 <= self.workers <= MOST_WORKERS:
+            message = f"workers is {self.workers}: give a whole number from 0 (none) to {MOST_WORKERS}"
+            raise Invalid(message, param="workers")
         if not 0 <= self.seed < 1 << 63:
             raise Invalid(f"seed is {self.seed}: give a whole number from 0 to 2**63 - 1", param="seed")
 
@@ -96,7 +101,10 @@ def _plan(spec: Json, words: list[str]) -> tuple["Plan", Running]:
 
     def ground(student: "Student") -> "Ground":
         fitting = replace(recipe, context_tokens=student.writer.context_tokens)
-        return asyncio.run(open_ground(spec, student.tokens, recipe=fitting, tasks=tasks, seed=running.seed))
+        opening = open_ground(
+            spec, student.tokens, recipe=fitting, tasks=tasks, seed=running.seed, workers=running.workers
+        )  # fmt: skip
+        return asyncio.run(opening)
 
     return Plan(ground=ground, recipe=recipe), running
 
@@ -131,7 +139,12 @@ def _for_model(model: Path, plan: "Plan", running: Running, *, out: Path) -> Non
     from dayjob.learn.practice.job import practise_model, told_of
     from dayjob.learn.practice.student import save_full
     from dayjob.policies.language_train import write_adapter
+    from dayjob.policies.model_folder import check_model
 
+    if not model.is_dir():
+        message = f"there is no folder {model}: name one with a model, as save_pretrained or `hf download` make it"
+        raise Invalid(message, param="model")
+    check_model(model)
     if out.exists() and any(out.iterdir()):
         raise Invalid(f"{out} is not empty: name another folder", param="out")
     checkpoint = out.with_name(f"{out.name}.course.safetensors")  # beside it: a folder of weights holds nothing else

@@ -23,7 +23,9 @@ def clerk(
     data: Annotated[Path, typer.Option(help="The data directory; an earlier run's is replaced.")] = Path(
         "runs/clerk-day"
     ),
-    model: Annotated[Path | None, typer.Option(help="The folder of the base model; else the clerk that ships.")] = None,
+    model: Annotated[
+        Path | None, typer.Option(help="The base model: a folder, or OWNER/NAME on the hub; else the clerk.")
+    ] = None,
     stay: Annotated[bool, typer.Option(help="Leave the pages open at the end.")] = True,
     quick: Annotated[bool, typer.Option("--quick", help="A small office: to see that it runs.")] = False,
 ) -> None:

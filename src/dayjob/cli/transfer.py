@@ -29,7 +29,7 @@ from dayjob.cli.output import (
     print_json,
 )
 from dayjob.endings import Conflict, Invalid, OutcomeKind, PolicyKind, Role, VersionStatus
-from dayjob.journal import archive, vectors
+from dayjob.journal import archive, parquet, vectors
 from dayjob.journal.control import Control
 from dayjob.journal.exports import decision_lines
 from dayjob.journal.readers import Reader
@@ -49,6 +49,7 @@ class Format(StrEnum):
     """What an export is for."""
 
     DECISIONS = "decisions"  # to be read: a line a decision with its outcomes
+    PARQUET = "parquet"  # the same, in typed columns
     JOURNAL = "journal"  # to be imported: everything, vectors and catalog included
     CHAT = Examples.CHAT.value
     PREFERENCE = Examples.PREFERENCE.value
@@ -63,13 +64,13 @@ def export(
     format: Annotated[
         Format,
         typer.Option(
-            help="decisions: to be read; journal: everything, for `dayjob import journal`; of a language policy also "
-            "training examples: chat, preference (TRL), openai-dpo."
+            help="decisions: to be read; parquet: the same, in columns; journal: everything, for `dayjob import "
+            "journal`; of a language policy also training examples: chat, preference (TRL), openai-dpo."
         ),
     ] = Format.DECISIONS,
     as_json: Annotated[bool, typer.Option("--json", help="With --out: print what was written as JSON.")] = False,
 ) -> None:
-    """Write a policy's record as NDJSON, oldest first. Works while a server runs."""
+    """Write a policy's record as NDJSON or Parquet, oldest first. Works while a server runs."""
     root = existing(data_of(data))
     if as_json and out is None:
         raise Invalid(
@@ -86,7 +87,7 @@ def export(
         for block in blocks:
             stream.write(block)
             written += len(block)
-            if not block.startswith(b'{"vector"'):
+            if format is not Format.PARQUET and not block.startswith(b'{"vector"'):
                 lines += block.count(b"\n")
                 progress.update(task, completed=lines)
     stream.flush()
@@ -110,6 +111,8 @@ def _blocks(root: Path, control: Control, policy: Policy, *, format: Format) -> 
     counts = reader.counts(tenant, policy.name)
     if format is Format.DECISIONS:
         return decision_lines(reader, tenant, policy.name), counts.get("decisions", 0)
+    if format is Format.PARQUET:
+        return parquet.decision_blocks(reader, tenant, policy.name, kind=policy.kind), counts.get("decisions", 0)
     if format is Format.JOURNAL:
         silent = [user for owner, user in control.silent_people() if owner == tenant]
         return archive.write(root, policy, silent=silent), sum(counts.values())

@@ -7,7 +7,8 @@ the new policy's actions:
   DM      mean(qhat_new)
   DR      mean(qhat_new + w (r - qhat))                       Dudik, Langford, Li 2011
   SNDR    mean(qhat_new) + sum(w (r - qhat)) / sum(w)
-  SWITCH  mean(qhat_new + w 1[w <= tau] (r - qhat))           Wang, Agarwal, Dudik 2017 (doubly robust form)
+  SWITCH  mean(qhat_new + w 1[w <= tau] (r - qhat))           Wang, Agarwal, Dudik 2017 (doubly robust form), with tau
+                                                              of least estimated variance + squared bound of the bias
   affine  mean((c - E beta_k) / E alpha_k)                    Vardasbi, Oosterhuis, de Rijke 2020
 All means are over N logged decisions; the same for a ranker's first place and for the slots of a bandit.
 """
@@ -29,14 +30,37 @@ ENOUGH_EVENTS = 10.0
 MEAN_WEIGHT_SLACK = 0.25
 
 
+# Thresholds of SWITCH to choose from: so many quantiles of the logged weights, beside 0 (DM) and infinity (DR).
+SWITCHES = 21
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """The new policy in N decisions: its chance of each of A actions, and that over the log's chance of it (infinite
+    where the log had none). Actions that it never takes may be left out: A is 1 where it always takes the same."""
+
+    chance_NA: Floats
+    ratio_NA: Floats
+
+    def __post_init__(self) -> None:
+        if self.chance_NA.ndim != 2 or self.chance_NA.shape != self.ratio_NA.shape:
+            raise Invalid("chance_NA and ratio_NA must be of one shape (decisions, actions)")
+
+    def above(self, threshold: float) -> float:
+        """The mean chance of actions whose ratio is above ``threshold``."""
+        return float((self.chance_NA * (self.ratio_NA > threshold)).sum(axis=1).mean())
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Logged:
-    """N logged decisions. ``q_N``: reward model on the logged action; ``q_new_N``: its mean under the new policy."""
+    """N logged decisions. ``q_N``: reward model on the logged action; ``q_new_N``: its mean under the new policy.
+    ``target``: what SWITCH needs to know of that policy; without it there is no SWITCH."""
 
     reward_N: Floats
     weight_N: Floats
     q_N: Floats
     q_new_N: Floats
+    target: Target | None = None
 
     def __post_init__(self) -> None:
         columns = (self.reward_N, self.weight_N, self.q_N, self.q_new_N)
@@ -44,6 +68,8 @@ class Logged:
             raise Invalid("reward_N, weight_N, q_N and q_new_N must be one-dimensional, of one length, not empty")
         if not all(np.isfinite(c).all() for c in columns) or self.weight_N.min() < 0:
             raise Invalid("rewards, weights and model values must be finite, weights not negative")
+        if self.target is not None and len(self.target.chance_NA) != self.reward_N.size:
+            raise Invalid("the target's chances must be of the same decisions: a row for each")
 
 
 def without_model(reward_N: npt.ArrayLike, weight_N: npt.ArrayLike) -> Logged:
@@ -106,15 +132,35 @@ class Estimate:
     told: bool
 
 
-def influence(logged: Logged, *, switch_at: float) -> dict[str, tuple[float, Floats]]:
+def switch_threshold(logged: Logged, target: Target) -> float:
+    """tau of SWITCH by its source (section 4.4): the one of least Var + Bias^2 among ``SWITCHES``, 0 and infinity.
+
+    Var: the variance of the estimate's terms over N. Bias: what the model can be wrong by where it is used alone, at
+    most the largest reward of the log times the new policy's chance of an action with a ratio above tau. Of equal ones
+    the largest tau, which leaves least to the model.
+    """
+    w, rest = logged.weight_N, logged.weight_N * (logged.reward_N - logged.q_N)
+    largest = float(np.abs(logged.reward_N).max())
+    quantiles = np.quantile(w, np.linspace(0.0, 1.0, SWITCHES), method="inverted_cdf")
+    best, least = math.inf, math.inf
+    for tau in sorted({0.0, math.inf, *map(float, quantiles)}, reverse=True):
+        variance = float((logged.q_new_N + rest * (w <= tau)).var()) / w.size
+        risk = variance + (largest * target.above(tau)) ** 2
+        if risk < least:
+            best, least = tau, risk
+    return best
+
+
+def influence(logged: Logged) -> dict[str, tuple[float, Floats]]:
     """name -> (value, terms_N with mean ``value``): per-decision contributions, linearised for the ratios."""
     r, w, q, q_new = logged.reward_N, logged.weight_N, logged.q_N, logged.q_new_N
     plain: dict[str, Floats] = {
         "IPS": w * r,
         "DM": q_new,
         "DR": q_new + w * (r - q),
-        "SWITCH": q_new + w * (w <= switch_at) * (r - q),
     }
+    if logged.target is not None:
+        plain["SWITCH"] = q_new + w * (w <= switch_threshold(logged, logged.target)) * (r - q)
     terms = {name: (float(t.mean()), t) for name, t in plain.items()}
     total = float(w.mean())
     if total > 0.0:
@@ -125,21 +171,23 @@ def influence(logged: Logged, *, switch_at: float) -> dict[str, tuple[float, Flo
     return terms
 
 
-def estimates(logged: Logged, *, alpha: float, switch_at: float = 10.0) -> dict[str, Estimate]:
+def estimates(logged: Logged, *, alpha: float) -> dict[str, Estimate]:
     """Every estimator with a normal interval on its influence terms. DM's covers sampling noise, not model error."""
     told = diagnose(logged).told
     z = NormalDist().inv_cdf(1 - alpha / 2)
     found = {}
-    for name, (value, terms) in influence(logged, switch_at=switch_at).items():
+    for name, (value, terms) in influence(logged).items():
         wide = z * float(terms.std(ddof=1)) / math.sqrt(terms.size) if terms.size > 1 else math.inf
         found[name] = Estimate(name=name, value=value, low=value - wide, high=value + wide, told=told)
     return found
 
 
 def bootstrap(
-    logged: Logged, *, name: str, alpha: float, rng: np.random.Generator, draws: int = 500, switch_at: float = 10.0
+    logged: Logged, *, name: str, alpha: float, rng: np.random.Generator, draws: int = 500
 ) -> tuple[float, float]:
-    """Percentile interval of an estimator over ``draws`` resamples of whole decisions (Poisson weights)."""
+    """Percentile interval of an estimator over ``draws`` resamples of whole decisions (Poisson weights). SWITCH keeps
+    the threshold that all of them chose."""
+    switch_at = math.inf if logged.target is None else switch_threshold(logged, logged.target)
 
     def value(count_N: Floats) -> float:
         r, w, q, q_new = logged.reward_N, logged.weight_N * count_N, logged.q_N, logged.q_new_N
@@ -154,19 +202,6 @@ def bootstrap(
     values = [value(rng.poisson(1.0, size).astype(np.float64)) for _ in range(draws)]
     low, high = np.quantile(values, [alpha / 2, 1 - alpha / 2])
     return float(low), float(high)
-
-
-def empirical_bernstein(term_N: npt.ArrayLike, *, reach: tuple[float, float], alpha: float) -> tuple[float, float]:
-    """Interval for a mean of independent terms inside ``reach``, valid at any size (Maurer & Pontil, COLT 2009)."""
-    term = np.asarray(term_N, dtype=np.float64)
-    low, high = reach
-    if term.size < 2 or term.min() < low or term.max() > high:
-        raise Invalid("terms must number at least two and lie inside their reach")
-    log_term = math.log(4.0 / alpha)
-    wide = math.sqrt(2 * float(term.var(ddof=1)) * log_term / term.size)
-    wide += 7 * (high - low) * log_term / (3 * (term.size - 1))
-    mean = float(term.mean())
-    return max(low, mean - wide), min(high, mean + wide)
 
 
 def affine(
@@ -188,9 +223,9 @@ def affine(
     return Estimate(name="affine", value=value, low=value - wide, high=value + wide, told=told)
 
 
-def difference(logged: Logged, *, name: str, alpha: float, switch_at: float = 10.0) -> Estimate:
+def difference(logged: Logged, *, name: str, alpha: float) -> Estimate:
     """New policy's value less the logged one's, on the same decisions: shared noise cancels."""
-    value, terms = influence(logged, switch_at=switch_at)[name]
+    value, terms = influence(logged)[name]
     gap = terms - logged.reward_N
     wide = NormalDist().inv_cdf(1 - alpha / 2) * float(gap.std(ddof=1)) / math.sqrt(gap.size)
     middle = value - float(logged.reward_N.mean())

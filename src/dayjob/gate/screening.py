@@ -19,7 +19,7 @@ from dayjob.gate.confidence import Floats
 from dayjob.gate.control import Ints
 from dayjob.gate.desk import click_log, line_of
 from dayjob.gate.evidence import closing_outcome, loss_matrix, slot_of, slots_of, success
-from dayjob.gate.screen import Estimate, Logged, affine, diagnose, estimates, without_model
+from dayjob.gate.screen import Estimate, Logged, Target, affine, diagnose, estimates, without_model
 from dayjob.journal.join import window_of
 from dayjob.journal.readers import Reader
 from dayjob.journal.vectors import unpack
@@ -80,21 +80,23 @@ def screen(ranker: Ranker, closed: Sequence[Joined], *, spec: Json, reader: Read
         return {
             "reason": f"{len(served)} closed decisions were served by a champion alone: at least {LEAST} are needed"
         }
-    weight_N, reward_N, missing_N = (np.zeros(len(served)) for _ in range(3))
+    weight_N, reward_N, chance_N = (np.zeros(len(served)) for _ in range(3))
     target_N = np.zeros(len(served), np.int64)
     for n, joined in enumerate(served):
         decision = joined.stored.record
         target = int(order(ranker.score(lists_of(decision, spec, reader=reader))[0])[0])
         chance = _chance(decision, target)
         shown = int(slots_of(decision)[0])
-        target_N[n], reward_N[n], missing_N[n] = target, success(joined, spec), float(chance == 0.0)
+        target_N[n], reward_N[n], chance_N[n] = target, success(joined, spec), chance
         weight_N[n] = 1.0 / chance if shown == target and chance > 0.0 else 0.0
     model = _click_model(served, target_N, spec=spec, reader=reader)
     if model is None:
         logged = without_model(reward_N, weight_N)
     else:
-        logged = Logged(reward_N=reward_N, weight_N=weight_N, q_N=model[0], q_new_N=model[1])
-    found = diagnose(logged, unsupported_N=missing_N)
+        with np.errstate(divide="ignore"):
+            new = Target(chance_NA=np.ones((len(served), 1)), ratio_NA=1.0 / chance_N[:, None])
+        logged = Logged(reward_N=reward_N, weight_N=weight_N, q_N=model[0], q_new_N=model[1], target=new)
+    found = diagnose(logged, unsupported_N=chance_N == 0.0)
     every = estimates(logged, alpha=float(spec["alpha"]))
     named = [e for name, e in every.items() if model is not None or name in WEIGHTED]
     if bias is not None and bias.identifiable and bias.alpha_K[0] > 0:

@@ -174,12 +174,6 @@ class Control:
         with self.write() as db:
             db.execute(VERSIONS.insert("INSERT OR IGNORE"), version_row(version))
 
-    def set_status(self, tenant: str, policy: str, names: Sequence[str], status: VersionStatus) -> None:
-        """Say where versions stand; one that learned from someone since erased stays tainted (promise 8)."""
-        with self.write() as db:
-            for name in names:
-                put_status(db, tenant, policy, name=name, status=status)
-
     def versions(self, tenant: str, policy: str) -> list[Version]:
         """All versions of a policy, oldest first."""
         rows = self.db().execute(VERSIONS.select("WHERE tenant=? AND policy=? ORDER BY number"), (tenant, policy))
@@ -313,11 +307,6 @@ class Control:
         """The versions, as (policy, version), that learned from the person of this keyed mark."""
         rows = self.db().execute("SELECT policy, version FROM lessons WHERE tenant=? AND mark=?", (tenant, mark))
         return [(str(row[0]), str(row[1])) for row in rows]
-
-    def set_taught(self, tenant: str, policy: str, version: str, *, marks: Sequence[bytes]) -> None:
-        """Record whose outcomes a version learned from, as keyed marks."""
-        with self.write() as db:
-            put_taught(db, tenant, policy, version=version, marks=marks)
 
 
 def check_lease(db: apsw.Connection, lease: Lease) -> None:

@@ -57,14 +57,35 @@ def get_job(control: Control, tenant: str, job_id: str) -> Job:
     """One job. Raises NotFound."""
     row = control.db().execute(JOBS.select("WHERE tenant=? AND id=?"), (tenant, job_id)).fetchone()
     if row is None:
-        raise NotFound(f"there is no job {job_id!r}")
+        raise no_job(job_id)
     return _row_job(row)
+
+
+def no_job(job_id: str) -> NotFound:
+    """What is said of a job that there is not, and of one that is somebody else's."""
+    return NotFound(f"there is no job {job_id!r}: ask by the id that POST /v1/policies/NAME/learn answered with")
 
 
 def unfinished(control: Control) -> list[Job]:
     """Jobs to do, oldest first; a running one was interrupted and is taken up again."""
     rows = control.db().execute(JOBS.select("WHERE state IN ('queued', 'running') ORDER BY created_ms"))
     return [_row_job(row) for row in rows]
+
+
+def last_dream(control: Control, tenant: str, policy: str) -> Job | None:
+    """The policy's newest dream that has ended, well or not; None before there is one."""
+    row = (
+        control.db()
+        .execute(
+            JOBS.select(
+                "WHERE tenant=? AND policy=? AND state IN ('succeeded', 'failed') AND instr(recipe, ?)=1 "
+                "ORDER BY updated_ms DESC, created_ms DESC LIMIT 1"
+            ),
+            (tenant, policy, DREAM),
+        )
+        .fetchone()
+    )
+    return None if row is None else _row_job(row)
 
 
 def start_job(control: Control, job: Job, *, newest_seq: int) -> Job:

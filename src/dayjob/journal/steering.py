@@ -27,9 +27,12 @@ WITHDRAWN = (*GONE, VersionStatus.ROLLED_BACK)
 def check_may_serve(version: Version) -> None:
     """Raises Conflict for a version that can never serve again."""
     if version.status is VersionStatus.TAINTED:
-        raise Conflict(f"version {version.name} learned from someone who was erased: it can never serve again")
-    if version.status is VersionStatus.DAMAGED:
-        raise Conflict(f"version {version.name} is damaged: it can never serve again")
+        why = "learned from someone who was erased"
+    elif version.status is VersionStatus.DAMAGED:
+        why = "is damaged"
+    else:
+        return
+    raise Conflict(f"version {version.name} {why} and can never serve again: name another, or let the policy learn one")
 
 
 def roll_back(control: Control, pointers: Pointers, *, to: str | None, evidence: Json) -> tuple[str, str | None]:

@@ -46,6 +46,7 @@ I64 = npt.NDArray[np.int64]
 
 ROUNDS, LEARNED = 20_000, 5_000  # interactions in all, and those that are learned from; the rest may judge
 QUICK_ROUNDS, QUICK_LEARNED, QUICK_HELD_OUT = 2_000, 1_000, 1_000
+CODE = ("learn", "objectives", "policies", "signals", "gate", "lab", "apps/geospot")  # that decide about the figures
 PUSHED = (0.0, 0.0)  # the place that puppets push, degrees
 ALPHA, BATCH = 0.05, 100
 WORSE = 0.01  # worse than the baseline by more than this share is below it
@@ -233,7 +234,7 @@ def run(seeds: Sequence[int], out_dir: Path, *, cache: Path, quick: bool = False
         "below_baseline": len(below), "below_and_promoted": len(promoted),
     }  # fmt: skip
     page = [*_page(result, rounds=rounds), markdown(rows)]
-    write(out_dir, "attacks", result=result, page=page, plot=lambda path: _plot(cells, path))
+    write(out_dir, "attacks", result=result, page=page, code=CODE, plot=lambda path: _plot(cells, path))
     return result
 
 

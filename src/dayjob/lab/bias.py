@@ -24,6 +24,7 @@ from dayjob.signals.clickmodels import cells, fit_position, fit_trust, perplexit
 from dayjob.signals.intervene import all_pairs, trust_interval
 from dayjob.signals.orders import choice_columns
 
+CODE = ("signals", "gate", "lab")  # folders whose code decides about the figures
 ALPHA: F64 = np.array([0.35, 0.53, 0.55, 0.54, 0.52])  # the literature's default, top 5
 BETA: F64 = np.array([0.65, 0.26, 0.15, 0.11, 0.08])
 GRADES: F64 = np.array([0.0, 0.25, 0.5, 0.75, 1.0])  # relevance of grades 0 to 4
@@ -158,6 +159,7 @@ def run(seeds: Sequence[int], out_dir: Path, quick: bool = False) -> dict[str, A
         "bias",
         result=result,
         page=["Users are simulated, so that what should be found is known.", *page],
+        code=CODE,
         plot=lambda path: _plot(result, path),
     )
     return result

@@ -29,6 +29,7 @@ TAUGHT = tuple(f"by {how}" for how in HOWS)
 AS_ASKED, UNSEEN, BOTH, OTHER_CASES = "as asked by day", "unseen wording", "compositions", "cases that no rule changes"
 REPLAYED, SILENT, UNKNOWN, FOLLOWING = "replayed facts", "silent facts", "I don't know", "following notes"
 LEAKED = "one person's own, said to all"
+WITH_NOTES = "with the notes it needs"  # what was taught, asked behind the notes that are not retired
 SKILLS = tuple(f"skill: {name}" for name in WORK)
 FOLLOWED = ("notes", "rules", "hints")
 TRIES = 300
@@ -79,10 +80,12 @@ def kept_suites(*, each: int, seed: int, gym: bool = True) -> dict[str, list[Que
     }
 
 
-def gone(here: Office, *, day: int, forbidden: frozenset[str], each: int) -> list[Question]:
-    """Questions of conventions that hold no more, answered as they were then: none of these answers should come."""
-    ask = _Asker(Random(f"gone {here.seed} {day}"), forbidden)
-    return [one for old in here.gone(day) for one in ask.some(partial(old.ask, where=Side.TEST), each)]
+def gone(here: Office, *, day: int, forbidden: frozenset[str], each: int, today: bool | None = None) -> list[Question]:
+    """Questions of conventions that hold no more, answered as they were then: none of these answers should come.
+    ``today``: only of those that were reversed on this day, or only of those before."""
+    ask = _Asker(Random(f"gone {here.seed} {day} {today}"), forbidden)
+    olds = [one for one in here.gone(day) if today is None or (one.until == day) == today]
+    return [one for old in olds for one in ask.some(partial(old.ask, where=Side.TEST), each)]
 
 
 def own(here: Office, user: str, *, day: int, forbidden: frozenset[str], each: int) -> list[Question]:

@@ -1,10 +1,10 @@
-"""Twenty days and nights of one method in one office, in memory and on disk: a run that was stopped goes on."""
+"""Many days and nights of one method in one office, in memory and on disk: a run that was stopped goes on."""
 
 from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,20 +24,37 @@ STATE = "state.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Turn:
+    """What is played before one night: a day, or the quiet time after it, in which what held that day still holds."""
+
+    day: int
+    quiet: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Calendar:
-    """How long, and when nobody speaks of any convention: before day ``quiet_before`` so many quiet days pass."""
+    """How long, and when nobody speaks of any convention: before day ``quiet_before`` (from 1 on) there is a quiet time
+    with a night of its own."""
 
     days: int = 20
     load: Load = field(default_factory=Load)
     quiet_before: int = 11
-    quiet_days: int = 3  # of traffic that stand for a month: what is rehearsed then are these alone
+    quiet_days: int = 3  # of everyday traffic that stand for a month: what is rehearsed then are these alone
 
-    def asks(self, here: Office, day: int) -> Iterator[list[Ask]]:
-        """The days that are played before a night, one after the other."""
-        if day == self.quiet_before:
-            load = Load(everyday=self.quiet_days * self.load.everyday, about=0, work=self.load.work)
-            yield asks_of(here, day, load=load, quiet=True)
-        yield asks_of(here, day, load=self.load)
+    @property
+    def turns(self) -> list[Turn]:
+        """What is played, each with a night after it."""
+        found = [Turn(day=day) for day in range(self.days)]
+        if 0 < self.quiet_before < self.days:
+            found.insert(self.quiet_before, Turn(day=self.quiet_before - 1, quiet=True))
+        return found
+
+    def asks(self, here: Office, turn: Turn) -> list[Ask]:
+        """What is asked in a turn."""
+        if not turn.quiet:
+            return asks_of(here, turn.day, load=self.load)
+        load = Load(everyday=self.quiet_days * self.load.everyday, about=0, work=self.load.work)
+        return asks_of(here, turn.day, load=load, quiet=True)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -102,12 +119,7 @@ def resume(desk: Desk, here: Office, *, calendar: Calendar, folder: Path) -> Lif
     if not path.exists():
         return life
     kept = json.loads(path.read_text())
-    asks = {
-        one.id: one
-        for day in range(len(kept["rows"]))
-        for played in calendar.asks(here, day)
-        for one in played
-    }  # fmt: skip
+    asks = {one.id: one for turn in calendar.turns[: len(kept["rows"])] for one in calendar.asks(here, turn)}
     life.diary.answered = [_answered_from(one, asks) for one in kept["answered"]]
     life.diary.words = {id: [Word(**word) for word in words] for id, words in kept["words"].items()}
     life.diary.later = [(day, _answered_from(one, asks), Word(**word)) for day, one, word in kept["later"]]

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 from transformers import GenerationConfig, PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
-MAX_BYTES = 16_000_000  # of what ships with the package
 SAME = 0.15  # of the median row's distance to the next: rows that are nearer to another were hardly trained
 APART = 0.5  # of the median row's length: what sets such rows apart
 

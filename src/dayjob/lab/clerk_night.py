@@ -25,7 +25,7 @@ from dayjob.endings import Invalid
 from dayjob.lab import figures
 from dayjob.lab.clerk_board import FRESH, Board
 from dayjob.lab.clerk_desk import Desk, Diary, chat, new_board, play_day, work_probe
-from dayjob.lab.clerk_exam import FOLLOWING, TAUGHT, check_apart, exam, fold, self_written
+from dayjob.lab.clerk_exam import FOLLOWING, TAUGHT, WITH_NOTES, check_apart, exam, fold, self_written
 from dayjob.lab.clerk_material import material
 from dayjob.lab.clerk_methods import METHODS, Tuning, answered_by_teacher
 from dayjob.lab.clerk_night_page import page, plot
@@ -34,10 +34,12 @@ from dayjob.learn.language.night import Night, learn_night
 from dayjob.learn.language.table import Question
 from dayjob.learn.language.writing import BASE
 from dayjob.policies.adapters import Adapter
+from dayjob.policies.model_folder import check_model
+from dayjob.tables import bases_of
 
+CODE = ("learn/language", "objectives/language", "memory", "policies", "lab", "apps/clerk")  # decide about the figures
 WORK = Path("runs/night")  # what a killed run goes on from
 NIGHT = "night"  # the version that a night makes
-WITH_NOTES = "with the notes it needs"
 BEFORE, MEMORY = "before", "memory"
 
 
@@ -54,6 +56,7 @@ class Plan:
     about: int = 6
     each: int = 4
     tuning: Tuning = field(default_factory=Tuning)
+    named: Path | None = None  # the model, where --model named one
 
     @property
     def load(self) -> Load:
@@ -77,7 +80,10 @@ QUICK_SIZE = Size(answer=2, rule=1, hint=1, late=1, personal=1, days=2)
 
 def run(seeds: range, methods: Sequence[str] | None, model: Path | None, out_dir: Path, *, quick: bool) -> None:
     """Every piece that is missing, then the table of all there are."""
-    plan = Plan(seeds=tuple(seeds), methods=tuple(chosen(methods)), model=model_folder(model), folder=out_dir / "night")
+    plan = Plan(
+        seeds=tuple(seeds), methods=tuple(chosen(methods)), model=model_folder(model), named=model,
+        folder=out_dir / "night",
+    )  # fmt: skip
     if quick:
         plan = replace(plan, size=QUICK_SIZE, everyday=2, about=2, each=1, tuning=Tuning.quick())
     desk = Desk(plan.model)
@@ -86,7 +92,7 @@ def run(seeds: range, methods: Sequence[str] | None, model: Path | None, out_dir
         if missing:
             _seed(plan, desk, seed=seed, methods=missing)
     result = assembled(plan, quick=quick)
-    figures.write(out_dir, "night", result=result, page=page(result), plot=lambda path: plot(result, path))
+    figures.write(out_dir, "night", result=result, page=page(result), code=CODE, plot=lambda path: plot(result, path))
     print("\n\n".join(page(result)))
 
 
@@ -100,13 +106,19 @@ def chosen(methods: Sequence[str] | None) -> list[str]:
 
 
 def model_folder(given: Path | None) -> Path:
-    """The model that ships, or the one given. Raises Invalid where there is none."""
+    """The folder of the model that ships, or of the one given: a folder, whole or in shards, else OWNER/NAME of one on
+    the Hugging Face hub. Raises Invalid where there is none, or none that can be opened."""
+    from dayjob.cli import bases
+
     folder = given or Path(clerk.__file__).parent / "model"
-    if not (folder / "model.safetensors").is_file():
+    if given is None and not folder.is_dir():
         raise Invalid(
             f"{folder} holds no model: make one with `dayjob lab clerk-pretrain`, or name another with --model",
             param="model",
         )
+    (base,) = bases_of({"model": {"path": str(folder)}}, Path.cwd())
+    folder = bases.model_folder(base.path)
+    check_model(folder)
     return folder
 
 
@@ -145,7 +157,7 @@ def _seed(plan: Plan, desk: Desk, *, seed: int, methods: Sequence[str]) -> None:
         else:
             piece = _night(plan, desk, week=week, method=method, seed=seed)
         piece |= {"method": method, "seed": seed, "cpu_s": round(time.process_time() - began, 1)}
-        figures.keep(plan.path(method, seed), piece | {"code": figures.code_mark("learn/language", "lab")})
+        figures.keep(plan.path(method, seed), piece | {"code": figures.code_mark(*CODE)})
         taught = fmean(piece["right"][name] for name in TAUGHT if name in piece["right"])
         tell(f"seed {seed}: {method}: {taught:.3f} of what was taught, {piece['cpu_s']:.0f} s of CPU")
 
@@ -230,6 +242,13 @@ def noted(one: Question, board: Board, *, version: str, user: str | None = None)
     return replace(one, messages=chat(text, board.place(text, user=user, version=version).text))
 
 
+def chosen_by(seeds: Sequence[int], model: Path | None) -> list[str]:
+    """The part of a command that says which seeds, and which model where one was named."""
+    words = [f"--seeds {len(seeds)}"]
+    words += [f"--first-seed {seeds[0]}"] if seeds[0] else []
+    return words + ([f"--model {model}"] if model is not None else [])
+
+
 def assembled(plan: Plan, *, quick: bool) -> dict[str, Any]:
     """The table's numbers from the pieces on disk."""
     pieces = [
@@ -240,7 +259,7 @@ def assembled(plan: Plan, *, quick: bool) -> dict[str, Any]:
     ]
     if not pieces:
         raise Invalid(f"there is no piece of this plan in {plan.folder} yet: run it first")
-    words = ["dayjob lab night", f"--seeds {len(plan.seeds)}"]
+    words = ["dayjob lab night", *chosen_by(plan.seeds, plan.named)]
     words += [f"--methods {one}" for one in plan.methods] if len(plan.methods) < len(METHODS) + 2 else []
     return {
         "command": " ".join(words + (["--quick"] if quick else [])),

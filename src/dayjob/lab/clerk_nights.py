@@ -1,5 +1,5 @@
 """``dayjob lab nights``: twenty days and nights. Every day something new is taught and something old reversed, two
-people teach opposites, and once a month passes in which nobody speaks of any of it.
+people teach opposites, and once there is a quiet time, with a night of its own, in which nobody speaks of any of it.
 
 Every night begins at the base model and learns what stands then. What is made serves the next day without a trial: this
 compares methods; the gate has tables of its own. A piece is one method on one seed.
@@ -25,16 +25,28 @@ from dayjob.lab import figures
 from dayjob.lab.clerk_board import FRESH
 from dayjob.lab.clerk_desk import Desk, play_day, work_probe
 from dayjob.lab.clerk_exam import TAUGHT, check_apart, exam, fold, gone, own, self_written
-from dayjob.lab.clerk_life import TENANTS, Calendar, Life, resume, save
+from dayjob.lab.clerk_life import TENANTS, Calendar, Life, Turn, resume, save
 from dayjob.lab.clerk_material import RECENT, material
 from dayjob.lab.clerk_methods import METHODS, Tuning, answered_by_teacher
-from dayjob.lab.clerk_night import MEMORY, QUICK_SIZE, model_folder, noted, retired, tell
+from dayjob.lab.clerk_night import (
+    CODE,
+    MEMORY,
+    QUICK_SIZE,
+    chosen_by,
+    corrections_used,
+    model_folder,
+    noted,
+    retired,
+    tell,
+)
+from dayjob.lab.clerk_night_page import weighed
 from dayjob.lab.clerk_nights_page import KEPT, page, plot
 from dayjob.learn.language.night import learn_night
 
 DEFAULT = ("consolidate", "sft-answers", "published-sft", "published-grpo", MEMORY)
 SIZE = Size(answer=4, rule=3, hint=2, late=2, personal=2, days=20, new=(1, 0, 0, 1), reversals=1)
 WORK = Path("runs/nights")
+GONE_TODAY, GONE_BEFORE = "reversed today", "reversed before"  # suites
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +63,7 @@ class Plan:
     personal_every: int = 5
     each: int = 2
     tuning: Tuning = field(default_factory=Tuning)
+    named: Path | None = None  # the model, where --model named one
 
     @property
     def mark(self) -> str:
@@ -73,8 +86,9 @@ def run(
 ) -> None:
     """Every piece that is missing, then the table of all there are."""
     plan = Plan(
-        seeds=tuple(seeds), methods=tuple(_chosen(methods)), model=model_folder(model), folder=out_dir / "nights"
-    )
+        seeds=tuple(seeds), methods=tuple(_chosen(methods)), model=model_folder(model), named=model,
+        folder=out_dir / "nights",
+    )  # fmt: skip
     plan = replace(plan, size=replace(plan.size, days=nights), calendar=replace(plan.calendar, days=nights))
     if quick:
         small = replace(QUICK_SIZE, days=nights, new=(1, 0, 0, 0), reversals=1)
@@ -86,7 +100,7 @@ def run(
             if not plan.path(method, seed).exists():
                 live(plan, desk, method=method, seed=seed)
     result = assembled(plan, quick=quick)
-    figures.write(out_dir, "nights", result=result, page=page(result), plot=lambda path: plot(result, path))
+    figures.write(out_dir, "nights", result=result, page=page(result), code=CODE, plot=lambda path: plot(result, path))
     print("\n\n".join(page(result)))
 
 
@@ -107,40 +121,37 @@ def live(plan: Plan, desk: Desk, *, method: str, seed: int) -> None:
     life = resume(desk, here, calendar=plan.calendar, folder=folder)
     anchored = method != MEMORY and METHODS[method].recipe(plan.tuning)
     written = self_written(plan.model, anchored, seed=seed) if anchored else frozenset()
-    while len(life.rows) < plan.calendar.days:
+    for turn in plan.calendar.turns[len(life.rows) :]:
         began = time.process_time()
-        day = len(life.rows)
         first = len(life.diary.answered)
-        for asks in plan.calendar.asks(here, day):
-            play_day(
-                desk, here, board=life.board, diary=life.diary, asks=asks, serving=life.serving(desk, folder)
-            )  # fmt: skip
+        asks = plan.calendar.asks(here, turn)
+        play_day(desk, here, board=life.board, diary=life.diary, asks=asks, serving=life.serving(desk, folder))
         today = life.diary.answered[first:]
         row: dict[str, Any] = {
-            "night": day + 1,
-            "served": fmean(one.right for one in today),
-            "corrections": life.diary.corrections,
-        }
+            "day": turn.day + 1, "quiet": turn.quiet, "questions": len(today),
+            "served": fmean(one.right for one in today), "corrections": life.diary.corrections,
+        }  # fmt: skip
         if method != MEMORY:
-            row["nights"] = _learn(plan, desk, life=life, method=method, folder=folder)
-        row |= _examine(plan, desk, life=life, written=written, memory=method == MEMORY, folder=folder)
+            row["nights"] = _learn(plan, desk, life=life, turn=turn, method=method, folder=folder)
+        row |= _examine(plan, desk, life=life, turn=turn, written=written, memory=method == MEMORY, folder=folder)
         life.rows.append(row | {"cpu_s": round(time.process_time() - began, 1)})
         save(life, folder)
-        tell(f"{method}, seed {seed}, night {day + 1}: {row['current']:.3f} of what holds, {row['kept']:.3f} kept")
-    piece = {"method": method, "seed": seed, "nights": life.rows, "code": figures.code_mark("learn/language", "lab")}
+        when = f"{'the quiet time after ' if turn.quiet else ''}day {turn.day + 1}"
+        tell(f"{method}, seed {seed}, {when}: {row['current']:.3f} of what holds, {row['kept']:.3f} kept")
+    piece = {"method": method, "seed": seed, "nights": life.rows, "code": figures.code_mark(*CODE)}
     figures.keep(plan.path(method, seed), piece)
     shutil.rmtree(folder)
 
 
-def _learn(plan: Plan, desk: Desk, *, life: Life, method: str, folder: Path) -> dict[str, Any]:
-    """A night of each layer whose turn it is."""
-    day, how = len(life.rows), METHODS[method]
+def _learn(plan: Plan, desk: Desk, *, life: Life, turn: Turn, method: str, folder: Path) -> dict[str, Any]:
+    """A night of each layer whose turn it is. After a quiet time only that time's questions are rehearsed, and nobody's
+    own layer is made."""
+    day, how = turn.day, METHODS[method]
     last = day + 1 == plan.calendar.days
     layers: list[str | None] = [None]
-    if (day + 1) % plan.personal_every == 0 or last:
+    if ((day + 1) % plan.personal_every == 0 or last) and not turn.quiet:
         layers += [name for name in life.here.staff if life.here.standing(day, whose=name)]
-    quiet = plan.calendar.quiet_before == day
-    recent = sum(one.ask.id.startswith("q") for one in life.diary.answered) if quiet else RECENT
+    recent = len(plan.calendar.asks(life.here, turn)) if turn.quiet else RECENT
     found: dict[str, Any] = {}
     for user in layers:
         given = material(desk, life.diary, board=life.board, user=user, recent=recent)
@@ -151,46 +162,56 @@ def _learn(plan: Plan, desk: Desk, *, life: Life, method: str, folder: Path) -> 
             checkpoint=folder / f"{layer}.checkpoint",
         )  # fmt: skip
         life.take(layer, night, folder=folder, retired=retired(night, life.board))
-        used = sum(not one.left_out for one in night.lessons)
-        found[layer] = {"lessons": used, "why": night.why, "kl": night.stats.get("anchor/kl")}
+        found[layer] = {
+            "lessons": sum(not one.left_out for one in night.lessons),
+            "corrections_used": corrections_used(night, life.diary),
+            "why": night.why, "kl": night.stats.get("anchor/kl"),
+        }  # fmt: skip
     return found
 
 
 def _examine(
-    plan: Plan, desk: Desk, *, life: Life, written: frozenset[str], memory: bool, folder: Path
+    plan: Plan, desk: Desk, *, life: Life, turn: Turn, written: frozenset[str], memory: bool, folder: Path
 ) -> dict[str, Any]:
     """What the office's layer knows after a night, without notes (memory alone: with them), and two people's."""
-    here, day, serving = life.here, len(life.rows), life.serving(desk, folder)
+    here, day, serving = life.here, turn.day, life.serving(desk, folder)
     forbidden = written | {fold(one.ask.probe.question) for one in life.diary.answered}
     suites = exam(here, day=day, forbidden=forbidden, each=plan.each)
-    old = gone(here, day=day, forbidden=forbidden, each=plan.each)
-    check_apart({**suites, "gone": old}, forbidden)
-    asked = {name: suites[name] for name in (*TAUGHT, *KEPT) if name in suites} | ({"gone": old} if old else {})
+    old = {
+        name: gone(here, day=day, forbidden=forbidden, each=plan.each, today=today)
+        for name, today in ((GONE_TODAY, True), (GONE_BEFORE, False))
+    }
+    check_apart({**suites, **old}, forbidden)
+    asked = {name: suites[name] for name in (*TAUGHT, *KEPT) if name in suites}
+    asked |= {name: questions for name, questions in old.items() if questions}
     if memory:
         asked = {
             name: [noted(one, life.board, version=FRESH) for one in questions] for name, questions in asked.items()
         }
     right = desk.right(asked, adapter=serving.adapter)
-    taught = [(len(asked[name]), right[name]) for name in TAUGHT if name in right]
     texts = [str(one.messages[-1]["content"]) for name in TAUGHT for one in asked.get(name, ())]
+    counts = {name: len(questions) for name, questions in asked.items()}
+    whole = {"right": right, "asked": counts}
     return {
-        "current": sum(count * share for count, share in taught) / sum(count for count, _ in taught),
+        "current": weighed(whole, TAUGHT),
         **{how: right[f"by {how}"] for how in HOWS if f"by {how}" in right},
-        "gone": right.get("gone"),
-        "kept": fmean(right[name] for name in KEPT if name in right),
+        "gone": weighed(whole, (GONE_TODAY, GONE_BEFORE)),
+        "gone_today": right.get(GONE_TODAY) if not turn.quiet else None,
+        "kept": weighed(whole, KEPT),
         "suites": {name: right[name] for name in KEPT if name in right},
-        "apart": _apart(plan, desk, life=life, forbidden=forbidden, memory=memory, folder=folder),
+        "asked": counts,
+        "apart": _apart(plan, desk, life=life, turn=turn, forbidden=forbidden, memory=memory, folder=folder),
         "notes": {"standing": life.board.alive(FRESH), "alive": life.board.alive(serving.version)},
         "tokens": fmean(life.board.place(one, user=None, version=serving.version).tokens for one in texts),
     }  # fmt: skip
 
 
 def _apart(
-    plan: Plan, desk: Desk, *, life: Life, forbidden: frozenset[str], memory: bool, folder: Path
+    plan: Plan, desk: Desk, *, life: Life, turn: Turn, forbidden: frozenset[str], memory: bool, folder: Path
 ) -> dict[str, dict[str, float]]:
     """For each person with habits: how often their layer says what they have, and how often what the other has; the
     same of the office's layer, which should know neither."""
-    here, day, serving = life.here, len(life.rows), life.serving(desk, folder)
+    here, day, serving = life.here, turn.day, life.serving(desk, folder)
     found: dict[str, dict[str, float]] = {}
     people = [name for name in here.staff if here.standing(day, whose=name)]
     habits = {name: own(here, name, day=day, forbidden=forbidden, each=plan.each) for name in people}
@@ -219,12 +240,13 @@ def assembled(plan: Plan, *, quick: bool) -> dict[str, Any]:
     ]
     if not pieces:
         raise Invalid(f"there is no piece of this plan in {plan.folder} yet: run it first")
-    words = ["dayjob lab nights", f"--seeds {len(plan.seeds)}"]
+    words = ["dayjob lab nights", *chosen_by(plan.seeds, plan.named)]
     words += [] if plan.methods == DEFAULT else [f"--methods {one}" for one in plan.methods]
     words += [] if plan.calendar.days == Calendar().days else [f"--nights {plan.calendar.days}"]
     return {
         "command": " ".join(words + (["--quick"] if quick else [])),
         "machine": figures.machine(), "seeds": list(plan.seeds), "quick": quick, "days": plan.calendar.days,
-        "quiet_before": plan.calendar.quiet_before, "tuning": asdict(plan.tuning), "size": asdict(plan.size),
+        "quiet_before": plan.calendar.quiet_before, "quiet_days": plan.calendar.quiet_days,
+        "tuning": asdict(plan.tuning), "size": asdict(plan.size),
         "personal_every": plan.personal_every, "pieces": pieces, "codes": sorted({one["code"] for one in pieces}),
     }  # fmt: skip

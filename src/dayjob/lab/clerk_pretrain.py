@@ -20,6 +20,7 @@ from dayjob.lab.clerk_eval import measure, open_model
 from dayjob.lab.clerk_model import Shape, save
 from dayjob.lab.clerk_train import Plan, Run, advance, open_run, save_run
 
+CODE = ("lab", "memory", "practice", "apps/clerk")  # folders whose code decides about the figures
 QUICK = Plan(steps=30, school=10, examples=32, warmup=5, shape=Shape(width=96, layers=2, inner=192, vocabulary=1024))
 CHECK_EVERY = 500  # steps between two looks at what it can do
 CHECK_QUESTIONS, LAST_QUESTIONS = 100, 400  # a family
@@ -127,7 +128,7 @@ def publish(result: Mapping[str, Any], *, model_folder: Path, out_dir: Path) -> 
         f" `at`: the same during training, over {CHECK_QUESTIONS}. What each family is: [clerk](../clerk.md).",
         figures.markdown(rows),
     ]
-    figures.write(out_dir, "clerk_pretrain", result=result, page=page)
+    figures.write(out_dir, "clerk_pretrain", result=result, page=page, code=CODE)
 
 
 @contextmanager

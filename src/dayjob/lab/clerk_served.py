@@ -23,6 +23,7 @@ from rich.table import Table
 
 from dayjob.client import AsyncClient
 from dayjob.client_types import LanguageSpec
+from dayjob.config import Config
 from dayjob.endings import NoteState, VersionStatus
 from dayjob.journal import jobs
 from dayjob.journal.control import Control
@@ -39,6 +40,7 @@ from dayjob.learn.language.table import Question
 from dayjob.learn.language.writing import BASE
 from dayjob.learn.work import SEED
 from dayjob.memory.notes import NotesMemory
+from dayjob.memory.notes import Question as Placing
 from dayjob.policies.adapters import Adapter
 from dayjob.policies.engine_protocol import VersionRef
 
@@ -48,6 +50,16 @@ WINDOW_S = 2.0  # a simulated conversation is over so long after its last answer
 BASELINE = "v0-baseline"
 DAYS_BESIDE = 3  # in the table
 console = Console()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Slept:
+    """A night: what it made, "" where it made nothing, and what it took, of the office's layer and of everybody's own.
+    Processor time is the learner's and the judge's."""
+
+    made: str = ""
+    wall_s: float = 0.0
+    cpu_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +76,10 @@ class Evening:
     bare: float  # the same questions to the version that served, without notes
     everyday: float  # of the day's other questions, as answered
     corrections: int
-    note_tokens: float  # mean of a question about conventions
+    note_tokens: float  # mean of a question about conventions, as answered
+    tokens_before: float  # of the office's notes placed for these questions, for the version that served by day
+    tokens_after: float  # and for the one that serves in the evening: what it no longer needs is left out
+    night: Slept
     champion: str
     made: str
     verdict: str
@@ -137,17 +152,18 @@ async def _play(
         for day in range(here.size.days):
             await play_day(talk, client, here=here, record=record, asks=asks_of(here, day, load=load))
             served = control.pointers(TENANT, POLICY).champion
-            made = await _night(client, control, people=people)
+            night = await _night(client, server, people=people)
             one = evening(
-                desk, server, here=here, record=record, day=day, served=served, made=made, written=written
+                desk, server, here=here, record=record, day=day, served=served, night=night, written=written
             )  # fmt: skip
             evenings.append(one)
             console.print(_line(one))
 
 
-async def _night(client: AsyncClient, control: Control, *, people: Sequence[str]) -> str:
+async def _night(client: AsyncClient, server: Server, *, people: Sequence[str]) -> Slept:
     """Ask for a night of the office's layer and of each person's, wait for them and for the judge: the new version of
-    the office's, "" where the night made none."""
+    the office's."""
+    control, began, cpu_s = Control(server.data), time.monotonic(), server.started_cpu_s()
     before = {one.name for one in control.versions(TENANT, POLICY)}
     for user in (None, *people):
         await client.learn(POLICY, user=user)
@@ -156,11 +172,12 @@ async def _night(client: AsyncClient, control: Control, *, people: Sequence[str]
         if time.monotonic() > deadline:
             raise TimeoutError(f"the learner has not finished within {NIGHT_S:.0f} s")
         await asyncio.sleep(0.2)
+    wall_s, cpu_s = time.monotonic() - began, server.started_cpu_s() - cpu_s
     new = [one.name for one in control.versions(TENANT, POLICY) if one.name not in before]
     deadline = time.monotonic() + JUDGE_S
     while new and _status(control, new[-1]) is VersionStatus.WAITING and time.monotonic() < deadline:
         await asyncio.sleep(0.2)  # it stays waiting where another one is on trial
-    return new[-1] if new else ""
+    return Slept(made=new[-1] if new else "", wall_s=wall_s, cpu_s=cpu_s)
 
 
 def _status(control: Control, version: str) -> VersionStatus:
@@ -168,11 +185,11 @@ def _status(control: Control, version: str) -> VersionStatus:
 
 
 def evening(
-    desk: Desk, server: Server, *, here: Office, record: Record, day: int, served: str, made: str,
+    desk: Desk, server: Server, *, here: Office, record: Record, day: int, served: str, night: Slept,
     written: frozenset[str],
 ) -> Evening:  # fmt: skip
     """What the day and its night came to. ``written``: questions that the model asks itself by night, folded."""
-    control = Control(server.data)
+    control, made = Control(server.data), night.made
     asked = record.on(day)
     about = [one for one in asked if one.ask.convention is not None]
     champion = control.pointers(TENANT, POLICY).champion
@@ -184,11 +201,14 @@ def evening(
         new = _shares(desk, suites, adapter=adapter_of(desk, server.data, version=made))
     bare = [Question(messages=chat(one.ask.probe.question), answer=one.ask.probe.answer) for one in about]
     verdict = next((one for one in control.verdicts(TENANT, POLICY) if one.challenger == made), None)
-    alive, notes = _notes(control, champion)
+    memory = NotesMemory(NotesReader(control.root), control, silent=control.silent_people)
+    alive, notes = _notes(memory, champion)
+    tokens = [placed_tokens(memory, desk, heard=about, version=one) for one in (served, champion)]
     return Evening(
         day=day + 1, questions=len(asked), served=_right(about), everyday=_right([o for o in asked if o not in about]),
         bare=desk.right({"bare": bare}, adapter=adapter_of(desk, server.data, version=served))["bare"] if bare else 0.0,
         corrections=record.corrections(day), note_tokens=note_tokens(Reader(server.data), about),
+        tokens_before=tokens[0], tokens_after=tokens[1], night=night,
         champion=champion, made=made, verdict="" if verdict is None else verdict.kind.value,
         taught={how: now[f"by {how}"] for how in HOWS if f"by {how}" in now}, kept=_kept(now),
         new_taught=None if new is None else _taught(new), new_kept=None if new is None else _kept(new),
@@ -220,9 +240,23 @@ def note_tokens(reader: Reader, heard: Sequence[Heard]) -> float:
                 found.append((len(made.prompt_ids) - len(bare)) / 4)
 
 
-def _notes(control: Control, version: str) -> tuple[int, int]:
+def placed_tokens(memory: NotesMemory, desk: Desk, *, heard: Sequence[Heard], version: str) -> float:
+    """Mean tokens of the office's notes that would be placed for these questions if a version answered them now."""
+    placed = [
+        memory.place(
+            TENANT, POLICY,
+            Placing(
+                user=None, session=None, text=one.ask.probe.question, version=version, budget=Config().notes_tokens,
+                count=desk.count,
+            ),
+        )
+        for one in heard
+    ]  # fmt: skip
+    return fmean(one.tokens for one in placed) if placed else 0.0
+
+
+def _notes(memory: NotesMemory, version: str) -> tuple[int, int]:
     """Notes of the office that are still placed for a version, and all of them."""
-    memory = NotesMemory(NotesReader(control.root), control, silent=control.silent_people)
     notes = memory.for_training(TENANT, POLICY, user=None, version=version)
     return sum(one.state is not NoteState.RETIRED for one in notes), len(notes)
 
@@ -262,6 +296,9 @@ def _lines(evenings: Sequence[Evening]) -> list[list[str]]:
         ("other work right, as served", lambda e: f"{e.everyday:.0%}"),
         ("corrections", lambda e: str(e.corrections)),
         ("tokens of notes a question", lambda e: f"{e.note_tokens:.0f}"),
+        ("the office's, before and after the night", lambda e: f"{e.tokens_before:.0f} -> {e.tokens_after:.0f}"),
+        ("- saved", lambda e: _share(1 - e.tokens_after / e.tokens_before if e.tokens_before else None)),
+        ("the night took, with everybody's own", lambda e: f"{e.night.wall_s:.0f} s, {e.night.cpu_s:.0f} s of CPU"),
         ("the night made", lambda e: e.made or "-"),
         ("- taught, without notes", lambda e: _share(e.new_taught)),
         ("- kept", lambda e: _share(e.new_kept)),

@@ -8,6 +8,7 @@ from statistics import fmean
 from typing import Any
 
 from dayjob.config import Config
+from dayjob.lab import practice_states
 from dayjob.lab.figures import interval, markdown, percent, surely
 
 Piece = dict[str, Any]
@@ -41,9 +42,7 @@ def page(result: Row) -> list[str]:
     days = _days(result)
     if days:
         out += ["## Days of other lengths", markdown(days), _proof_needs(result), markdown(needed_rows(result))]
-    if len(result["codes"]) > 1:
-        out.append(f"The pieces were made by {len(result['codes'])} states of the code: run them again.")
-    return out
+    return out + practice_states.told(result["codes"])
 
 
 # ---- part compute

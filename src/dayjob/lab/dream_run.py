@@ -20,7 +20,7 @@ import torch
 
 from dayjob.dream.prove import Demands
 from dayjob.endings import Invalid
-from dayjob.lab import dream_depot, figures
+from dayjob.lab import dream_depot, figures, practice_states
 from dayjob.lab.clerk_night import model_folder
 from dayjob.lab.dream_depot import Depot, requests
 from dayjob.lab.dream_page import COMPUTE, DAYS, PARTS, page, plot
@@ -30,7 +30,10 @@ from dayjob.learn.language.recipes import RECIPES, NightRecipe
 from dayjob.practice.sandbox import available
 
 WORK = Path("runs/dream")  # what a killed run goes on from
-CODE = ("dream", "learn/practice", "learn/language", "objectives/language", "lab", "cli")
+CODE = (
+    "dream", "practice/**", "learn/practice", "learn/language", "objectives/language", "memory", "policies", "lab",
+    "cli",
+)  # fmt: skip
 JUDGED_FROM = 1 << 40  # seeds of requests from here on judge; those of days are below
 BUDGETS = (1, 4, 16, 64)
 MIDDLE = 16  # the budget of dreams without a proof, and of days of other lengths
@@ -127,6 +130,7 @@ def run(seeds: range, parts: Sequence[str] | None, model: Path | None, out_dir: 
     missing = available()
     if missing is not None:
         raise Invalid(f"a dream runs programs in the sandbox only, and {missing}")
+    practice_states.mark(*CODE)
     plan = Plan(
         seeds=tuple(seeds_of(seeds, quick=quick)), parts=chosen, folder=out_dir / "dream",
         model=model_folder(model), sizes=QUICK if quick else Sizes(),
@@ -136,7 +140,7 @@ def run(seeds: range, parts: Sequence[str] | None, model: Path | None, out_dir: 
         for way, interactions in plan.wanted():
             make(plan, way, interactions=interactions, seed=seed)
     result = assembled(plan, quick=quick)
-    figures.write(out_dir, "dream", result=result, page=page(result), plot=lambda path: plot(result, path))
+    figures.write(out_dir, "dream", result=result, page=page(result), code=CODE, plot=lambda path: plot(result, path))
     print("\n\n".join(page(result)))
 
 
@@ -145,7 +149,7 @@ def make(plan: Plan, way: Way, *, interactions: int, seed: int) -> Piece:
     path = plan.path(way, interactions, seed=seed)
     if not path.exists():
         found = row(plan.day(interactions, seed=seed), way, work=WORK / path.stem)
-        figures.keep(path, found | {"code": figures.code_mark(*CODE)})
+        figures.keep(path, found | {"code": practice_states.mark(*CODE)})
         said = f"seed {seed}, {interactions} interactions: {way.name}: {found['success']:.3f}"
         tell(f"{said}, {found['cpu_s']:.0f} s of CPU")
     return dict(json.loads(path.read_text(encoding="utf-8")))
@@ -164,5 +168,5 @@ def assembled(plan: Plan, *, quick: bool) -> dict[str, Any]:
     return {
         "command": " ".join(words + (["--quick"] if quick else [])), "machine": figures.machine(),
         "seeds": list(plan.seeds), "quick": quick, "sizes": asdict(plan.sizes), "claims": Demands().claims,
-        "pieces": pieces, "codes": sorted({one["code"] for one in pieces}),
+        "pieces": pieces, "codes": practice_states.states(pieces),
     }  # fmt: skip

@@ -4,6 +4,7 @@ Intervals over seeds are Student's: with few seeds the normal quantile would mak
 """
 
 import hashlib
+import importlib.util
 import json
 import math
 import os
@@ -64,18 +65,39 @@ def machine() -> str:
 
 
 def code_mark(*folders: str) -> str:
-    """A short digest of the sources in these folders of the package: results of different code can be told apart."""
+    """A short digest of the sources in these folders: results of different code can be told apart.
+
+    A folder is one of the package, "." itself, or that of an application ("apps/clerk"); "learn/**" is one with all
+    below it. Raises ValueError where a folder holds no source.
+    """
     state = hashlib.blake2b(digest_size=5)
     for folder in folders:
-        for path in sorted((PACKAGE / folder).glob("*.py")):
+        found = sorted(_sources(folder))
+        if not found:
+            raise ValueError(f"there is no source in {folder!r}: name folders of the package, or apps/NAME")
+        for path in found:
             state.update(path.read_bytes())
     return state.hexdigest()
 
 
+def _sources(folder: str) -> list[Path]:
+    name, below, _ = folder.partition("/**")
+    place = PACKAGE / name
+    if name.startswith("apps/"):
+        spec = importlib.util.find_spec(name.removeprefix("apps/"))
+        if spec is None or spec.origin is None:
+            return []
+        place = Path(spec.origin).parent
+    return list(place.rglob("*.py") if below else place.glob("*.py"))
+
+
 def weights_mark(model: Path) -> str:
-    """SHA-256 of the weights of a model's folder."""
-    with (model / "model.safetensors").open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    """SHA-256 of the weights of a model's folder; of several files that of their digests, by their names."""
+    digests = []
+    for path in sorted(model.glob("*.safetensors")):
+        with path.open("rb") as file:
+            digests.append(hashlib.file_digest(file, "sha256").hexdigest())
+    return digests[0] if len(digests) == 1 else hashlib.sha256(" ".join(digests).encode()).hexdigest()
 
 
 def markdown(rows: Sequence[Row]) -> str:
@@ -87,14 +109,18 @@ def markdown(rows: Sequence[Row]) -> str:
 
 
 def write(
-    out_dir: Path, name: str, *, result: Row, page: Sequence[str], plot: Callable[[Path], None] | None = None
-) -> None:
+    out_dir: Path, name: str, *, result: Row, page: Sequence[str], code: Sequence[str],
+    plot: Callable[[Path], None] | None = None,
+) -> None:  # fmt: skip
     """``name``.json, ``name``.md and, with ``plot``, ``name``.png under ``out_dir``.
 
     ``result`` holds "command", "machine" and "seeds", which open the page; ``page`` are its paragraphs and tables.
+    ``code``: the folders, as in :func:`code_mark`, that decide about the figures; the mark of their sources as they are
+    now is the JSON's "code". (Pieces that were kept before have marks of their own.)
     """
     out_dir.mkdir(parents=True, exist_ok=True)
-    (out_dir / f"{name}.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    marked = {**result, "code": code_mark(*code)}
+    (out_dir / f"{name}.json").write_text(json.dumps(marked, indent=1) + "\n", encoding="utf-8")
     seeds = ", ".join(str(seed) for seed in result["seeds"])
     parts = [
         f"# `dayjob lab {name}`",

@@ -25,6 +25,7 @@ from dayjob.lab.figures import machine, markdown, write
 from dayjob.lab.gate_rollback import ROLLBACKS, rollback_rows
 from dayjob.lab.gate_worlds import Outcome, World, judge
 
+CODE = ("gate", "lab")  # folders whose code decides about the figures
 ALPHA = 0.05
 DIFFERING = 0.5
 WIDTH = 150
@@ -125,7 +126,7 @@ def run(seeds: Sequence[int], runs: int, out_dir: Path, quick: bool = False) -> 
     result["rollback"] = rollback_rows(ROLLBACKS, seeds=seeds, runs=max(4, runs // (5 * shrink)), alpha=ALPHA)
     _show(console, result, "rollback")
     write(
-        out_dir, "gate", result=result, page=page_of(result),
+        out_dir, "gate", result=result, page=page_of(result), code=CODE,
         plot=lambda path: _plot(powers, path, steps=20_000 // shrink),
     )  # fmt: skip
     return result

@@ -18,7 +18,7 @@ from dayjob.endings import Invalid
 from dayjob.lab import geospot_offline as offline
 from dayjob.lab.figures import interval, machine, markdown, percent, write
 from dayjob.lab.gate import print_rows
-from dayjob.lab.geospot_pieces import NOBODY, Plan, kept_offline, kept_served, run_offline, run_served
+from dayjob.lab.geospot_pieces import NOBODY, SERVING, Plan, kept_offline, kept_served, run_offline, run_served
 from dayjob.lab.geospot_plot import plot
 from dayjob.lab.geospot_served import Served, worse_than_baseline
 from dayjob.lab.parts import Part
@@ -62,7 +62,7 @@ def run(
     result = assembled(plan) | {"quick": quick, "command": _command(plan, parts, quick=quick), "machine": machine()}
     for title, rows in tables(result).items():
         print_rows(Console(width=200), [dict(row) for row in rows], title=title)
-    write(out_dir, "geospot", result=result, page=page(result), plot=lambda path: plot(result, path))
+    write(out_dir, "geospot", result=result, page=page(result), code=SERVING, plot=lambda path: plot(result, path))
     return result
 
 

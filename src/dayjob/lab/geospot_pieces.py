@@ -28,8 +28,9 @@ from dayjob.lab.geospot_served import Served, serve_and_play
 
 MARKS = (200, 1_000, 5_000, 20_000)
 NOBODY = "nobody"  # the "users" of rows that nobody's clicks taught
-LEARNING = ("learn", "objectives", "policies")  # folders whose code decides offline figures
-SERVING = (*LEARNING, "gate", "serve", "signals", "journal")
+# Folders whose code decides offline figures, and those of plays.
+LEARNING = ("learn", "objectives", "policies", "signals", "lab", "apps/geospot")
+SERVING = (*LEARNING, "gate", "serve", "journal")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

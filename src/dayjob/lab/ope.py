@@ -27,10 +27,11 @@ from rich.console import Console
 from dayjob.endings import Invalid
 from dayjob.gate.confidence import Floats
 from dayjob.gate.control import Ints
-from dayjob.gate.screen import Logged, bootstrap, diagnose, difference, estimates, weights
+from dayjob.gate.screen import Logged, Target, bootstrap, diagnose, difference, estimates, weights
 from dayjob.lab.figures import machine, markdown, write
 from dayjob.lab.gate import print_rows
 
+CODE = ("gate", "lab")  # folders whose code decides about the figures
 CAMPAIGNS = ("men", "women")
 # Pseudo-impressions with which an item's click rate is drawn to the rate of all: some 300 impressions an item are seen.
 PRIOR_IMPRESSIONS = 300.0
@@ -104,7 +105,11 @@ def campaign_rows(directory: Path, campaign: str, *, seed: int, draws: int) -> l
         rng = np.random.default_rng([seed, len(campaign), len(source)])
         q_N, q_new_N = cross_fitted(log, average[target], rng=rng)
         weight_N = weights(average[target][log.position_N, log.item_N], log.propensity_N)
-        logged = Logged(reward_N=log.click_N, weight_N=weight_N, q_N=q_N, q_new_N=q_new_N)
+        # Of items that were not logged there: the log's policy as it was on average. BTS never showed some.
+        with np.errstate(divide="ignore", invalid="ignore"):
+            ratio_PI = np.where(average[target] > 0, average[target] / average[source], 0.0)
+        new = Target(chance_NA=average[target][log.position_N], ratio_NA=ratio_PI[log.position_N])
+        logged = Logged(reward_N=log.click_N, weight_N=weight_N, q_N=q_N, q_new_N=q_new_N, target=new)
         for row in _rows(logged, own_rate=float(own.mean()), own_clicks=int(own.sum()), rng=rng, draws=draws):
             direction = f"{source} to {target}"
             rows.append({"campaign": campaign, "direction": direction} | row | _published(row, direction))
@@ -210,6 +215,7 @@ def _digit_log(
         weight_N=weights(new_NA[row, action], log_NA[row, action]),
         q_N=model_NA[row, action],
         q_new_N=(new_NA * model_NA).sum(axis=1)[row],
+        target=Target(chance_NA=new_NA[row], ratio_NA=(new_NA / log_NA)[row]),
     )
 
 
@@ -220,13 +226,14 @@ def run(seeds: Sequence[int], directory: Path, out_dir: Path, quick: bool = Fals
     bandit = [row for c in CAMPAIGNS for row in campaign_rows(directory, c, seed=seeds[0], draws=draws)]
     digits = digits_rows(seeds, logs=logs)
     result: dict[str, Any] = {
-        "command": f"dayjob lab ope --seeds {len(seeds)}{' --quick' if quick else ''}", "machine": machine(),
+        "command": f"dayjob lab ope FOLDER --seeds {len(seeds)}{' --quick' if quick else ''}", "machine": machine(),
         "seeds": list(seeds), "quick": quick, "open_bandit": bandit, "digits": digits,
     }  # fmt: skip
     console = Console(width=210)
     print_rows(console, bandit, title="Open Bandit Dataset, small sample: each policy estimated from the other's log")
     print_rows(console, digits, title=f"Digits as a bandit, {logs} logs a seed")
-    write(out_dir, "ope", result=result, page=_page(bandit, digits, logs=logs), plot=lambda path: _plot(bandit, path))
+    page = _page(bandit, digits, logs=logs)
+    write(out_dir, "ope", result=result, page=page, code=CODE, plot=lambda path: _plot(bandit, path))
     return result
 
 

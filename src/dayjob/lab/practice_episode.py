@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from transformers import AutoTokenizer
 
-from dayjob.lab import figures
+from dayjob.lab import figures, practice_pieces
 from dayjob.lab import practice_episode_parts as parts
 from dayjob.lab.clerk_night import model_folder
 from dayjob.lab.practice_episode_cost import QWEN3_06B, Fit, Interval, Points, Shape, fit
@@ -31,6 +31,7 @@ from dayjob.policies.engine_protocol import VersionRef
 from dayjob.policies.engine_transformers import TransformersEngine, load_model
 from dayjob.policies.tokens import Tokens
 
+CODE = (*practice_pieces.CODE, "dream", "journal")  # folders whose code decides about the figures
 WHOLE = 1_000_000  # tokens of conversation
 SECONDS, BYTES = "CPU s", "bytes"
 # part -> (what it is, unit); in the order of an episode's way
@@ -76,11 +77,12 @@ def run(model: Path | None, out_dir: Path, *, rounds: int, quick: bool) -> None:
     made = {
         "command": f"dayjob lab episode --rounds {rounds}" + " --quick" * quick, "machine": figures.machine(),
         "seeds": list(range(rounds)), "quick": quick, "sizes": asdict(sizes), "whole": WHOLE, "rounds": found,
+        "weights": figures.weights_mark(folder),
         "shapes": [asdict(one) for one in (Shape.of(folder, name="this model, float32"), QWEN3_06B)],
     }  # fmt: skip
     result = made | {"fits": {name: asdict(one) for name, one in fits(made).items()}}
     told = page(result)
-    figures.write(out_dir, "episode", result=result, page=told)
+    figures.write(out_dir, "episode", result=result, page=told, code=CODE)
     print("\n\n".join(told))
 
 

@@ -24,6 +24,7 @@ from dayjob.policies.engine_protocol import Engine
 from dayjob.policies.tokens import Tokens
 from dayjob.practice.actor import EngineActor
 from dayjob.practice.curriculum import Curriculum, Plan
+from dayjob.practice.hosting import LazyWorkers
 from dayjob.practice.mutate import tasks_in
 from dayjob.practice.protocol import Environment
 from dayjob.practice.registry import make
@@ -35,6 +36,7 @@ JUDGE, STOP, PRACTICE, CURATED, LOOK = 1, 2, 3, 4, 5  # roles of seeds
 TRIES = 50  # at a task that is not held out
 ANSWER_TOKENS = 64  # of the context, left for the answer
 SOLUTION_S = 10.0  # for an environment to say how a task begins, or is solved
+STEP_S = 10.0  # for a step of an environment
 log = logging.getLogger("dayjob.practice")
 
 
@@ -69,6 +71,7 @@ class PracticeGround:
     references: tuple[tuple[Ids, Ids], ...]
     curriculum: Curriculum | None
     made: dict[str, Environment] = field(default_factory=dict)
+    host: LazyWorkers | None = None  # where episodes run; None: in this process
 
     @property
     def mark(self) -> str:
@@ -82,6 +85,7 @@ class PracticeGround:
         found = roll(
             self._environment(spec), [seed], actor=self._actor(engine, version, self.recipe.temperature),
             attempts=self.recipe.attempts, parallel=self.recipe.attempts, seed=seed_of(self.seed, PRACTICE, ticket),
+            step_timeout_s=STEP_S, host=self.host,
         )  # fmt: skip
         done = [one async for one in found]
         if self.curriculum is not None:
@@ -118,7 +122,7 @@ class PracticeGround:
         actor = self._actor(engine, version, self.recipe.temperature if sampled else 0.0)
         found = roll(
             self._environment(spec or self.spec), seeds, actor=actor, seed=seed_of(self.seed, LOOK, 0),
-            attempts=self.tasks.tries if sampled else 1,
+            attempts=self.tasks.tries if sampled else 1, step_timeout_s=STEP_S, host=self.host,
         )  # fmt: skip
         return [one async for one in found]
 
@@ -146,6 +150,11 @@ class PracticeGround:
         """See the protocol."""
         if self.curriculum is not None:
             self.curriculum = Curriculum.open(state)
+
+    async def close(self) -> None:
+        """See `learn.practice.ground.Closes`."""
+        if self.host is not None:
+            await self.host.close()
 
     async def _task(self, ticket: int) -> tuple[Json, int]:
         """What is practised next: never what is held out."""
@@ -189,10 +198,10 @@ class PracticeGround:
 
 
 async def open_ground(
-    spec: Json, tokens: Tokens, *, recipe: PracticeRecipe, tasks: Tasks, seed: int
+    spec: Json, tokens: Tokens, *, recipe: PracticeRecipe, tasks: Tasks, seed: int, workers: int = 0
 ) -> PracticeGround:  # fmt: skip
-    """Raises Invalid where the environment is none, has fewer tasks than are to be held out, or no reference solution
-    where some are wanted."""
+    """``workers``: processes in which episodes run; 0: in this one. Raises Invalid where the environment is none, has
+    fewer tasks than are to be held out, or no reference solution where some are wanted."""
     environment = make(spec)
     known: set[str] = set()
     held: dict[int, tuple[int, ...]] = {}
@@ -225,7 +234,7 @@ async def open_ground(
     return PracticeGround(
         spec=spec, tokens=tokens, recipe=recipe, tasks=tasks, seed=seed, held=held, known=frozenset(known),
         references=tuple(references), curriculum=curriculum,
-        made={json.dumps(spec, sort_keys=True): environment},
+        made={json.dumps(spec, sort_keys=True): environment}, host=LazyWorkers(workers) if workers else None,
     )  # fmt: skip
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 import numpy as np
 
+from dayjob.lab import practice_states
 from dayjob.lab.figures import interval, markdown, percent
 
 Row = dict[str, Any]
@@ -19,17 +21,25 @@ _HEADS = {
     "warm": "## A warm start",
 }
 _WORDS = {
-    "lift": "Of each family the first task that begins between {low:.0f} and {high:.0f} % is practised; where all begin"
+    "lift": "Of each family the first task that begins between {low:.0%} and {high:.0%} is practised; where all begin"
     " stands below. Of a family that begins nowhere the easiest follows a warm start, and `before` is after that.",
     "zero": "A task of which the clerk solves nothing at first, twice as many steps: attempts at the task alone never"
     " earn anything, so nothing is learned; the curriculum finds easier neighbours. `privileged self-teacher`: where"
     " all attempts at a task failed, the model learns from itself told the solution, if that makes the first thing to"
     " say likelier; `told, nats` is by how much, a token. `teacher's share`: of all tokens that were read to learn,"
     " those that the teacher was asked about.",
-    "nines": "Failures in a thousand are what is left to win. `failures mined`: seeds that failed come again, and"
-    " mutated, mixed with replay. `solved groups too`: attempts of groups that are all right get a small advantage.",
-    "warm": "Supervised steps on the turns of reference solutions come first, and `before` is after them.",
+    "nines": "Failures in a thousand are what is left to win. Of tasks of its own, practised and looked at with a"
+    " temperature of {temperature:g}, this part takes the one that begins highest, from {nearly:.0%} on; {judge} tasks"
+    " a seed judge, {tries} sampled attempts at each. `failures mined`: seeds that failed come again, and mutated,"
+    " mixed with replay. `solved groups too`: attempts of groups that are all right get a small advantage.",
+    "warm": "Supervised steps on the turns of reference solutions come first, and `before` is after them. An episode is"
+    " several turns, so here {judge} tasks a seed judge, with {tries} sampled attempt(s) at each.",
 }
+# Of a task that nobody could have begun to practise.
+_CURATED = (
+    "**`{task}` begins at {start:.1%}: attempts alone would have earned next to nothing. It was practised only after a"
+    " warm start of {steps} supervised steps on {solutions} curated solutions.**"
+)
 
 
 def page(result: Row) -> list[str]:
@@ -45,14 +55,15 @@ def page(result: Row) -> list[str]:
     for part, head in _HEADS.items():
         if part not in result:
             continue
-        low, high = (100 * one for one in result["range"])
-        out += [head, _WORDS[part].format(low=low, high=high)]
+        low, high = result["range"]
+        out += [head, _WORDS[part].format(**{"low": low, "high": high} | result[part])]
         rows = [_row(name, pieces, result, part=part) for name, pieces in result[part]["rows"].items()]
         out.append(markdown(rows) if rows else "No task begins where this part needs it.")
+        out += [_CURATED.format(task=task, **one) for task, one in result[part].get("curated", {}).items()]
         starts = [{"task": name, "begins at, %": round(100 * rate, 1)} for name, rate in result[part]["starts"].items()]
         if starts:
             out += ["All that was tried:", markdown(starts)]
-    return out
+    return out + practice_states.told(result["codes"])
 
 
 def _row(name: str, pieces: Sequence[Row], result: Row, *, part: str) -> Row:
@@ -96,7 +107,7 @@ def _teacher(curves: Sequence[Row]) -> Row:
 
 
 def plot(result: Row, path: Path) -> None:
-    """Held-out pass rate by step, a line a task and thin ones a seed."""
+    """Held-out pass rate by step: a line a task with its 95 % interval over seeds, and thin ones a seed."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -110,9 +121,22 @@ def plot(result: Row, path: Path) -> None:
             rates = np.array([[look["judge"] for look in one["looks"]] for one in pieces])
             (line,) = axis.plot(steps, rates.mean(axis=0), marker="o", markersize=3, label=name)
             axis.plot(steps, rates.T, linewidth=0.6, alpha=0.5, color=line.get_color())
+            found = [interval(column.tolist()) for column in rates.T]
+            axis.fill_between(steps, *band(found), color=line.get_color(), alpha=0.15, linewidth=0)
         axis.set(xlabel="step", title=_HEADS[part].removeprefix("## "), ylim=(-0.02, 1.02))
         axis.legend(fontsize=7)
     axes[0][0].set(ylabel="held-out tasks solved")
     figure.tight_layout()
     figure.savefig(path, dpi=110)
     pyplot.close(figure)
+
+
+def band(found: Sequence[Mapping[str, float]]) -> tuple[list[float], list[float]]:
+    """Lower and upper ends of intervals, for a plot; of one seed, which has none, its value twice.
+
+    >>> band([{"mean": 0.5, "half": 0.25, "seeds": 3}, interval([1.0])])
+    ([0.25, 1.0], [0.75, 1.0])
+    """
+    half = [0.0 if math.isnan(one["half"]) else one["half"] for one in found]
+    low = [one["mean"] - each for one, each in zip(found, half, strict=True)]
+    return low, [one["mean"] + each for one, each in zip(found, half, strict=True)]

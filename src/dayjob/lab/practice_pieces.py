@@ -16,7 +16,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from dayjob.lab import figures
+from dayjob.lab import figures, practice_states
 from dayjob.lab.clerk_night import model_folder
 from dayjob.lab.practice_ground import PracticeGround, Tasks, open_ground, passed
 from dayjob.learn.language.lessons import Material
@@ -30,7 +30,7 @@ from dayjob.records import Json
 
 WORK = Path("runs/practice")  # what a killed run goes on from
 NAME = "practice"
-CODE = ("learn/practice", "objectives/language", "practice", "practice/environments", "lab")
+CODE = ("learn/practice", "learn/language", "objectives/language", "memory", "policies", "practice/**", "lab")
 TOLD = (
     "reward", "pass", "turns", "kl_behaviour", "lag", "sample_size", "brake", "bits", "groups_kept", "groups_solved",
     "practice/dropped", "practice/capped", "anchor/kl", "gradient", "update", "tokens", "teacher_tokens",
@@ -52,14 +52,16 @@ class Piece:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bench:
-    """Where pieces run and are kept."""
+    """Where pieces run and are kept. ``codes``: marks of the code that made those that were handed out."""
 
     model: Path
     folder: Path
+    codes: set[str] = field(default_factory=set, compare=False)
 
     @staticmethod
     def of(model: Path | None, out_dir: Path, *, name: str) -> Bench:
         """``model`` None: the clerk that ships. Raises Invalid where there is none."""
+        practice_states.mark(*CODE)
         return Bench(model=model_folder(model), folder=out_dir / name)
 
     def path(self, piece: Piece) -> Path:
@@ -80,6 +82,7 @@ class Bench:
         memory can be told."""
         kept = self.done(piece)
         if kept is not None:
+            self.codes.update(practice_states.states([kept]))
             return kept
         if alone:
             with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
@@ -87,6 +90,7 @@ class Bench:
         else:
             found = _figures(self, piece)
         figures.keep(self.path(piece), found)
+        self.codes.update(practice_states.states([found]))
         rates = f"{found['before']:.3f} -> {found['after']:.3f}"
         tell(f"{piece.name}, seed {piece.seed}: {rates}, {found['cpu_s']:.0f} s of CPU")
         return found
@@ -98,9 +102,13 @@ class Bench:
         if kept is None:
             student, ground = _opened(self, piece)
             look = asyncio.run(ground.look(LocalEngine(student, name=NAME), NAME))
-            kept = {"name": bare.name, "seed": piece.seed, "before": look.rates["judge"]}
+            kept = {
+                "name": bare.name, "seed": piece.seed, "before": look.rates["judge"],
+                "code": practice_states.mark(*CODE),
+            }  # fmt: skip
             figures.keep(self.path(bare), kept)
             tell(f"{piece.name}, seed {piece.seed}: begins at {kept['before']:.3f}")
+        self.codes.update(practice_states.states([kept]))
         return float(kept["before"])
 
 
@@ -126,7 +134,7 @@ def _figures(bench: Bench, piece: Piece) -> dict[str, Any]:
         "curriculum": None if ground.curriculum is None else ground.curriculum.report(),
         "cpu_s": round(time.process_time() - began, 1),
         "peak_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
-        "code": figures.code_mark(*CODE),
+        "code": practice_states.mark(*CODE),
     }
 
 

@@ -17,14 +17,16 @@ from dayjob.lab import figures
 from dayjob.lab.clerk_gym import EASY
 from dayjob.lab.practice_ground import Tasks
 from dayjob.lab.practice_page import page, plot
-from dayjob.lab.practice_pieces import Bench, Piece, seeds_of
+from dayjob.lab.practice_pieces import CODE, Bench, Piece, seeds_of
 from dayjob.learn.practice.recipe import PracticeRecipe
 from dayjob.records import Json
 
 LIFT, ZERO, NINES, WARM = "lift", "zero", "nines", "warm"
 PARTS = (LIFT, ZERO, NINES, WARM)
 LOW, HIGH = 0.05, 0.60  # where a task is to begin that practice shall lift
-NEARLY = 0.90  # and one that shall go towards all
+NEARLY = 0.85  # and one that shall go towards all
+COOL = 0.5  # the temperature there: what is known is said nearly always, and two attempts may still differ
+WARM_JUDGE, WARM_TRIES = 60, 1  # of the office: an episode is several turns, and each look at it plays them
 
 # Name -> spec, from easy to hard; of each family the first that begins between LOW and HIGH is practised.
 FAMILIES: Mapping[str, Mapping[str, Json]] = {
@@ -41,13 +43,29 @@ FAMILIES: Mapping[str, Mapping[str, Json]] = {
         "functions": {"env": "code", "conditions": 0, "examples": 1},
     },
 }  # fmt: skip
-# None of them is ever solved at first; the first of which that is so is taken.
+# Of the first of which nothing is ever solved: it is practised out of zero. What lies between the first one and words
+# that the clerk can spell are fewer words and shorter ones, a rung at a time.
 HOPELESS: Mapping[str, Json] = {
-    "sums of six numbers": {"env": "gym", "dataset": "chain_sum", "config": {"min_terms": 6, "max_terms": 6}},
+    "three words backward": {"env": "strings", "operations": ["reverse"], "words": 3, "letters": 6},
     "long words backward": {"env": "gym", "dataset": "spell_backward", "config": {"min_word_len": 10}},
-    "functions": {"env": "code"},
     "four numbers": {"env": "arithmetic", "terms": 4},
+    "sums of six numbers": {"env": "gym", "dataset": "chain_sum", "config": {"min_terms": 6, "max_terms": 6}},
+    "functions": {"env": "code"},
 }
+# The easiest there is of what the clerk knows; the one that begins highest goes towards all.
+NEAR: Mapping[str, Json] = {
+    "letters of one word": {"env": "gym", "dataset": "letter_counting", "config": {"min_words": 1, "max_words": 1}},
+    "three numbers in order": {
+        "env": "gym", "dataset": "number_sorting", "config": {"min_numbers": 3, "max_numbers": 3, "max_decimals": 0},
+    },
+    "words of three letters backward": {
+        "env": "gym", "dataset": "spell_backward", "config": {"min_word_len": 3, "max_word_len": 3},
+    },
+    "two numbers of one digit": {
+        "env": "gym", "dataset": "chain_sum",
+        "config": {"min_terms": 2, "max_terms": 2, "min_digits": 1, "max_digits": 1},
+    },
+}  # fmt: skip
 OFFICE: Json = {"env": "office", "turns": 4, "manual": False, "items": 2, "customers": 2, "kinds": ["count"]}
 
 
@@ -92,13 +110,16 @@ def run(
     }  # fmt: skip
     for part in chosen:
         result[part] = made[part](bench, sizes, seeds, quick)
-    figures.write(out_dir, "practice", result=result, page=page(result), plot=lambda path: plot(result, path))
+    result["codes"] = sorted(bench.codes)
+    figures.write(
+        out_dir, "practice", result=result, page=page(result), code=CODE, plot=lambda path: plot(result, path)
+    )
     print("\n\n".join(page(result)))
 
 
 def _lift(bench: Bench, sizes: Sizes, seeds: range, quick: bool) -> dict[str, Any]:
     """Of each family what begins in range, practised; and where all of them begin."""
-    starts, rows = {}, {}
+    starts, rows, curated = {}, {}, {}
     for family, tasks in FAMILIES.items():
         chosen = None
         for name, spec in tasks.items():
@@ -109,11 +130,15 @@ def _lift(bench: Bench, sizes: Sizes, seeds: range, quick: bool) -> dict[str, An
         if chosen is None and max(starts[f"{family}, {name}"] for name in tasks) < LOW:
             easiest = next(iter(tasks))  # nothing to start from: a few curated solutions come first
             chosen = _with_curated(_piece(sizes, f"{family}, {easiest}, curated", tasks[easiest]), sizes, quick=quick)
+            curated[chosen.name] = {
+                "start": starts[f"{family}, {easiest}"], "steps": chosen.recipe.warm_steps,
+                "solutions": chosen.tasks.curated,
+            }  # fmt: skip
         if chosen is None and quick:
             chosen = piece  # to see that it runs
         if chosen is not None:
             rows[chosen.name] = [bench.run(replace(chosen, seed=seed)) for seed in seeds]
-    return {"starts": starts, "rows": rows}
+    return {"starts": starts, "rows": rows, "curated": curated}
 
 
 def _zero(bench: Bench, sizes: Sizes, seeds: range, _: bool) -> dict[str, Any]:
@@ -141,15 +166,17 @@ def _zero(bench: Bench, sizes: Sizes, seeds: range, _: bool) -> dict[str, Any]:
 def _nines(bench: Bench, sizes: Sizes, seeds: range, quick: bool) -> dict[str, Any]:
     """From nearly all towards all: as it is, with failures mined and mutated, and with solved groups learned from."""
     starts: dict[str, float] = {}
-    for family in EASY:
-        piece = _piece(sizes, f"{family}, easy", FAMILIES[family]["easy"])
-        starts[piece.name] = fmean(bench.start(replace(piece, seed=seed)) for seed in seeds)
+    cool = replace(sizes, recipe=replace(sizes.recipe, temperature=COOL))
+    for name, spec in NEAR.items():
+        piece = _piece(cool, name, spec)
+        starts[name] = fmean(bench.start(replace(piece, seed=seed)) for seed in seeds)
+    tasks = sizes.tasks if quick else replace(sizes.tasks, judge=1000, tries=2)
+    told = {"starts": starts, "nearly": NEARLY, "temperature": COOL, "judge": tasks.judge, "tries": tasks.tries}
     nearly = [name for name, rate in starts.items() if NEARLY <= rate < 1.0]
     if not nearly and not quick:
-        return {"starts": starts, "rows": {}}
+        return told | {"rows": {}}
     name = max(nearly or starts, key=lambda one: starts[one])
-    tasks = sizes.tasks if quick else replace(sizes.tasks, judge=1000)
-    base = replace(_piece(sizes, name, FAMILIES[name.partition(",")[0]]["easy"]), tasks=tasks)
+    base = replace(_piece(cool, name, NEAR[name]), tasks=tasks)
     ways = {
         "as it is": base,
         "failures mined": _with_curriculum(base),
@@ -159,16 +186,17 @@ def _nines(bench: Bench, sizes: Sizes, seeds: range, quick: bool) -> dict[str, A
         f"{name}, {way}": [bench.run(replace(piece, name=f"{name}, {way}", seed=seed)) for seed in seeds]
         for way, piece in ways.items()
     }
-    return {"starts": starts, "rows": rows}
+    return told | {"rows": rows}
 
 
 def _warm(bench: Bench, sizes: Sizes, seeds: range, quick: bool) -> dict[str, Any]:
     """The office's application, which the clerk has never seen: with a few curated solutions first, and without."""
-    cold = _piece(sizes, "office, cold", OFFICE)
+    few = sizes if quick else replace(sizes, tasks=replace(sizes.tasks, judge=WARM_JUDGE, tries=WARM_TRIES))
+    cold = _piece(few, "office, cold", OFFICE)
     named = replace(cold, name=f"office, {sizes.curated} curated solutions")
     warm = _with_curated(named, sizes, quick=quick)
     both = {one.name: [bench.run(replace(one, seed=seed)) for seed in seeds] for one in (cold, warm)}
-    return {"starts": {}, "rows": both}
+    return {"starts": {}, "rows": both, "judge": few.tasks.judge, "tries": few.tasks.tries}
 
 
 def _with_curriculum(piece: Piece) -> Piece:

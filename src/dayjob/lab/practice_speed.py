@@ -32,6 +32,7 @@ from dayjob.practice.registry import make
 from dayjob.practice.rollout import Acted, roll
 from dayjob.records import Json, Trajectory
 
+CODE = ("practice/**", "lab")  # folders whose code decides about the figures
 SEED = 0
 PARALLEL = 64
 TURNS = (10, 100, 1_000, 10_000)
@@ -74,7 +75,10 @@ def run(out_dir: Path, *, rounds: int = 5, quick: bool = False) -> None:
         "processes": list(counts), "left_out": left_out, "rows": rows, "turns": turns,
     }  # fmt: skip
     _print(result)
-    figures.write(out_dir, "environments", result=result, page=_page(result), plot=lambda path: _plot(result, path))
+    figures.write(
+        out_dir, "environments", result=result, page=_page(result), code=CODE,
+        plot=lambda path: _plot(result, path),
+    )  # fmt: skip
 
 
 def process_counts() -> tuple[int, ...]:

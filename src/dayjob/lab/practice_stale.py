@@ -13,11 +13,12 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from dayjob.lab import figures
+from dayjob.lab import figures, practice_states
 from dayjob.lab.clerk_gym import EASY
 from dayjob.lab.figures import interval, markdown, percent
 from dayjob.lab.practice_ground import Tasks
-from dayjob.lab.practice_pieces import Bench, Piece, seeds_of
+from dayjob.lab.practice_page import band
+from dayjob.lab.practice_pieces import CODE, Bench, Piece, seeds_of
 from dayjob.learn.practice.recipe import AUTO, PLAIN, PracticeRecipe
 from dayjob.learn.practice.staleness import FRESH_KL, STALE_KL
 
@@ -25,7 +26,6 @@ LAGS = (0, 4, 16, 64)
 METHODS = (PLAIN, "ppo_clip", "tis", "cispo", "icepop", "dppo_tv", AUTO)
 NAMES = {PLAIN: "plain policy gradient", "ppo_clip": "PPO clip", "tis": "TIS", "cispo": "CISPO", "icepop": "IcePop",
          "dppo_tv": "DPPO-TV", AUTO: "chosen by measured staleness (the default)"}  # fmt: skip
-FAMILY = "spell_backward"
 TASKS = Tasks(stop=32, judge=200)
 RECIPE = PracticeRecipe(
     groups=4, attempts=8, look_every=16, context_tokens=256, anchor=0.0, self_written=0, warm_steps=0
@@ -55,9 +55,9 @@ def run(
         "command": f"dayjob lab stale --seeds {len(seeds)} --steps {recipe.steps} --rate {rate:g} --family {family}"
         + " --quick" * quick,
         "machine": figures.machine(), "seeds": list(seeds), "quick": quick, "lags": list(lags), "family": family,
-        "steps": recipe.steps, "rate": rate, "rows": rows, "thresholds": thresholds(rows),
+        "steps": recipe.steps, "rate": rate, "rows": rows, "thresholds": thresholds(rows), "codes": sorted(bench.codes),
     }  # fmt: skip
-    figures.write(out_dir, "stale", result=result, page=page(result), plot=lambda path: plot(result, path))
+    figures.write(out_dir, "stale", result=result, page=page(result), code=CODE, plot=lambda path: plot(result, path))
     print("\n\n".join(page(result)))
 
 
@@ -116,21 +116,27 @@ def page(result: dict[str, Any]) -> list[str]:
         "## What the default goes by",
         f"Plain up to {FRESH_KL:g} nats a token, CISPO up to {STALE_KL:g}, DPPO-TV beyond.",
         markdown(rule),
+        *practice_states.told(result["codes"]),
     ]
 
 
 def plot(result: dict[str, Any], path: Path) -> None:
-    """Pass rate by lag, a line a correction."""
+    """Pass rate by lag, a line a correction with its 95 % interval over seeds."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
     figure, axis = pyplot.subplots(figsize=(7, 4.5))
-    fresh = fmean(one["last"] for one in result["rows"][PLAIN][0])
+    fresh = result["rows"][PLAIN][0]
     for method, by_lag in result["rows"].items():
-        rates = [fresh, *(fmean(one["last"] for one in by_lag[lag]) for lag in result["lags"][1:])]
-        axis.plot(range(len(rates)), rates, marker="o", label=NAMES[method], linewidth=2.5 if method == AUTO else 1.2)
+        found = [interval([one["last"] for one in pieces])
+                 for pieces in (fresh, *(by_lag[lag] for lag in result["lags"][1:]))]  # fmt: skip
+        rates = [one["mean"] for one in found]
+        (line,) = axis.plot(
+            range(len(rates)), rates, marker="o", label=NAMES[method], linewidth=2.5 if method == AUTO else 1.2
+        )
+        axis.fill_between(range(len(rates)), *band(found), color=line.get_color(), alpha=0.12, linewidth=0)
     axis.set_xticks(range(len(result["lags"])), [str(lag) for lag in result["lags"]])
     axis.set(xlabel="updates between an attempt's weights and the learner's", ylabel="held-out tasks solved")
     axis.legend(fontsize=7)

@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from dayjob.cli.dream_rankers import imagined_users
+from dayjob.lab import practice_states
 from dayjob.lab.figures import interval, keep, machine, markdown, percent, surely, write
 from dayjob.lab.gate import print_rows
 from dayjob.learn.fit import Fitted, fit
@@ -31,6 +32,7 @@ from dayjob.policies.ranker import NumpyRanker
 
 DIM, NOISY, CATALOG, WIDTH, CLOSE = 24, 4, 2_000, 10, 0.25
 PULL, CHANGED = 0.65, 0.1  # of clicks by position alone; of first places that are drawn evenly
+CODE = ("dream", "learn", "objectives", "policies", "signals", "gate", "lab")  # that decide about the figures
 HELD_OUT = 4_000
 SIZES, QUICK_SIZES = (500, 2_000), (400,)
 BUDGETS, QUICK_BUDGETS = (1, 4, 16, 64), (1, 4)
@@ -124,6 +126,7 @@ def cell(learner: str, *, size: int, seed: int, budgets: Sequence[int]) -> dict[
 def run(seeds: Sequence[int], out_dir: Path, *, quick: bool = False) -> dict[str, Any]:
     """Every learner at every size on every seed; each cell is kept, so that a stopped run goes on."""
     sizes, budgets = (QUICK_SIZES, QUICK_BUDGETS) if quick else (SIZES, BUDGETS)
+    practice_states.mark(*CODE)
     cells = []
     with Progress(console=Console(stderr=True)) as progress:
         task = progress.add_task("rehearse", total=len(seeds) * len(sizes) * len(LEARNERS))
@@ -132,7 +135,8 @@ def run(seeds: Sequence[int], out_dir: Path, *, quick: bool = False) -> dict[str
                 for learner in LEARNERS:
                     path = out_dir / "rehearse" / f"{learner}-{size}-{max(budgets)}-{seed}.json"
                     if not path.exists():
-                        keep(path, cell(learner, size=size, seed=seed, budgets=budgets))
+                        made = cell(learner, size=size, seed=seed, budgets=budgets)
+                        keep(path, made | {"code": practice_states.mark(*CODE)})
                     cells.append(json.loads(path.read_text(encoding="utf-8")))
                     progress.advance(task)
     rows = [row for learner in LEARNERS for size in sizes for row in _rows(cells, learner, size=size)]
@@ -140,8 +144,10 @@ def run(seeds: Sequence[int], out_dir: Path, *, quick: bool = False) -> dict[str
     result: dict[str, Any] = {
         "command": f"dayjob lab rehearse --seeds {len(seeds)}{' --quick' if quick else ''}", "machine": machine(),
         "seeds": list(seeds), "quick": quick, "cells": cells,
+        "codes": practice_states.states(cells),
     }  # fmt: skip
-    write(out_dir, "rehearse", result=result, page=[_INTRODUCTION, _sentence(cells, sizes), markdown(rows)])
+    page = [_INTRODUCTION, _sentence(cells, sizes), markdown(rows), *practice_states.told(result["codes"])]
+    write(out_dir, "rehearse", result=result, page=page, code=CODE)
     return result
 
 

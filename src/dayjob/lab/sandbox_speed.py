@@ -21,6 +21,7 @@ from dayjob.lab.speed_rows import Row
 from dayjob.practice import sandbox
 from dayjob.practice.environments.code import Code
 
+CODE = ("practice/**", "lab")  # folders whose code decides about the figures
 SEED = 0
 AT_ONCE = (1, 2, 4, 16, 64)
 EMPTY = sandbox.Limits(disk_bytes=0)
@@ -46,7 +47,7 @@ def run(tasks: int, out_dir: Path, *, rounds: int, quick: bool = False) -> None:
         table.add_row(*line.values())
     Console(width=140).print(table)
     told = f"In force: {sandbox.protection()}. Load of the machine before: {before:.2f}."
-    figures.write(out_dir, "sandbox", result=result, page=[told, figures.markdown(lines)])
+    figures.write(out_dir, "sandbox", result=result, page=[told, figures.markdown(lines)], code=CODE)
 
 
 async def measure(tasks: int, *, rounds: int) -> list[Row]:

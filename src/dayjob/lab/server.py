@@ -30,8 +30,19 @@ class Server:
 
     def cpu_s(self) -> float:
         """Seconds of processor time, user and system, that the server process has used."""
-        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        return sum(_ticks(self.process.pid)[:2]) / os.sysconf("SC_CLK_TCK")
+
+    def started_cpu_s(self) -> float:
+        """The same of the processes that it started (learner, judge) and that those started; of ended ones too."""
+        ticks, found = sum(_ticks(self.process.pid)[2:]), _started_by(self.process.pid)
+        while found:
+            pid = found.pop()
+            try:
+                ticks += sum(_ticks(pid))
+                found += _started_by(pid)
+            except (FileNotFoundError, ProcessLookupError):  # it ended just now
+                continue
+        return ticks / os.sysconf("SC_CLK_TCK")
 
     def memory_bytes(self) -> int:
         """Resident memory of the server process."""
@@ -41,6 +52,17 @@ class Server:
         """SIGTERM; the exit status. Raises subprocess.TimeoutExpired when it does not end."""
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(END_S)
+
+
+def _ticks(pid: int) -> list[int]:
+    """Of a process, in user and system mode, and the same of its children that ended and were waited for."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return [int(one) for one in fields[11:15]]
+
+
+def _started_by(pid: int) -> list[int]:
+    tasks = Path(f"/proc/{pid}/task")
+    return [int(child) for task in tasks.iterdir() for child in (task / "children").read_text().split()]
 
 
 @contextlib.contextmanager

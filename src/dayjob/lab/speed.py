@@ -19,6 +19,10 @@ from dayjob.lab.clerk_night import model_folder
 from dayjob.lab.speed_load import client_name
 from dayjob.lab.speed_rows import Row
 
+# Folders whose code decides about the figures.
+CODE = (
+    ".", "journal", "serve", "policies", "signals", "memory", "gate", "learn/**", "objectives/**", "lab", "apps/clerk",
+)  # fmt: skip
 SEED = 0
 VERSIONS = (
     "dayjob", "apsw", "orjson", "pydantic", "torch", "uvicorn", "uvloop", "vowpalwabbit", "transformers", "peft", "trl",
@@ -46,7 +50,8 @@ def run(seconds: float, out_dir: Path, *, rounds: int = 5, decisions: int = 1_00
         "versions": _versions(), "load_before": before[0], "rows": [one.to_json() for one in rows],
     }  # fmt: skip
     _print(result, rows)
-    figures.write(out_dir, "speed", result=result, page=_page(result, rows), plot=lambda path: _plot(rows, path))
+    page = _page(result, rows)
+    figures.write(out_dir, "speed", result=result, page=page, code=CODE, plot=lambda path: _plot(rows, path))
 
 
 def _language(root: Path, *, rounds: int, quick: bool) -> list[Row]:

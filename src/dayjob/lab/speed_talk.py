@@ -1,11 +1,13 @@
-"""A language policy behind a real server: start to first answer, and swaps of its version while people talk to it."""
+"""A language policy behind a real server: start to first answer, and people who talk to it while its version is swapped
+and while a night runs beside it."""
 
 from __future__ import annotations
 
+import math
 import threading
 import time
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from dayjob.client import Client
@@ -22,6 +24,13 @@ from dayjob.records import Version
 POLICY, TENANT = "clerk", "default"
 STARTS, SWAPS, TALKERS = 3, 10, 4
 PAUSE_S = 0.5  # between two swaps
+LISTEN_S = 10.0  # alone, before the night
+NIGHT_S = 900.0  # at most
+TEACHER = "ann"
+LESSONS = (
+    ("Who handles travel?", "Otto"), ("Where do parcels go?", "Room 12"), ("When is the review?", "Friday at nine"),
+    ("Which printer is ours?", "The grey one"),
+)  # fmt: skip
 QUESTION = ({"role": "user", "content": "What is the capital of France?"},)
 
 
@@ -38,6 +47,7 @@ def measure(root: Path, *, base: Path) -> list[Row]:
     with running(data, environ=environ) as server, Client(server.url) as client:
         rows = _swap_rows(server, client, version)
         server.stop()
+    rows += beside_a_night(root / "night", base=base)
     return [row("language: start to first answer", starts, unit="s", mark="<= 10"), *rows]
 
 
@@ -122,6 +132,73 @@ def _swap_rows(server: Server, client: Client, version: str) -> list[Row]:
     ]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Heard:
+    """What people who talked waited for each answer, in order of length, and what went wrong."""
+
+    waits: Sequence[float]
+    errors: Sequence[str] = ()
+
+
+def beside_a_night(root: Path, *, base: Path, listen_s: float = LISTEN_S) -> list[Row]:
+    """Somebody corrects answers and asks for a night; others talk meanwhile, as they did before."""
+    environ = {"DAYJOB_BASES": f"base={base.resolve()}"}
+    with running(root, environ=environ, arguments=("--no-judge",)) as server, Client(server.url) as client:
+        client.put_policy(POLICY, LanguageSpec(base="base"))
+        for question, answer in LESSONS:
+            asked = client.chat(POLICY, [{"role": "user", "content": question}], user=TEACHER, max_tokens=8)
+            client.feedback(asked.correct(answer))
+        alone = _talk(server, lambda: time.sleep(listen_s))
+        began = time.perf_counter()
+        job = client.learn(POLICY, user=TEACHER).id
+        beside = _talk(server, lambda: client.wait_job(job, timeout_s=NIGHT_S))
+        took_s, ended = time.perf_counter() - began, client.job(job)
+        server.stop()
+    made = ended.result.get("challenger") if ended.result else None
+    told = f"a night of {took_s:.0f} s that {'made a version' if made else 'made nothing'} ({ended.state})"
+    return night_rows(alone, beside, told=told)
+
+
+def _talk(server: Server, until: Callable[[], object]) -> Heard:
+    """People talk until something is over."""
+    done = threading.Event()
+    talkers = [_Talker(server.url, done) for _ in range(TALKERS)]
+    for one in talkers:
+        one.start()
+    try:
+        until()
+    finally:
+        done.set()
+        for one in talkers:
+            one.join()
+    return Heard(
+        waits=sorted(wait for one in talkers for wait in one.waits),
+        errors=[error for one in talkers for error in one.errors],
+    )
+
+
+def night_rows(alone: Heard, beside: Heard, *, told: str) -> list[Row]:
+    """What talking costs beside a night."""
+    who, errors = f"language, {TALKERS} people talking", [*alone.errors, *beside.errors]
+    rows = [
+        row(
+            f"{who}, a night beside them: failed requests", len(errors), mark="<= 0", note=errors[0] if errors else told
+        )
+    ]
+    for name, share in (("p50", 0.5), ("p99", 0.99)):
+        before, during = (quantile(one.waits, share) for one in (alone, beside))
+        rows += [
+            row(f"{who}, alone: {name} of an answer", 1000 * before, unit="ms"),
+            row(f"{who}, a night beside them: {name} of an answer", 1000 * during, unit="ms",
+                note=f"{during / before:.1f} times alone"),
+        ]  # fmt: skip
+    return rows
+
+
+def quantile(waits: Sequence[float], share: float) -> float:
+    """Of values in their order; nan of none."""
+    return waits[min(len(waits) - 1, int(share * len(waits)))] if waits else math.nan
+
+
 def _p99(talkers: Sequence[_Talker]) -> float:
-    waits = sorted(wait for one in talkers for wait in one.waits)
-    return waits[min(len(waits) - 1, int(0.99 * len(waits)))]
+    return quantile(sorted(wait for one in talkers for wait in one.waits), 0.99)

@@ -28,6 +28,7 @@ from dayjob.lab.suggest_page import page, plot
 from dayjob.lab.suggest_world import CROWDS, Kind, World
 from dayjob.learn.language.recipes import RECIPES, NightRecipe
 
+CODE = ("learn/language", "objectives/language", "policies", "journal", "gate", "lab")  # that decide about the figures
 NEW_WORDS = {Kind.RIGHT: 2, Kind.HALF: 1}  # that an accepted suggestion saves; nothing else saves any
 
 
@@ -97,10 +98,10 @@ def run(seeds: range, rows: Sequence[str] | None, out_dir: Path, *, quick: bool)
                 began = time.process_time()
                 piece = live(plan, ROWS[row], seed=seed)
                 piece |= {"row": row, "seed": seed, "cpu_s": round(time.process_time() - began, 1)}
-                figures.keep(plan.path(row, seed), piece | {"code": figures.code_mark("learn/language", "gate", "lab")})
+                figures.keep(plan.path(row, seed), piece | {"code": figures.code_mark(*CODE)})
                 print(f"seed {seed}: {row}: {piece['cpu_s']:.0f} s of CPU", file=sys.stderr, flush=True)
     result = assembled(plan, quick=quick)
-    figures.write(out_dir, "suggest", result=result, page=page(result), plot=lambda path: plot(result, path))
+    figures.write(out_dir, "suggest", result=result, page=page(result), code=CODE, plot=lambda path: plot(result, path))
     print("\n\n".join(page(result)))
 
 
@@ -218,6 +219,7 @@ def assembled(plan: Plan, *, quick: bool) -> dict[str, Any]:
     if not pieces:
         raise Invalid(f"there is no piece of this plan in {plan.folder} yet: run it first")
     words = ["dayjob lab suggest", f"--seeds {len(plan.seeds)}"]
+    words += [f"--first-seed {plan.seeds[0]}"] if plan.seeds[0] else []
     words += [f"--rows {one}" for one in plan.rows] if set(plan.rows) != set(ROWS) else []
     return {
         "command": " ".join(words + (["--quick"] if quick else [])), "machine": figures.machine(),

@@ -28,6 +28,10 @@ def page(result: dict[str, Any]) -> list[str]:
         "By the world's truth, of what serves at the end. `rightly`: the share of contexts where it suggests something"
         " exactly if acceptance of the right words is more probable than p*; `unseen`: of contexts that nobody typed."
         " `of the best`: reward, of what always acting rightly with the right words would earn.",
+        "## At the end against the base",
+        markdown(_gains(result)),
+        "What serves at the end less the base of the same seed, by the world's truth, in the units above. Where nothing"
+        " was promoted the base serves.",
         "## Versions, and what the gate said",
         markdown(_versions(result)),
         "## Versions that game the reward",
@@ -75,6 +79,17 @@ def _acting(result: dict[str, Any]) -> list[dict[str, Any]]:
                 "of the best": _cell([one["reward"] / one["best"] for one in found], result),
                 "other work right": _cell([one["other"] for one in found], result),
             })  # fmt: skip
+    return rows
+
+
+def _gains(result: dict[str, Any]) -> list[dict[str, Any]]:
+    rows = []
+    for title, pieces in _by_row(result):
+        row: dict[str, Any] = {"people": title}
+        for name in (*COLUMNS, "rightly", "unseen"):
+            gains = [one["served"][name] - one["before"][name] for one in pieces]
+            row[name] = percent(interval(gains), of=len(result["seeds"]))
+        rows.append(row)
     return rows
 
 

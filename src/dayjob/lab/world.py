@@ -22,8 +22,9 @@ from rich.console import Console
 
 from dayjob.dream.plan import Plan
 from dayjob.dream.world import Accuracy, EngineResponder, Episode
+from dayjob.lab import practice_states
 from dayjob.lab import world_rows as rows
-from dayjob.lab.clerk_night import model_folder
+from dayjob.lab.clerk_night import chosen_by, model_folder
 from dayjob.lab.figures import interval, keep, machine, markdown, percent, surely, weights_mark, write
 from dayjob.lab.gate import print_rows
 from dayjob.learn.language.recipes import RECIPES
@@ -34,6 +35,8 @@ from dayjob.practice.environments.world import answering
 from dayjob.signals.intervals import wilson
 
 Piece = dict[str, Any]
+# Folders whose code decides about the figures.
+CODE = ("dream", "learn/language", "learn/practice", "objectives/language", "memory", "policies", "practice/**", "lab")
 WORK = Path("runs/world")  # adapters and recordings: what a killed run goes on from
 TOLERANCE = 0.2  # of the share of imagined answers that are wrong, by which the horizon is set
 ALONE, GREEDY, REAL = "the policy alone", "the policy alone, most probable answers", "as much real practice again"
@@ -89,7 +92,7 @@ class Seed:
         """A piece by its name."""
         path = self.out / f"{self.mark}-{self.setting.seed}-{name}.json"
         if not path.exists():
-            keep(path, make())
+            keep(path, make() | {"code": practice_states.mark(*CODE)})
         return dict(json.loads(path.read_text(encoding="utf-8")))
 
     def all(self) -> Piece:
@@ -100,16 +103,26 @@ class Seed:
         self.episodes = self._episodes()
         self.world, self.measured = rows.world_model(setting, self.episodes)
         accuracy = self.piece("accuracy", self._accuracy)
+        horizon = _accuracy_of(accuracy).horizon(TOLERANCE)
         found = {
             ALONE: self.piece("alone", lambda: self._judged(self.warm, temperature=1.0)),
             GREEDY: self.piece("greedy", lambda: self._judged(self.warm, temperature=0.0)),
             REAL: self.piece("real", self._real),
         }
+        beyond, most = {}, setting.office.max_turns
         for budget in self.sizes.budgets:
-            found[f"rehearsal, x{budget}"] = self.piece(f"rehearsal-{budget}", partial(self._rehearsed, budget))
+            name = f"rehearsal, x{budget}"
+            found[name] = self._rehearsal(budget, horizon) if horizon else found[ALONE] | {
+                "practised_turns": 0, "believed": 0,
+            }  # fmt: skip
+            if most > horizon:
+                beyond[name] = self._rehearsal(budget, most)
         for k, d in self.sizes.plans:
-            found[f"planning, k {k}, d {d}"] = self.piece(f"plan-{k}-{d}", partial(self._planned, k, d))
-        return {"seed": setting.seed, "accuracy": accuracy, "rows": found}
+            name = f"planning, k {k}, d {d}"
+            found[name] = self._plan(k, d, horizon)
+            if d > horizon:
+                beyond[name] = self._plan(k, d, d)
+        return {"seed": setting.seed, "accuracy": accuracy, "horizon": horizon, "rows": found, "beyond": beyond}
 
     def _episodes(self) -> list[Episode]:
         """The recording."""
@@ -144,39 +157,57 @@ class Seed:
         )
         return self._judged(folder, temperature=1.0) | {"practised_turns": turns}
 
-    def _rehearsed(self, budget: int) -> Piece:
-        """The same steps in the imagined office."""
+    def _rehearsal(self, budget: int, horizon: int) -> Piece:
+        """Kept by how far the model was believed; so is a plan."""
+        name = f"rehearsal-{budget}-{horizon}"
+        return self.piece(name, partial(self._rehearsed, budget, horizon, name=name)) | {"believed": horizon}
+
+    def _plan(self, k: int, d: int, horizon: int) -> Piece:
+        believed = min(d, horizon)  # plans that differ behind it alone are one
+        return self.piece(f"plan-{k}-{believed}", partial(self._planned, k, d, horizon)) | {"believed": believed}
+
+    def _rehearsed(self, budget: int, horizon: int, *, name: str) -> Piece:
+        """The same steps in the imagined office, believed for ``horizon`` answers."""
         responder = self._responder()
-        office = rows.imagined_office(
-            self.setting, responder.digest, episodes=self.episodes, horizon=self.setting.office.max_turns
-        )
+        office = rows.imagined_office(self.setting, responder.digest, episodes=self.episodes, horizon=horizon)
         with answering(responder):
             folder, turns = rows.practised(
-                self.setting, f"rehearsal-{budget}", environment=office, warm=self.warm, steps=self._steps(budget)
+                self.setting, name, environment=office, warm=self.warm, steps=self._steps(budget)
             )
         return self._judged(folder, temperature=1.0) | {"practised_turns": turns}
 
-    def _planned(self, k: int, d: int) -> Piece:
+    def _planned(self, k: int, d: int, horizon: int) -> Piece:
         writer = rows.Writer(self.setting, rows.state_of(self.warm), name=rows.POLICY)
-        return rows.planned(self.setting, writer, responder=self._responder(), plan=Plan(candidates=k, depth=d))
+        plan = Plan(candidates=k, depth=d)
+        return rows.planned(self.setting, writer, responder=self._responder(), plan=plan, horizon=horizon)
 
 
 def run(seeds: Sequence[int], model: Path | None, out_dir: Path, *, quick: bool = False) -> Piece:
     """Every piece that is missing, then the tables of all there are."""
     sizes, folder = QUICK if quick else Sizes(), model_folder(model)
+    practice_states.mark(*CODE)
     found = []
     for seed in seeds:
         found.append(Seed(setting_of(seed, sizes=sizes, model=folder), sizes, out=out_dir / "world").all())
         print(f"seed {seed}: done", flush=True)
-    errors, results = error_rows(found), result_rows(found)
+    errors, results, beyond = error_rows(found), result_rows(found), result_rows(found, part="beyond")
+    codes = practice_states.states(
+        piece for one in found for piece in (one["accuracy"], *one["rows"].values(), *one["beyond"].values())
+    )
     print_rows(Console(width=150), errors, title="The world model's error by imagined step")
     print_rows(Console(width=150), results, title="Success on real tasks at equal real interactions")
+    if beyond:
+        print_rows(Console(width=150), beyond, title="Beyond the horizon, where nobody may believe the model")
     result: Piece = {
-        "command": f"dayjob lab world --seeds {len(seeds)}{' --quick' if quick else ''}", "machine": machine(),
+        "command": " ".join(["dayjob lab world", *chosen_by(seeds, model)] + ["--quick"] * quick), "machine": machine(),
         "seeds": list(seeds), "quick": quick, "sizes": asdict(sizes), "found": found,
+        "weights": weights_mark(folder), "codes": codes,
     }  # fmt: skip
     page = [_introduction(sizes), markdown(errors), _horizons(found), markdown(results), _sentence(found)]
-    write(out_dir, "world", result=result, page=page)
+    if beyond:
+        page += ["## Beyond the horizon", _BEYOND, markdown(beyond)]
+    page += practice_states.told(codes)
+    write(out_dir, "world", result=result, page=page, code=CODE)
     return result
 
 
@@ -184,24 +215,26 @@ def error_rows(found: Sequence[Piece]) -> list[Piece]:
     """A row a step: wrong answers, and the interval of all seeds' conversations together."""
     table = []
     for step in range(max(len(one["accuracy"]["wrong_H"]) for one in found)):
-        told = [one["accuracy"] for one in found if step < len(one["accuracy"]["wrong_H"])]
-        counts = [one["count_H"][step] for one in told]
-        wrong = sum(one["wrong_H"][step] * count for one, count in zip(told, counts, strict=True)) / sum(counts)
+        known = [one["accuracy"] for one in found if step < len(one["accuracy"]["wrong_H"])]
+        counts = [one["count_H"][step] for one in known]
+        wrong = sum(one["wrong_H"][step] * count for one, count in zip(known, counts, strict=True)) / sum(counts)
         low, high = wilson(wrong * sum(counts), sum(counts))
         table.append({"imagined step": step + 1, "wrong, %": f"{100 * wrong:.1f}",
                       "95 %": f"{100 * low:.1f} to {100 * high:.1f}", "conversations": sum(counts)})  # fmt: skip
     return table
 
 
-def result_rows(found: Sequence[Piece]) -> list[Piece]:
-    """A row a method: success, and its difference from the policy alone, task by task on the same seeds."""
-    table = []
-    for name in found[0]["rows"]:
-        mine = [one["rows"][name] for one in found]
+def result_rows(found: Sequence[Piece], *, part: str = "rows") -> list[Piece]:
+    """A row a method: success, and its difference from the policy alone, task by task on the same seeds. ``part``:
+    "rows" within the horizon, or "beyond" it, where a method may have fewer seeds."""
+    table, many = [], len(found)
+    for name in dict.fromkeys(name for one in found for name in one[part]):
+        mine = [one[part][name] for one in found if name in one[part]]
         rates, first = [_rate(one) for one in mine], mine[0]
         table.append({
-            "method": name, "solved, %": percent(interval(rates), of=0, signed=False),
-            "against the policy alone, points": "" if name == ALONE else percent(_gain(found, name), of=0),
+            "method": name, "solved, %": percent(interval(rates), of=many, signed=False),
+            "against the policy alone, points": "" if name == ALONE else percent(_gain(found, name, part), of=many),
+            "imagined answers believed, by seed": ", ".join(str(one["believed"]) for one in mine if "believed" in one),
             "imagined answers for each real step": _mean(mine, "imagined_per_real"),
             "looks at the value for each real step": _mean(mine, "valued_per_real"),
             "steps changed, %": "" if "changed" not in first else f"{100 * float(_mean(mine, 'changed')):.0f}",
@@ -210,8 +243,8 @@ def result_rows(found: Sequence[Piece]) -> list[Piece]:
     return table
 
 
-def _gain(found: Sequence[Piece], name: str) -> dict[str, float]:
-    return interval([_rate(one["rows"][name]) - _rate(one["rows"][ALONE]) for one in found])
+def _gain(found: Sequence[Piece], name: str, part: str = "rows") -> dict[str, float]:
+    return interval([_rate(one[part][name]) - _rate(one["rows"][ALONE]) for one in found if name in one[part]])
 
 
 def _rate(piece: Piece) -> float:
@@ -222,21 +255,37 @@ def _mean(pieces: Sequence[Piece], key: str) -> str:
     return f"{sum(one[key] for one in pieces) / len(pieces):.2f}" if key in pieces[0] else ""
 
 
+def _accuracy_of(piece: Piece) -> Accuracy:
+    """Of what was kept."""
+    names = ("value_wrong", "value_count")
+    return Accuracy(
+        wrong_H=tuple(piece["wrong_H"]), count_H=tuple(piece["count_H"]), **{name: piece[name] for name in names}
+    )
+
+
 def _horizons(found: Sequence[Piece]) -> str:
-    names = ("wrong_H", "count_H", "value_wrong", "value_count")
-    told = [Accuracy(**{name: one["accuracy"][name] for name in names}) for one in found]
-    wrong, count = sum(one.value_wrong for one in told), sum(one.value_count for one in told)
+    known = [_accuracy_of(one["accuracy"]) for one in found]
+    wrong, count = sum(one.value_wrong for one in known), sum(one.value_count for one in known)
     low, high = wilson(wrong, count)
     return (
-        f"Horizon at a tolerance of {TOLERANCE:.0%}, by seed: {', '.join(str(one.horizon(TOLERANCE)) for one in told)}."
+        f"Horizon at a tolerance of {TOLERANCE:.0%}, by seed:"
+        f" {', '.join(str(one.horizon(TOLERANCE)) for one in known)}."
         f" Of {count} episodes that had ended the model misjudged whether they ended well in {wrong}"
-        f" ({100 * low:.0f} to {100 * high:.0f} %). Rows below go beyond the horizon too, to show what it is worth."
+        f" ({100 * low:.0f} to {100 * high:.0f} %). Behind the horizon nothing is imagined: a rehearsal's episode is"
+        " cut there, and looks ahead end there. Where it is 0 there is no rehearsal, so the policy stays as it is, and"
+        " a plan ranks what was drawn by the value alone."
     )
 
 
 def _sentence(found: Sequence[Piece]) -> str:
     better = [name for name in found[0]["rows"] if name != ALONE and surely(_gain(found, name)) > 0]
     return f"**Surely better than the policy alone (the interval excludes zero): {', '.join(better) or 'none'}.**"
+
+
+_BEYOND = (
+    "The same methods with the model believed for as long as they ask, to show what the horizon is worth. Nobody may"
+    " act on these rows: what was imagined there was measured to be wrong too often, or was not measured."
+)
 
 
 def _introduction(sizes: Sizes) -> str:

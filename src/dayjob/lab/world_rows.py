@@ -239,10 +239,12 @@ async def judged(setting: Setting, actor: Actor) -> dict[str, Any]:
     return {"solved": solved, "turns": sum(len(one.turns) for one in found)}
 
 
-def planned(setting: Setting, writer: Writer, *, responder: EngineResponder, plan: Plan) -> dict[str, Any]:
-    """The same with looking ahead, and what it cost."""
+def planned(
+    setting: Setting, writer: Writer, *, responder: EngineResponder, plan: Plan, horizon: int
+) -> dict[str, Any]:  # fmt: skip
+    """The same with looking ahead, ``horizon`` imagined answers at most, and what it cost."""
     spent = Spent()
-    actor = Planner(actor=writer.actor(), responder=responder, plan=plan, horizon=max(plan.depth, 1), spent=spent)
+    actor = Planner(actor=writer.actor(), responder=responder, plan=plan, horizon=horizon, spent=spent)
     found = asyncio.run(judged(setting, actor))
     return found | {
         "imagined_per_real": spent.imagined_per_real, "valued_per_real": spent.valued / max(spent.real, 1),

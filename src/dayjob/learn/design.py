@@ -110,10 +110,6 @@ class Design:
         score = (slope_BK * self.score_BK[at]).sum()[None]
         return torch.cat([score, slope_BK.flatten() @ self.shared_BKS[at].flatten(0, 1)])
 
-    def all_utilities(self, coefficient: Tensor) -> Tensor:
-        """Utilities (B, K) of every decision."""
-        return torch.cat([self.utility(coefficient, at, v_BKR=v) for at, v in self.chunks()])
-
     def _query(self, coefficient: Tensor, at: slice) -> Tensor:
         """(b, R): what the components of a candidate are multiplied with."""
         width = self.v_VR.shape[1]

@@ -30,7 +30,7 @@ class Registry:
         """Raises NotFound for a name that is neither a known version nor an alias."""
         ref = self._known.get(self._aliases.get(name, name))
         if ref is None:
-            raise NotFound(f"no version {name!r} here: load it first, or ask for one of those that are listed")
+            raise _unknown(name)
         return ref
 
     def point(self, alias: str, ref: VersionRef) -> None:
@@ -45,8 +45,12 @@ class Registry:
         if alias is not None:
             raise Conflict(f"{alias} means version {name}: swap it to another version first")
         if self._known.pop(name, None) is None:
-            raise NotFound(f"no version {name!r} here")
+            raise _unknown(name)
 
     def names(self) -> dict[str, str]:
         """Versions and aliases, each with the version it means."""
         return {name: name for name in list(self._known)} | self._aliases
+
+
+def _unknown(name: str) -> NotFound:
+    return NotFound(f"no version {name!r} here: load it first, or ask for one of those that are listed")

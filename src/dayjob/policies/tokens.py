@@ -183,11 +183,6 @@ def pack_ids(token_ids: Sequence[int]) -> bytes:
     return np.asarray(token_ids, "<u4").tobytes()
 
 
-def unpack_ids(data: bytes) -> tuple[int, ...]:
-    """The inverse of :func:`pack_ids`."""
-    return tuple(np.frombuffer(data, "<u4").tolist())
-
-
 def _overlap(text: str, stop: str) -> int:
     """How many characters at the end of ``text`` are the beginning of ``stop``, the whole of it left out."""
     return next((size for size in range(min(len(text), len(stop) - 1), 0, -1) if text.endswith(stop[:size])), 0)

@@ -67,12 +67,6 @@ class FeedbackReceipt(Answered):
     note: str | None = None
 
 
-class FeedbackReceipts(Answered):
-    """The receipts of a batch, in its order."""
-
-    items: list[FeedbackReceipt]
-
-
 class CatalogReceipt(Answered):
     """How many items the catalog holds now."""
 

@@ -204,7 +204,10 @@ async def _decision(call: Call, decision: str) -> Decision:
     """A language policy's decision. Raises NotFound, and Forbidden where the key may not speak for its person."""
     stored = await asyncio.to_thread(call.hub.reader.decision, call.tenant, decision)
     if stored is None:
-        raise NotFound(f"there is no decision {decision!r}")
+        raise NotFound(
+            f"there is no decision {decision!r}: use the id of an answer, as /v1/chat/completions gave it or "
+            "GET /v1/policies/NAME/conversations lists it"
+        )
     if stored.record.generation is None:
         raise Invalid("this is the decision of a ranker: there are no notes to compare without", param="id")
     if call.principal.user not in (None, stored.record.user):

@@ -139,7 +139,7 @@ def _lists(context_D: F32, candidate_KE: F32, pair_KP: F32, base_K: F64, *, loss
 
 def _declared(vector: F32, dim: int, name: str) -> F32:
     if len(vector) != dim:
-        raise Invalid(f"{name} has {len(vector)} numbers, this policy declared {dim}", param=name)
+        raise Invalid(f"{name} has {len(vector)} numbers, this policy declared {dim}: send as many", param=name)
     return vector
 
 

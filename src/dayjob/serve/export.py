@@ -1,4 +1,4 @@
-"""GET /v1/export: a policy's record, or training examples made from it, streamed as NDJSON."""
+"""GET /v1/export: a policy's record, as NDJSON or Parquet, or training examples made from it as NDJSON; streamed."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
@@ -6,13 +6,14 @@ from collections.abc import AsyncIterator, Iterator
 from starlette.responses import Response, StreamingResponse
 
 from dayjob.endings import Invalid, PolicyKind
+from dayjob.journal import parquet
 from dayjob.journal.exports import decision_lines
 from dayjob.memory.examples import Format
 from dayjob.memory.exports import example_lines
 from dayjob.serve.call import NDJSON, Call
 
-DECISIONS = "decisions"
-FORMATS = (*(one.value for one in Format), DECISIONS)
+DECISIONS, COLUMNS = "decisions", "parquet"
+FORMATS = (*(one.value for one in Format), DECISIONS, COLUMNS)
 
 
 async def export(call: Call) -> Response:
@@ -26,6 +27,8 @@ async def export(call: Call) -> Response:
     hub = call.hub
     if wanted == DECISIONS:
         return _stream(decision_lines(hub.reader, call.tenant, policy))
+    if wanted == COLUMNS:
+        return _stream(parquet.decision_blocks(hub.reader, call.tenant, policy, kind=kind), media=parquet.PARQUET)
     if kind is PolicyKind.RANKER:
         message = f"{wanted!r} is made of words, and policy {policy!r} is a ranker: export it as format={DECISIONS}"
         raise Invalid(message, param="format")
@@ -36,8 +39,8 @@ async def export(call: Call) -> Response:
     )  # fmt: skip
 
 
-def _stream(blocks: Iterator[bytes]) -> Response:
-    return StreamingResponse(_blocks(blocks), media_type=NDJSON)
+def _stream(blocks: Iterator[bytes], *, media: str = NDJSON) -> Response:
+    return StreamingResponse(_blocks(blocks), media_type=media)
 
 
 async def _blocks(blocks: Iterator[bytes]) -> AsyncIterator[bytes]:

@@ -31,6 +31,7 @@ CODES = {
     Receipt.FORBIDDEN: 403,
     Receipt.CROWDED: 429,
 }
+NOTED = (OutcomeKind.CORRECTION, OutcomeKind.DEMONSTRATION)  # kinds that may become notes
 CROWDED_S = "60"  # to wait before more is sent about decisions that are not known
 TYPES = {409: "conflict_error", 410: "gone_error", 422: "invalid_request_error", 403: "permission_error"}
 
@@ -108,14 +109,14 @@ async def _one(call: Call, item: FeedbackItem) -> Json:
             "code": written.receipt.value,
         }
     receipt = {"id": outcome.id, "receipt": written.receipt.value, "status": status, "error": error}
-    refused = "" if error else await asyncio.to_thread(_refused_note, call, outcome)
+    if error or outcome.kind not in NOTED:  # most outcomes by far: they need no read, and so no thread
+        return receipt
+    refused = await asyncio.to_thread(_refused_note, call, outcome)
     return receipt | {"note": f"refused: {refused}"} if refused else receipt
 
 
 def _refused_note(call: Call, outcome: Outcome) -> str:
-    """Why what was recorded will never be a note, as `memory.lessons` has it; "" where it may be one, or is none."""
-    if outcome.kind not in (OutcomeKind.CORRECTION, OutcomeKind.DEMONSTRATION):
-        return ""
+    """Why what was recorded (of a kind in NOTED) will never be a note, as `memory.lessons` has it; "" where it may."""
     stored = None
     if outcome.decision is not None:
         stored = call.hub.reader.decision(outcome.tenant, outcome.decision)

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from starlette.responses import RedirectResponse, Response
 
 from dayjob.endings import FeedbackState, Forbidden, Invalid, NotFound, PolicyKind
+from dayjob.journal.jobs import last_dream
 from dayjob.records import Json
 from dayjob.serve.auth import Principal, find_key, login_cookie, logout_cookie
 from dayjob.serve.call import Call, HeaderMap, answer
@@ -149,6 +150,7 @@ def _policy(call: Call, principal: Principal) -> Response:
         trials=curves["trial"],
         states=changes(curves["feedback"], name="state")[::-1],
         learned=curves["learning"],
+        dream=last_dream(call.hub.control, tenant, name),
         shares=[point for point in curves["position"] if any(point.get("share_at") or ())],
     )
 

@@ -7,9 +7,9 @@ from typing import Any
 
 from starlette.responses import Response
 
-from dayjob.endings import Conflict, Invalid, NotFound, PolicyKind, VersionStatus
+from dayjob.endings import Conflict, Invalid, PolicyKind, VersionStatus
 from dayjob.journal import vectors
-from dayjob.journal.jobs import get_job, request_job
+from dayjob.journal.jobs import get_job, no_job, request_job
 from dayjob.journal.layers import frozen_of, is_personal, open_layer, owner_of, request_nights
 from dayjob.journal.plain import iso
 from dayjob.journal.steering import check_may_serve, override, roll_back
@@ -139,7 +139,7 @@ def _packed(body: bytes, dim: int) -> list[CatalogItem]:
     for number, item in zip(numbers, parse_catalog(body), strict=True):
         if len(item.vector_D) != dim:
             raise Invalid(
-                f"line {number}: features has {len(item.vector_D)} numbers, this policy declared {dim}",
+                f"line {number}: features has {len(item.vector_D)} numbers, this policy declared {dim}: send as many",
                 param="features",
             )
         items.append(CatalogItem(id=item.id, vector=vectors.pack(item.vector_D), meta=item.meta))
@@ -202,7 +202,7 @@ async def read_job(call: Call) -> Response:
     if call.principal.user is not None and is_personal(job.policy):
         owner = await asyncio.to_thread(owner_of, call.hub.control, call.tenant, job.policy)
         if owner != call.principal.user:
-            raise NotFound(f"there is no job {job.id!r}")
+            raise no_job(job.id)
     return answer({"state": job.state.value, "progress": job.progress, "result": job.result, "error": job.error})
 
 

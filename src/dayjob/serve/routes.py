@@ -156,6 +156,7 @@ ROUTES: tuple[Route, ...] = (
     Route(
         method="GET", path="/v1/export", handler=export.export, scope=ADMIN, summary="Export as NDJSON",
         query=(("policy", True), ("format", False)), media=NDJSON,
+        note="With format=parquet the decisions are one file of Parquet.",
     ),
     Route(
         method="GET", path="/v1/users/{user}", handler=people.get_user, scope=FEEDBACK,

@@ -1,6 +1,7 @@
 """The transformers engine: the contract of every engine, and what is its own."""
 
 import asyncio
+import shutil
 import subprocess
 import sys
 import time
@@ -22,6 +23,7 @@ from tests.contracts.check_engine import CHECKS, NUMBERS, PROMPTS, Rig, ask, clo
 from tests.policies.language.worlds import BASE, RECIPES, SIZES, tiny_model, write_adapter
 
 LONG = tuple((11 * j) % 256 for j in range(70))
+MANY = 200
 
 
 @asynccontextmanager
@@ -142,17 +144,29 @@ def test_memory_holds_as_many_adapters_as_it_may_and_reads_what_is_asked_again(q
     asyncio.run(go())
 
 
-def test_hundreds_on_disk_a_few_in_memory(qwen):
-    """A hundred versions asked for at once, room for three: everybody gets the right one."""
-    refs = [replace(qwen.adapters[n % 4], name=f"v{n}-many", digest=f"{n:064x}") for n in range(100)]
+def test_hundreds_on_disk_a_few_in_memory(qwen, tmp_path):
+    """Two hundred versions, each in a folder of its own, asked for at once, room for three: everybody gets the right
+    one."""
+    refs = []
+    for n in range(MANY):
+        folder = shutil.copytree(qwen.adapters[n % 4].folder, tmp_path / f"v{n}-many")
+        refs.append(replace(qwen.adapters[n % 4], name=folder.name, digest=f"{n:064x}", folder=folder))
 
     async def go():
-        async with opened(qwen, slots=8, adapters=3, waiting=200) as engine:
+        async with opened(qwen, slots=8, adapters=3, waiting=MANY) as engine:
+            shelf, most = engine.worker.shelf, 0
+
+            async def asked(ref):
+                nonlocal most
+                answer = await ask(engine, ref.name, max_tokens=2, temperature=0)
+                most = max(most, len(shelf.held()))
+                return answer
+
             for ref in refs:
                 await engine.load(ref, now=False)
-            answers = await asyncio.gather(*(ask(engine, ref.name, max_tokens=2, temperature=0) for ref in refs))
-            assert len(engine.worker.shelf.held()) == 3
-            assert engine.worker.shelf.reads == 100
+            answers = await asyncio.gather(*map(asked, refs))
+            assert most == len(shelf.held()) == 3
+            assert shelf.reads == MANY
             return answers
 
     wanted = [qwen.logits(ref, PROMPTS[1])[-1].argmax().item() for ref in qwen.adapters]

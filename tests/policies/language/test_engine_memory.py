@@ -107,7 +107,7 @@ def test_a_version_that_is_dropped_while_it_is_read_never_arrives(qwen):
             engine.worker.shelf._reader.submit(dropped.wait, 60)  # reading takes its time
             load = asyncio.create_task(engine.load(ref))
             await settled(engine)
-            with pytest.raises(NotFound):
+            with pytest.raises(NotFound, match="one of those that are listed"):
                 await engine.drop(ref.name)
             dropped.set()
             with pytest.raises(NotFound, match="dropped while it was read"):

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from dayjob.endings import DayjobError, Invalid
 from dayjob.learn.practice.buffer import ReplayBuffer, version_name
-from dayjob.learn.practice.ground import Ground
+from dayjob.learn.practice.ground import Ground, close_ground
 from dayjob.policies.adapters import file_digests
 from dayjob.policies.engine_protocol import Engine, VersionRef
 from dayjob.policies.language_train import LoraShape, write_adapter
@@ -82,7 +82,7 @@ class Actors:
     def close(self) -> None:
         """End all attempts and the engine."""
         if self._thread.ident is None:
-            self._loop.run_until_complete(self._engine.close())
+            self._loop.run_until_complete(self._end())
         elif self._thread.is_alive():
             self._loop.call_soon_threadsafe(self._stop.set)
             self._thread.join()
@@ -125,6 +125,12 @@ class Actors:
             for one in (stop, *groups):
                 one.cancel()
             await asyncio.gather(stop, *groups, return_exceptions=True)
+            await self._end()
+
+    async def _end(self) -> None:
+        try:
+            await close_ground(self._ground)
+        finally:
             await self._engine.close()
 
     async def _group(self, ticket: int) -> None:

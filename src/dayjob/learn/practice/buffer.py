@@ -99,12 +99,6 @@ class ReplayBuffer:
                 self._fault = next((one.error for one in attempts if one.error), self._fault)
             self._changed.notify_all()
 
-    def wait_for_room(self, timeout_s: float) -> None:
-        """Until a ticket may be had, or the time is over."""
-        with self._changed:
-            limit = self._per_step * (self._ahead + 1)
-            self._changed.wait_for(lambda: self._closed or self._begun - self._settled < limit, timeout_s)
-
     # ---- the learner's side
 
     def take(self, timeout_s: float) -> list[Group]:

@@ -22,7 +22,7 @@ from dayjob.endings import Invalid
 from dayjob.learn.language.parts import Anchor, Likelihood, Part
 from dayjob.learn.practice.apart import ALIAS, Actors
 from dayjob.learn.practice.buffer import Group, ReplayBuffer, version_name
-from dayjob.learn.practice.ground import Ground, KnowsSolutions, Look
+from dayjob.learn.practice.ground import Ground, KnowsSolutions, Look, close_ground
 from dayjob.learn.practice.local import LocalEngine
 from dayjob.learn.practice.progress import Arrays, CourseProgress, named
 from dayjob.learn.practice.recipe import PracticeRecipe
@@ -97,8 +97,11 @@ class Course:
         if apart is None:
             with asyncio.Runner() as runner:
                 self._await = runner.run
-                self._begin()
-                self._at_hand(buffer)
+                try:
+                    self._begin()
+                    self._at_hand(buffer)
+                finally:
+                    runner.run(close_ground(self._ground))
         else:
             engine, folder = apart
             actors = Actors(self._ground, buffer, engine=engine, folder=folder, shape=recipe.lora)

@@ -53,6 +53,21 @@ class Ground(Protocol):
 
 
 @runtime_checkable
+class Closes(Protocol):
+    """A ground that holds something on the event loop that it is used from: worker processes, say."""
+
+    async def close(self) -> None:
+        """Let go of it, before the loop ends. Nothing is under way then; whoever asks again has it anew."""
+        ...
+
+
+async def close_ground(ground: Ground) -> None:
+    """End what a ground holds on this event loop, if it holds anything."""
+    if isinstance(ground, Closes):
+        await ground.close()
+
+
+@runtime_checkable
 class KnowsSolutions(Protocol):
     """A ground whose tasks have reference solutions: what a privileged teacher is told."""
 

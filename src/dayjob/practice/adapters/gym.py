@@ -162,11 +162,20 @@ def evaluates(kind: type[Any]) -> bool:
     if kind in _evaluating:
         return _evaluating[kind]
     try:
-        found = _EVALUATES.search(inspect.getsource(kind.score_answer)) is not None
+        found = evaluates_in(inspect.getsource(kind.score_answer))
     except (OSError, TypeError):
         found = True
     _evaluating[kind] = found
     return found
+
+
+def evaluates_in(source: str) -> bool:
+    """Whether this source passes something to an evaluator: `eval`, `exec`, or sympy's parser, which is one.
+
+    >>> evaluates_in("return eval(answer) == 4"), evaluates_in("model.eval()")
+    (True, False)
+    """
+    return _EVALUATES.search(source) is not None
 
 
 def is_harmless(answer: str) -> bool:

@@ -5,7 +5,9 @@ Tasksets whose tasks need more (a container or runtime, tool servers, hooks befo
 images, a user who speaks first) belong to verifiers' own harnesses and are refused here, with what they need.
 
 Scorers are code of the package that holds the taskset and run in this process: install what you trust. A spec can name
-only tasksets of packages that declare that they need verifiers, never any other module.
+only tasksets of packages that declare that they need verifiers, never any other module. Nothing that an answer says is
+ever run: tasksets whose scorers' modules pass something to an evaluator are refused, for that something may be the
+answer; so are those whose source is not to be had.
 """
 
 from __future__ import annotations
@@ -20,9 +22,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from itertools import islice
+from types import ModuleType
 from typing import Any
 
 from dayjob.endings import EpisodeEnding, Invalid
+from dayjob.practice.adapters.gym import evaluates_in
 from dayjob.practice.protocol import Action, Episode, Mutation, Reward, Step, Task
 from dayjob.practice.questions import check_seed, check_whole, spec_of
 from dayjob.records import Json
@@ -148,10 +152,26 @@ def _needs(task: Any) -> list[str]:
         "judges that are models": bool(task.config.judges),
         f"a runtime for {', '.join(hooks)}": bool(hooks),
         "a runtime for scoring": bool(scorers),
+        "a sandbox for scorers that evaluate": any(evaluates(one) for one in task.hooks("reward")),
         "a prompt of texts that ends with the user": not texts,
         "rewards": not task.hooks("reward"),
     }
     return [need for need, so in found.items() if so]
+
+
+def evaluates(scorer: Any) -> bool:
+    """Whether the module of a scorer passes something to an evaluator, wherever in it; True also where its source is
+    not to be had."""
+    place = inspect.getmodule(inspect.unwrap(getattr(scorer, "__func__", scorer)))
+    try:
+        return place is None or _evaluating(place)
+    except (OSError, TypeError):
+        return True
+
+
+@cache
+def _evaluating(place: ModuleType) -> bool:
+    return evaluates_in(inspect.getsource(place))
 
 
 def _takes_runtime(scorer: Any) -> bool:
