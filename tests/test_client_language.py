@@ -154,7 +154,7 @@ def test_nights_are_read():
                 "parent": None, "stats": {"steps": 1}, "counts": {"lessons": 3, "learned": 2},
                 "exam": None, "verdict": None, "later": 1,
                 "lessons": [{"id": "o", "session": None, "decision": None, "family": "f", "left_out": "", "asked": None,
-                             "before": None, "after": None, "wanted": None, "learned": True,
+                             "before": None, "after": None, "wanted": None, "behind": None, "learned": True,
                              "as_read": False}],
             }
         ]

@@ -96,7 +96,8 @@ class NoteList:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lesson:
     """What a night made of one lesson. ``left_out``: why it was not learned; ``as_read``: ``wanted`` is what the model
-    with the note reads, and nobody knows whether that was meant. Words are None where the key may not read them."""
+    with the note reads, and nobody knows whether that was meant; ``behind``: the answer behind the notes that stay, None
+    where there are none. Words are None where the key may not read them."""
 
     id: str
     session: str | None
@@ -107,6 +108,7 @@ class Lesson:
     before: str | None
     after: str | None
     wanted: str | None
+    behind: str | None
     learned: bool
     as_read: bool
 

@@ -185,7 +185,7 @@ def test_the_table_reads_pieces_and_says_what_is_missing(tmp_path):
     assert "| p* .25 | 1 | 50.0 | 60.0 | 20.0 | 60.0 |" in text
     assert "| p* .25 | at the end | 90.0 | 80.0 | 80.0 | 100.0 |" in text
     assert "| 1 of 1 | mute |" in text
-    assert "| 0 | 1 | 0 | 0 | withholds |" in text
+    assert "| 0 | 1 | 0 | 0 | 0 | withholds |" in text
     with pytest.raises(Invalid, match="there is no row 'magic'"):
         suggest.run(range(1), ["magic"], tmp_path, quick=True)
 

@@ -76,7 +76,9 @@ def prepare(server: Server, path: str) -> dict[str, list[Any]]:
         job = http.post("/v1/policies/geo/learn", json={}).json()["job"]
         assert http.put("/v1/policies/clerk", json=LANGUAGE).status_code in (200, 201)
         asked = {"model": "clerk", "messages": HELLO, "max_tokens": 4, "user": "u1", "metadata": {"session": "s2"}}
-        answer = http.post("/v1/chat/completions", json=asked).json()["id"]
+        said = http.post("/v1/chat/completions", json=asked)
+        assert said.status_code == 200, said.text
+        answer = said.json()["id"]
         said = {"decision": answer, "kind": "correction", "text": "noon"}
         lesson = http.post("/v1/feedback", json=said).json()["id"]
     spoken = any(word in path for word in SPOKEN)

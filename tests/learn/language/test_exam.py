@@ -291,6 +291,15 @@ def test_habits_and_phrases_are_counted_for_both(night):
         sit(night, split_of(), canaries=["x" * 200])
 
 
+def test_to_refuse_what_was_answered_wrongly_is_no_loss(night):
+    """A question of a suite counts where it was right before: here both were wrong, and only what was taught counts."""
+    suites = {"s": [Question(messages=user(f"{n}!"), answer="never said") for n in range(6)]}
+    marked = sit(night, split_of([asking("a?", "yes", family="a")]), suites=suites)
+    asked = {one["name"]: one["asked"] for one in marked.record["rates"]}
+    assert asked["refusing"] == 1
+    assert asked["long"] == asked["empty"] == 7
+
+
 @pytest.mark.parametrize(
     ("text", "found"),
     [

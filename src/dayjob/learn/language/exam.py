@@ -113,7 +113,7 @@ class _Exam:
             "questions": [one.record() for one in exam if one.is_decided], "taught": right_of_taught(taught),
             "suites": asked,
             "traffic": {"prompts": len(rows), "tokens": tokens, "kl": kl, "kl_budget": self._recipe.kl_budget},
-            "rates": self._rates(), "lengths": self._lengths(compared),
+            "rates": self._rates(suites), "lengths": self._lengths(compared),
             "phrases": phrases, "suggestions": self._suggestions() if self._completed else None,
         }  # fmt: skip
         holds = note_holds(answered.values(), taught)
@@ -212,13 +212,16 @@ class _Exam:
                  for one, prompt in zip(self._paper.suites[name], prompts, strict=True))  # fmt: skip
         return [prompt for one, prompt in asked if plain(self._texts(prompt)[0]) == plain(one.answer)]
 
-    def _rates(self) -> list[Json]:
-        """Habits over every prompt that both answered. To say nothing is a completer's right: where suggestions were
-        asked for, `_suggestions` looks at it, and here at those that are trivial."""
+    def _rates(self, suites: Mapping[str, Sequence[Ids]]) -> list[Json]:
+        """Habits over every prompt that both answered. To refuse what was answered wrongly is no loss: of suites'
+        questions only those that were right before count there. To say nothing is a completer's right: where
+        suggestions were asked for, `_suggestions` looks at it, and here at those that are trivial."""
         prompts = list(dict.fromkeys(prompt for _, prompt in self._said))
+        wrong = {prompt for some in suites.values() for prompt in some}.difference(self._were_right(suites))
         names = (*NAMES, "trivial") if self._completed else NAMES
         counted: dict[str, list[Ids]] = dict.fromkeys(names, prompts) | {
             "empty": [one for one in prompts if one not in self._completed], "trivial": list(self._completed),
+            "refusing": [one for one in prompts if one not in wrong],
         }  # fmt: skip
         before, after = ({one: self._shown(side, one) for one in prompts} for side in (self._before, self._after))
         return [
