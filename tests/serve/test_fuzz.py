@@ -3,6 +3,7 @@
 import base64
 import json
 import time
+import uuid
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -75,7 +76,8 @@ def prepare(server: Server, path: str) -> dict[str, list[Any]]:
         ]
         job = http.post("/v1/policies/geo/learn", json={}).json()["job"]
         assert http.put("/v1/policies/clerk", json=LANGUAGE).status_code in (200, 201)
-        asked = {"model": "clerk", "messages": HELLO, "max_tokens": 4, "user": "u1", "metadata": {"session": "s2"}}
+        spoken_in = str(uuid.uuid4())  # a session is whose latest decision it holds: a generated one may take it over
+        asked = {"model": "clerk", "messages": HELLO, "max_tokens": 4, "user": "u1", "metadata": {"session": spoken_in}}
         said = http.post("/v1/chat/completions", json=asked)
         assert said.status_code == 200, said.text
         answer = said.json()["id"]
@@ -84,7 +86,7 @@ def prepare(server: Server, path: str) -> dict[str, list[Any]]:
     spoken = any(word in path for word in SPOKEN)
     names = ["clerk"] if spoken else ["geo", "bare"] if path == "/v1/rank" else ["geo", "bare", "clerk"]
     return {
-        "name": names, "policy": names, "user": [*USERS], "session": [*SESSIONS, "s2"], "job": [job],
+        "name": names, "policy": names, "user": [*USERS], "session": [*SESSIONS, spoken_in], "job": [job],
         "model": ["clerk"], "messages": [HELLO], "max_tokens": [1, 4], "max_completion_tokens": [1, 4],
         "text": ["noon", "five"], "item": [*ITEMS], "decision": [*decisions, answer], "to": ["v0-baseline"],
         "id": [answer, lesson] if spoken else [*decisions, *told, *ITEMS, answer, lesson],
